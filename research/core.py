@@ -61,8 +61,8 @@ class Mean(NamedTuple):
     weight: jax.Array
 
     def value(self) -> Tree:
-        """The quotient; 0 where nothing had weight."""
-        return jax.tree.map(lambda x: x / jnp.where(self.weight == 0, 1, self.weight), self.sum)
+        """The quotient, in the precision of the sums (f64 on the host); 0 where nothing had weight."""
+        return jax.tree.map(lambda x: x / (self.weight + (self.weight == 0)), self.sum)
 
 
 class Rows(NamedTuple):

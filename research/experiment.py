@@ -27,6 +27,7 @@ from research.core import (
     train_step,
 )
 from research.errors import UserError, unknown
+from research.tree import described, shapes
 
 
 class Claim(NamedTuple):
@@ -199,16 +200,14 @@ def stacked(source, stride: int):
 
 def _check_step(step, state, batch):
     """The abstract metrics of one step; raises UserError where it cannot be traced or changes the state's form."""
-    shapes = {name: f"{x.dtype}{list(x.shape)}" for name, x in sorted(batch.items())}
     try:
         new, metrics = jax.eval_shape(step, state, batch)
     except (TypeError, ValueError, KeyError) as error:
         what = str(error).strip().split("\n")[0]
-        raise UserError(f"the step does not fit a batch of {shapes}: {type(error).__name__}: {what}") from error
-    old, now = (
-        {sharding.path_name(path): f"{x.dtype}{list(x.shape)}" for path, x in jax.tree.leaves_with_path(tree)}
-        for tree in (state, new)
-    )
+        raise UserError(
+            f"the step does not fit a batch of {described(batch)}: {type(error).__name__}: {what}"
+        ) from error
+    old, now = shapes(state), shapes(new)
     for path in sorted({**old, **now}):
         if old.get(path) != now.get(path):
             raise UserError(

@@ -2,10 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research.core import Mean
 
 POLICIES = ("stop", "skip", "rollback")
+ADVICE = (
+    "Try: a lower learning rate or a longer warm-up; clipping (optax.clip_by_global_norm); a look at the batch's "
+    'ranges above (a label outside the classes makes the loss nan); on_nonfinite="skip" or "rollback".'
+)
 
 
 def sound(state) -> jax.Array:
@@ -35,3 +40,20 @@ def skip(step):
         return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, kept), metrics
 
     return guarded
+
+
+def salted(seed: int, salt: int) -> int:
+    """The seed of the data order: another one after a rollback, so that the same trouble is not met again."""
+    return seed if salt == 0 else int(np.random.SeedSequence([seed, salt]).generate_state(1)[0])
+
+
+def ranges(batch) -> str:
+    """What a host batch holds, in words: the range of each field, and how many numbers in it are not finite."""
+    parts = []
+    for name, x in sorted(batch.items()):
+        x = np.asarray(x)
+        bad = int(np.sum(~np.isfinite(x))) if np.issubdtype(x.dtype, np.inexact) else 0
+        finite = x[np.isfinite(x)] if bad else x
+        span = f"{finite.min():g} to {finite.max():g}" if finite.size else "empty"
+        parts.append(f"{name} {x.dtype}{list(x.shape)} {span}" + (f", {bad} not finite" if bad else ""))
+    return "; ".join(parts)

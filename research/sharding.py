@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.errors import UserError
+from research.tree import path_name
 
 BATCH_AXES = ("data", "fsdp")  # the axes over which a batch is split
 
@@ -46,11 +47,6 @@ def shardings(tree, mesh, rules=()):
         paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(tree)]
         raise UserError(f"sharding rules match nothing: {sorted(unused)}. Paths are like {paths[:8]}.")
     return result
-
-
-def path_name(path) -> str:
-    """A key path of jax.tree as names with slashes: `params/layers/0/kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def place(batch, mesh, *, axis: int = 0):

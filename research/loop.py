@@ -1,0 +1,226 @@
+"""The loop: restore -> [ evaluate -> observe -> save -> step ], in that order, and nothing else.
+
+An evaluation sees exactly the state that the checkpoint of its step holds. Nothing waits for the device at a
+step: metrics are fetched one interval late. What a run writes, shows or checks besides listens to its events.
+"""
+
+import contextlib
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from research import log, nonfinite
+from research.checkpoint import Checkpoints
+from research.core import State, Stop
+from research.data.prefetch import prefetch
+from research.errors import UserError, unknown
+from research.evaluate import evaluator, on_host
+from research.experiment import Built, Open
+from research.log import Record
+from research.sharding import place
+
+MAX_ROLLBACKS = 3  # from one checkpoint; another would meet the same trouble
+
+
+class Outcome(NamedTuple):
+    """How a run ended: `status` is finished or preempted, `results` {evaluation: {metric: value}}."""
+
+    status: str
+    step: int
+    results: dict
+    state: State
+
+
+class NonFinite(UserError):
+    """A loss or a weight that is not a finite number, met at `step`."""
+
+    def __init__(self, step, message):
+        super().__init__(message)
+        self.step = step
+
+
+def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interrupted=lambda: False) -> Outcome:
+    """Trains `built` from its newest sound checkpoint to its end, or until `interrupted()`, and saves there.
+
+    `tell(event)` gets the events of `research.log`. Raises NonFinite where the run may not go on.
+    """
+    last, rollbacks = None, 0
+    while True:
+        try:
+            return _attempt(built, checkpoints, record, tell, interrupted, rollbacks)
+        except NonFinite as trouble:
+            checkpoints.wait()
+            newest = max(checkpoints.steps(), default=0)
+            last, rollbacks = newest, rollbacks + 1 if newest == last else 1
+            if built.experiment.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
+                kept = f"The last good checkpoint is of step {newest}." if newest else "No checkpoint was due yet."
+                raise NonFinite(trouble.step, f"{trouble}\n{kept} {nonfinite.ADVICE}") from None
+            tell(log.Noted(trouble.step, f"{trouble}\nRolling back to step {newest}, with other random numbers."))
+
+
+def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
+    """One life of a run, from the newest checkpoint on."""
+    ex = built.experiment
+    state, sums, memory = _begin(built, checkpoints, record, tell, rollbacks)
+    step = saved = memory["step"]
+    evaluators = {name: evaluator(ev, ex.apply, mesh=built.mesh) for name, ev in ex.evals.items()}
+    batch_at = built.source(nonfinite.salted(built.seed, int(state.salt)))
+    interval = _Interval(built, record, tell, batch_at=batch_at, start=step)
+    axis = 0 if ex.stride == 1 else 1
+    onto = lambda batch: place(batch, built.mesh, axis=axis)
+    ahead = prefetch(batch_at, step, built.total, stride=ex.stride, place=onto)
+    tell(log.Started(step, built.total, lambda: step))
+    with contextlib.closing(ahead) as batches:
+        while True:
+            final = step >= built.total or bool(memory["stopped"])
+            due = [name for name, every in built.eval_every.items() if final or (step and step % every == 0)]
+            due = [name for name in due if name not in memory["evaluated"]]
+            if due and not interrupted():
+                interval.settle()
+                interval.pause()
+                state = _judge(due, evaluators, ex, state, step, memory, final, record, tell, interrupted)
+                if memory["stopped"] and not final:
+                    continue  # with the evaluations that are due at the end
+            if step != saved and (final or interrupted() or step % built.save_every == 0):
+                interval.settle()
+                interval.pause()
+                interval.check(state, step)
+                memory.update(step=step, bytes=record.sync(), open=_closed(sums))
+                checkpoints.save(state, memory, score=_score(ex.best, memory))
+                tell(log.Saved(step))
+                saved = step
+            if final or interrupted():
+                interval.settle()
+                checkpoints.wait()
+                return Outcome("finished" if final else "preempted", step, memory["results"], state)
+            interval.resume()
+            batch, waited = next(batches)
+            state, sums = built.step(state, sums, batch)
+            step += ex.stride
+            memory["evaluated"] = []
+            interval.waited += waited
+            if step % built.log_every == 0 or step >= built.total:
+                interval.close(step, sums)
+                sums = built.fresh_open()
+
+
+def _begin(built, checkpoints, record, tell, rollbacks):
+    """(state, open sums, memory) of the newest sound checkpoint, or of a fresh run; the record is cut to it."""
+    state, memory, damaged = checkpoints.restore(built.abstract)
+    for step, reason in damaged.items():
+        tell(log.Noted(step, f"The checkpoint of step {step} is damaged and was set aside in damaged/: {reason}"))
+    sums = built.fresh_open()
+    if state is None:
+        state = built.fresh()
+        memory = {"step": 0, "bytes": 0, "results": {}, "evaluated": [], "stopped": ""}
+    else:
+        tell(log.Noted(memory["step"], f"Going on from the checkpoint of step {memory['step']}."))
+    if memory.get("open"):
+        leaves, form = jax.tree.flatten(sums)
+        kept = [np.asarray(x, leaf.dtype) for x, leaf in zip(memory["open"], leaves, strict=True)]
+        sums = jax.device_put(form.unflatten(kept), form.unflatten([leaf.sharding for leaf in leaves]))
+    record.cut(memory["bytes"])
+    if rollbacks:
+        salt = np.uint32(int(state.salt) + rollbacks)
+        state = state._replace(salt=jax.device_put(salt, built.abstract.salt.sharding))
+    return state, sums, memory
+
+
+def _judge(due, evaluators, ex, state, step, memory, final, record, tell, interrupted):
+    """Evaluates what is due, records it, and lets the observers decide; gives the state they leave."""
+    found = {}
+    for name in due:
+        results = evaluators[name](state, interrupted)
+        if results is None:  # interrupted: left for the next life
+            return state
+        record.write(step, {f"{name}/{k}": v for k, v in results.numbers.items()})
+        tell(log.Evaluated(step, name, results))
+        memory["results"][name] = dict(results.numbers)
+        memory["evaluated"].append(name)
+        found |= {f"{name}/{k}": v for k, v in results.numbers.items()}
+    for observe in ex.observe if not final else ():
+        state = observe(state, found)
+        if isinstance(state, Stop):
+            state, memory["stopped"] = state
+            tell(log.Noted(step, f"Stopping early at step {step}: {memory['stopped']}"))
+    return state
+
+
+def _score(best, memory):
+    """The score of a checkpoint: higher is better; None where its step was not evaluated."""
+    if best is None:
+        return None
+    name, _, metric = best.metric.partition("/")
+    if name not in memory["evaluated"]:
+        return None
+    if metric not in memory["results"][name]:
+        raise unknown("metric for the best checkpoint", metric, memory["results"][name])
+    return memory["results"][name][metric] * (1 if best.mode == "max" else -1)
+
+
+def _closed(sums: Open) -> list:
+    """The open sums as JSON: floats are exact there."""
+    return [np.asarray(x).tolist() for x in jax.tree.leaves(sums)]
+
+
+class _Interval:
+    """Book-keeping between two boundaries: the clock, and metrics that wait on the device for their turn."""
+
+    def __init__(self, built, record, tell, *, batch_at, start):
+        self.built, self.record, self.tell, self.batch_at = built, record, tell, batch_at
+        self.pending, self.begun, self.clock, self.seconds, self.waited = None, start, None, 0.0, 0.0
+        self.before = "none yet"
+
+    def resume(self):
+        """The clock runs."""
+        if self.clock is None:
+            self.clock = time.perf_counter()
+
+    def pause(self):
+        """The clock stands: evaluations and checkpoints are not counted as steps."""
+        if self.clock is not None:
+            self.seconds += time.perf_counter() - self.clock
+            self.clock = None
+
+    def close(self, step, sums):
+        """Ends the interval at `step`. The one before it is fetched, which the device has finished by now: so the
+        time from boundary to boundary is the device's, though this one's steps may still be queued.
+        """
+        self.settle()
+        self.pause()
+        timing = {
+            "seconds": self.seconds,
+            "steps_per_second": (step - self.begun) / max(self.seconds, 1e-9),
+            "data_wait": self.waited / max(self.seconds, 1e-9),
+        }
+        self.pending = (step, sums, timing)
+        self.begun, self.seconds, self.waited = step, 0.0, 0.0
+        self.resume()
+
+    def settle(self):
+        """Writes and tells the interval that waits; raises NonFinite where its loss was not finite."""
+        if self.pending is None:
+            return
+        (step, sums, timing), self.pending = self.pending, None
+        if int(sums.bad) >= 0:
+            raise self.trouble(int(sums.bad), "the loss is not finite")
+        metrics = {name: float(state.value()) for name, state in on_host(sums.metrics).items()}
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # not behind the steps that are queued
+            metrics |= {name: float(value(step - 1)) for name, value in self.built.experiment.schedules.items()}
+        self.record.write(step, {f"train/{name}": value for name, value in metrics.items()})
+        self.tell(log.Interval(step, metrics, timing))
+        self.before = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f" (to step {step})"
+
+    def check(self, state, step):
+        """Raises NonFinite rather than let a State be saved that holds what is not a number."""
+        if not bool(jax.jit(nonfinite.sound)(state)):
+            raise self.trouble(step - 1, "the update left weights that are not finite")
+
+    def trouble(self, step, what):
+        """The error, with the metrics before it and the ranges of the batch that was being trained on."""
+        batch = self.batch_at(step - step % self.built.experiment.stride)
+        return NonFinite(
+            step, f"At step {step} {what}. Metrics before: {self.before}. The batch: {nonfinite.ranges(batch)}."
+        )

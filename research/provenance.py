@@ -1,0 +1,52 @@
+"""What a number can depend on besides the experiment: the software, the machine, the state of the repository."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "research")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that a number can depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """The devices, the processor and the memory of this machine."""
+    import jax
+
+    model = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n")
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "devices": jax.device_count(),
+        "device": jax.devices()[0].device_kind,
+        "processes": jax.process_count(),
+        "processor": model or platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+    }
+
+
+def git_state(folder) -> tuple[str, str]:
+    """The commit, and the difference of the working tree to it; empty where there is no git or no commit."""
+
+    def git(*args):
+        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode == 0 else ""
+
+    try:
+        return git("rev-parse", "HEAD").strip(), git("diff", "HEAD")
+    except OSError:
+        return "", ""

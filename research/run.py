@@ -1,0 +1,178 @@
+"""The folder of a run: which experiment, with which knobs and seed, by which software; and what came of it."""
+
+import contextlib
+import difflib
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research import log
+from research.errors import UserError, nearest
+from research.provenance import git_state, hardware, versions
+from research.source import Loaded
+
+
+def folder_name(loaded: Loaded, knobs: Mapping[str, Any], *, seed: int, origin: str = "") -> str:
+    """`<experiment>-<hash of its knobs>-s<seed>`: the same command finds the same folder again."""
+    text = json.dumps([plain(knobs), origin] if origin else plain(knobs), sort_keys=True)
+    return f"{loaded.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-s{seed}"
+
+
+def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Knobs as JSON holds them."""
+    return {name: v if isinstance(v, bool | int | float | str | None) else str(v) for name, v in knobs.items()}
+
+
+def open_folder(folder, loaded: Loaded, *, knobs, seed: int, claims=(), command: str = "", origin: str = "") -> dict:
+    """Makes the run folder, or checks that it is of this very experiment; gives what `run.json` says.
+
+    Raises UserError with the difference where the folder holds a run of another source, other knobs or seed.
+    """
+    folder = Path(folder)
+    about = folder / "run.json"
+    if about.exists():
+        known = read_json(about)
+        _check_same(folder, known, loaded, {"knobs": plain(knobs), "seed": seed, "origin": origin})
+        return known
+    with contextlib.suppress(FileNotFoundError):
+        if {path.name for path in folder.iterdir()} - {".lock", "source", "git.diff", "checkpoints", "metrics.jsonl"}:
+            raise UserError(f"{folder} holds other files and no run; give an empty folder or a new name.")
+    for path, text in loaded.sources.items():
+        copy = folder / "source" / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text, encoding="utf-8")
+    commit, diff = git_state(Path(loaded.file).parent)
+    (folder / "git.diff").write_text(diff, encoding="utf-8")
+    doc = inspect.getdoc(inspect.getmodule(loaded.function)) or inspect.getdoc(loaded.function) or ""
+    known = {
+        "experiment": loaded.name,
+        "file": next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(path)),
+        "summary": doc.split("\n")[0],
+        "doc": doc,
+        "knobs": plain(knobs),
+        "seed": seed,
+        "origin": origin,
+        "claims": [claim._asdict() for claim in claims],
+        "versions": versions(),
+        "hardware": hardware(),
+        "commit": commit,
+        "command": command,
+        "created": time.time(),
+    }
+    write_json(about, known)
+    return known
+
+
+def _check_same(folder, known, loaded, given):
+    if known["experiment"] != loaded.name:
+        raise UserError(f"{folder} holds a run of {known['experiment']}, not of {loaded.name}.")
+    saved = {
+        path.relative_to(folder / "source").as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted((folder / "source").rglob("*.py"))
+    }
+    if saved != loaded.sources:
+        diff = "".join(
+            "".join(difflib.unified_diff(
+                saved.get(path, "").splitlines(True), loaded.sources.get(path, "").splitlines(True),
+                f"of the run: {path}", f"now: {path}"))
+            for path in sorted({**saved, **loaded.sources})
+        )  # fmt: skip
+        raise UserError(
+            f"the source of the experiment was edited since {folder} began:\n{diff}"
+            "A run is one source from end to end. Undo the edit, or train --again, or go on in a new folder with "
+            f"--from {folder}."
+        )
+    differ = [
+        f"  {name}: {was.get(name)!r} in the run, {now.get(name)!r} given"
+        for was, now in ((known["knobs"], given["knobs"]), (known, {k: given[k] for k in ("seed", "origin")}))
+        for name in (now if was is known else {**was, **now})
+        if was.get(name) != now.get(name)
+    ]
+    if differ:
+        raise UserError(f"{folder} holds a run with other knobs:\n" + "\n".join(differ) + "\nGive another --run-dir.")
+
+
+@contextlib.contextmanager
+def lock(folder):
+    """Holds the folder for this process; raises UserError where another one is training in it."""
+    path = Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(f"process {file.read().strip()} is training in {folder} already.") from None
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        yield
+
+
+def find_run(path) -> Path:
+    """The folder of an existing run. Raises UserError with the nearest name where there is none."""
+    path = Path(path)
+    if not (path / "run.json").exists():
+        siblings = [p.parent.name for p in path.parent.glob("*/run.json")]
+        raise UserError(f"{path} is not the folder of a run.{nearest(path.name, siblings)}")
+    return path
+
+
+def status_writer(folder, *, total):
+    """A subscriber that keeps `status.json` and, of each evaluation, `evaluations/<name>.json` and `.npz`."""
+    folder = Path(folder)
+    results: dict[str, dict] = {}
+
+    def write(event):
+        match event:
+            case log.Evaluated():
+                results[event.name] = dict(event.results.numbers)
+                save_evaluation(folder / "evaluations", event.name, event.step, event.results)
+            case log.Started():
+                write_json(folder / "status.json", {"status": "running", "step": event.step, "total": total})
+            case log.Ended():
+                found = {**results, **event.results}
+                status = {"status": event.status, "step": event.step, "total": total, "results": found}
+                write_json(folder / "status.json", {**status, "text": event.text})
+
+    return write
+
+
+def save_evaluation(folder, name, step, results):
+    """Writes what an evaluation found: numbers and texts as JSON; arrays and rows as one .npz."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {f"array/{k}": v for k, v in results.arrays.items()} | {f"row/{k}": v for k, v in results.rows.items()}
+    with replacing(folder / f"{name}.npz") as path, open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    write_json(folder / f"{name}.json", {"step": step, "numbers": results.numbers, "texts": results.texts})
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A temporary path beside `path` that takes its place when the block ends well: never half a file."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    yield part
+    os.replace(part, path)
+
+
+def write_json(path, value):
+    """Writes JSON so that a kill leaves either the old file or the new one."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path) -> Any:
+    """The JSON in a file. Raises UserError where it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error

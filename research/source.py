@@ -1,0 +1,73 @@
+"""An experiment as a file: its function, and the sources that it is made of."""
+
+import ast
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from research.errors import UserError, nearest
+
+
+class Loaded(NamedTuple):
+    """An experiment file: its function, its name, and the sources {path below the root: text} it is made of."""
+
+    function: Callable
+    name: str
+    sources: Mapping[str, str]
+    file: str
+
+
+def load(file) -> Loaded:
+    """The experiment of a Python file: its function `experiment`, and the sources that it imports beside it.
+
+    Raises UserError where the file, or the function in it, is missing.
+    """
+    file = Path(file).absolute()
+    if not file.is_file():
+        near = nearest(file.name, [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else [])
+        raise UserError(f"no experiment file {file}.{near}")
+    root = file.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    relative = file.relative_to(root)
+    name = ".".join(relative.with_suffix("").parts)
+    for other in [m for m in sys.modules if m.split(".")[0] == name.split(".")[0] and "." in name]:
+        known = getattr(sys.modules[other], "__file__", None)
+        if known and not Path(known).is_relative_to(root):
+            del sys.modules[other]  # the same package of another root, such as a run's copy of its source
+    sys.path.insert(0, str(root))
+    try:
+        spec = importlib.util.spec_from_file_location(name, file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
+    finally:
+        sys.path.remove(str(root))
+    function = getattr(module, "experiment", None)
+    if not inspect.isfunction(function):
+        raise UserError(f"{file} has no function experiment(*, ...) -> Experiment.")
+    short = name.removeprefix("experiments.")
+    return Loaded(function, short, _sources(root, relative), str(file))
+
+
+def _sources(root, relative) -> dict[str, str]:
+    """The file and all that it imports from beneath its root, but the library itself."""
+    found, todo = {}, [relative]
+    while todo:
+        path = todo.pop()
+        if str(path) in found or path.parts[0] == "research" or not (root / path).is_file():
+            continue
+        found[str(path)] = (root / path).read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(found[str(path)])):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for module in names:
+                parts = Path(*module.split("."))
+                todo += [parts.with_suffix(".py"), parts / "__init__.py"]
+        todo += [parent / "__init__.py" for parent in path.parents if str(parent) != "."]
+    return dict(sorted(found.items()))

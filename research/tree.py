@@ -1,0 +1,22 @@
+"""Names for what lies in a tree of arrays."""
+
+import jax
+import numpy as np
+
+
+def path_name(path) -> str:
+    """A key path of jax.tree as names with slashes: `params/layers/0/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def shapes(tree) -> dict[str, str]:
+    """{path: "float32[3,4]"} for every array of a tree (or for what has a shape and a dtype)."""
+    return {
+        path_name(path): f"{np.dtype(x.dtype).name}{list(x.shape)}".replace(" ", "")
+        for path, x in jax.tree.leaves_with_path(tree)
+    }
+
+
+def described(tree) -> str:
+    """The same in one line, for a message."""
+    return ", ".join(f"{name} {shape}" for name, shape in sorted(shapes(tree).items()))

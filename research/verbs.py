@@ -1,0 +1,287 @@
+"""What one does with an experiment, as functions: train, evaluate, predict, report, experiments.
+
+from research.verbs import train
+run = train("experiments/digits.py", hidden=64, seed=1)
+run.results["test"]["accuracy"]
+"""
+
+import ast
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from research import log, run, writers
+from research.checkpoint import Checkpoints
+from research.core import Eval, Rows, live
+from research.data import open_path, sweep
+from research.errors import UserError, unknown
+from research.evaluate import evaluator
+from research.experiment import build
+from research.knobs import knobs_of, resolve
+from research.loop import run as loop
+from research.origin import bring, origin_of
+from research.progress import console
+from research.report import report as report_of
+from research.sharding import make_mesh
+from research.source import Loaded, load
+
+RUN_OPTIONS = (
+    "seed",
+    "run_dir",
+    "runs",
+    "again",
+    "start_from",
+    "listen",
+    "stream",
+)  # keyword arguments of `train` that are no knobs
+
+
+class Trained(NamedTuple):
+    """A run that ended: its folder, `status` (finished or preempted), and {evaluation: {metric: value}}."""
+
+    folder: Path
+    status: str
+    results: Mapping[str, Mapping[str, float]]
+
+
+class Opened(NamedTuple):
+    """A run folder together with its experiment, made again from the run's own source and knobs."""
+
+    folder: Path
+    about: dict
+    experiment: Any
+
+
+def train(
+    file, *, seed: int = 0, run_dir=None, runs=None, again: bool = False, start_from: str | None = None,
+    listen=(), stream=None, **knobs,
+) -> Trained:  # fmt: skip
+    """Trains an experiment file, or goes on with it: the same call finds the same folder, and resumes.
+
+    A finished run is not trained twice: its results come back at once, unless `again` asks for a new folder.
+    `start_from="RUN@step"` begins a new run at another's checkpoint, with other knobs or more steps. Knobs may
+    be given as texts. Each of `listen` (see `research.writers`) gives one more subscriber. Progress goes to `stream`
+    (sys.stdout). Raises UserError for every mistake; KeyboardInterrupt, when all is saved, after Ctrl-C.
+    """
+    from research import run
+
+    loaded, stream = load(file), stream or sys.stdout
+    values = knob_values(loaded, knobs)
+    origin = origin_of(start_from) if start_from else None
+    label = origin.label if origin else ""
+    folder = Path(run_dir) if run_dir else Path(runs or os.environ.get("RESEARCH_RUNS", "runs"))
+    if not run_dir:
+        folder /= run.folder_name(loaded, values, seed=seed, origin=label)
+    if again:
+        folder = _unused(folder)
+    with file_errors(folder), run.lock(folder):
+        if origin and not (folder / "run.json").exists():
+            bring(origin, folder)
+        about = run.open_folder(folder, loaded, knobs=values, seed=seed, origin=label, command=" ".join(sys.argv))
+        status = run.read_json(folder / "status.json") if (folder / "status.json").exists() else {}
+        if status.get("status") == "finished":
+            if not (folder / "report" / "report.html").exists():
+                report(folder)
+            print_results(status["results"], stream)
+            print(f"finished already: {folder}. Train it anew with --again, or go on with --from.", file=stream)
+            return Trained(folder, "finished", status["results"])
+        return _train(folder, loaded.function(**values), about, seed=seed, listen=listen, stream=stream)
+
+
+def _train(folder, experiment, about, *, seed, listen, stream):
+    """Builds and runs an experiment in its folder, with everything that listens to a run."""
+    about["claims"] = [claim._asdict() for claim in experiment.claims]
+    run.write_json(folder / "run.json", about)
+    built = build(experiment, seed=seed)
+    subscribers = [
+        console(stream=stream, label=about["experiment"]),
+        log.timing_writer(folder / "timing.jsonl"),
+        run.status_writer(folder, total=built.total),
+        *(begin(folder, about) for begin in (writers.tensorboard, *listen)),
+    ]
+
+    def tell(event):
+        for subscriber in subscribers:
+            subscriber(event)
+
+    identity = {key: about[key] for key in ("experiment", "knobs", "seed", "versions")}
+    checkpoints = Checkpoints(
+        folder / "checkpoints", keep=experiment.keep, about=identity, required=bool(about["origin"])
+    )
+    record = log.Record(folder / "metrics.jsonl")
+    changed = {k: v for k, v in run.versions().items() if about["versions"].get(k) not in (v, None)}
+    if changed:
+        tell(log.Noted(0, f"The run began with other versions than {changed}: it may not repeat bit for bit."))
+    with signals(stream) as caught:
+        try:
+            outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=lambda: bool(caught))
+        except BaseException as error:
+            tell(log.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
+            raise
+        checkpoints.close()
+        record.close()
+        tell(log.Ended(outcome.step, outcome.status, outcome.results))
+    if outcome.status == "finished":
+        report_of(folder, experiment)
+    print_results(outcome.results, stream)
+    more = f"report: {folder}/report/report.html" if outcome.status == "finished" else "the same command goes on"
+    print(f"{outcome.status} at step {outcome.step} of {built.total}: {folder} ({more})", file=stream)
+    if signal.SIGINT in caught:
+        raise KeyboardInterrupt
+    return Trained(folder, outcome.status, outcome.results)
+
+
+def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str, float]]:
+    """Evaluates a run's newest checkpoint (`RUN@step` or `RUN@best` for another) on all its sets, or on one.
+
+    Writes `evaluations/<name>@<step>.json` and `.npz`, and gives {evaluation: {metric: value}}.
+    """
+    opened, state, step = restore(path)
+    evals = opened.experiment.evals
+    if on is not None and on not in evals:
+        raise unknown("evaluation", on, evals)
+    found = {}
+    for name in [on] if on else evals:
+        results = evaluator(evals[name], opened.experiment.apply, mesh=make_mesh(opened.experiment.mesh))(state)
+        run.save_evaluation(opened.folder / "evaluations", f"{name}@{step}", step, results)
+        found[name] = dict(results.numbers)
+    print_results(found, stream or sys.stdout)
+    return found
+
+
+def predict(path, data: str, *, out=None, stream=None) -> Path:
+    """Predicts for every record of `data`: the name of an evaluation set of the run, or a path (see
+    `research.data.open_path`). Writes one JSON line a record to `out` (`RUN/predictions/<data>.jsonl`).
+    """
+    opened, state, step = restore(path)
+    ex = opened.experiment
+    if ex.predict is None:
+        raise UserError(f"{opened.about['experiment']} declares no predict=; see research/experiment.py.")
+    source = ex.evals[data].source if data in ex.evals else sweep(_like(ex, data), 64)
+    view = next(iter(ex.evals.values())).view if ex.evals else live
+
+    def measure(apply, params, stats, batch):
+        return {"rows": Rows(ex.predict(apply, params, stats, batch), batch["mask"])}
+
+    results = evaluator(Eval(source, measure, view=view), ex.apply, mesh=make_mesh(ex.mesh))(state)
+    out = Path(out) if out else opened.folder / "predictions" / f"{Path(data).stem}.jsonl"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    names, columns = list(results.rows), [np.asarray(v).tolist() for v in results.rows.values()]
+    with file_errors(out), run.replacing(out) as part, open(part, "w", encoding="utf-8") as file:
+        for index, values in enumerate(zip(*columns, strict=True)):
+            print(json.dumps({"index": index, **dict(zip(names, values, strict=True))}), file=file)
+    print(f"{len(columns[0])} predictions of step {step}: {out}", file=stream or sys.stdout)
+    return out
+
+
+def report(path) -> Path:
+    """Draws the report of a run anew; gives the path of its `report.html`."""
+    opened = open_run(path)
+    return report_of(opened.folder, opened.experiment)
+
+
+def experiments(folder="experiments") -> dict[str, str]:
+    """{file: its one-line summary} for every experiment below a folder. Nothing is imported."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name == "experiment":
+                text = ast.get_docstring(tree) or ast.get_docstring(node) or ""
+                found[str(path)] = text.split("\n")[0]
+    if not found:
+        raise UserError(f"no experiment below {Path(folder).absolute()}.")
+    return found
+
+
+def knob_values(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The experiment's knobs with the given ones in place; raises UserError for what it does not know."""
+    knobs = knobs_of(loaded.function)
+    if reserved := set(knobs) & set(RUN_OPTIONS):
+        raise UserError(f"{loaded.file}: a knob may not be called {sorted(reserved)[0]!r}; `train` itself has that.")
+    return resolve(knobs, given)
+
+
+def open_run(path) -> Opened:
+    """A run with its experiment, made from the source and the knobs that the run folder keeps."""
+    folder = run.find_run(path)
+    about = run.read_json(folder / "run.json")
+    loaded = load(folder / "source" / about["file"])
+    return Opened(folder, about, loaded.function(**resolve(knobs_of(loaded.function), about["knobs"])))
+
+
+def restore(path):
+    """(Opened, State, step) of `RUN`, `RUN@step` or `RUN@best`. Raises UserError for a damaged checkpoint."""
+    origin = origin_of(str(path))
+    opened = open_run(origin.folder)
+    built = build(opened.experiment, seed=opened.about["seed"])
+    checkpoints = Checkpoints(opened.folder / "checkpoints", keep=opened.experiment.keep)
+    state = checkpoints.restore(built.abstract, step=origin.step).state
+    checkpoints.close()
+    return opened, state, origin.step
+
+
+@contextlib.contextmanager
+def signals(stream):
+    """The signals that ask the run to end, as a list that fills: the loop finishes its step and saves.
+
+    A second Ctrl-C leaves at once. Outside the main thread nothing is caught.
+    """
+    caught: list[int] = []
+
+    def handle(number, frame):
+        if signal.SIGINT in caught and number == signal.SIGINT:
+            os._exit(130)
+        caught.append(number)
+        hint = " Ctrl-C again leaves at once." if number == signal.SIGINT else ""
+        os.write(2, f"\n{signal.Signals(number).name}: finishing the step and saving.{hint}\n".encode())
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def file_errors(path):
+    """Errors of the file system, such as a full disk, as a UserError that says what is still good."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or path}: {error.strerror or error}. What is saved in {path} is untouched; "
+            "mend this and give the same command again."
+        ) from error
+
+
+def print_results(results, stream):
+    """The last evaluations, a line each."""
+    width = max(map(len, results), default=0)
+    for name, numbers in results.items():
+        print(f"{name:<{width}}  " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(numbers.items())), file=stream)
+
+
+def _unused(folder):
+    numbers = (Path(f"{folder}-{number}") for number in range(2, 10_000))
+    return next(path for path in numbers if not path.exists()) if Path(folder).exists() else Path(folder)
+
+
+def _like(ex, path):
+    """The records at a path, with images of the size that the experiment's own have."""
+    image = None
+    for ev in ex.evals.values():
+        image = getattr(ev.source, "data", [{}])[0].get("image")
+    return open_path(path, size=None if image is None else np.shape(image)[:2])

@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+
+from research import losses
+from research.errors import UserError
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(3, 5, 7)).astype(np.float32) * 4
+LABELS = RNG.integers(7, size=(3, 5))
+
+
+def test_cross_entropy_is_that_of_scipy():
+    expected = -np.take_along_axis(scipy.special.log_softmax(LOGITS.astype(np.float64), -1), LABELS[..., None], -1)
+    np.testing.assert_allclose(losses.cross_entropy(LOGITS, LABELS), expected[..., 0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_smoothed_cross_entropy_and_its_gradient_are_those_of_optax(smoothing):
+    def theirs(logits):
+        soft = optax.smooth_labels(jax.nn.one_hot(LABELS, 7), smoothing)
+        return optax.softmax_cross_entropy(logits, soft)
+
+    def ours(logits):
+        return losses.cross_entropy(logits, jnp.asarray(LABELS), smoothing=smoothing)
+
+    np.testing.assert_allclose(ours(LOGITS), theirs(LOGITS), rtol=1e-5, atol=1e-6)
+    gradients = [jax.grad(lambda x, f=f: f(x).sum())(jnp.asarray(LOGITS)) for f in (ours, theirs)]
+    np.testing.assert_allclose(*gradients, atol=1e-6)
+
+
+def test_probabilities_as_labels_are_those_of_optax():
+    soft = scipy.special.softmax(RNG.normal(size=LOGITS.shape), -1).astype(np.float32)
+    expected = optax.softmax_cross_entropy(LOGITS, soft)
+    np.testing.assert_allclose(losses.cross_entropy(LOGITS, soft), expected, rtol=1e-5)
+    masked = np.array([[0.0, 1.0, -np.inf]], np.float32)
+    np.testing.assert_allclose(
+        losses.cross_entropy(masked, np.array([[0.5, 0.5, 0.0]], np.float32)), 0.5 + np.log1p(np.exp(-1)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("label", [-1, 7, 255])
+def test_a_label_out_of_range_is_nan_and_only_that_one(label):
+    labels = LABELS.copy()
+    labels[1, 2] = label
+    loss = np.asarray(losses.cross_entropy(LOGITS, labels))
+    assert np.isnan(loss[1, 2]) and np.isnan(loss).sum() == 1
+
+
+def test_large_and_half_precision_logits_lose_nothing():
+    logits = jnp.asarray([[1e6, 1e6 + 1.0]])
+    np.testing.assert_allclose(losses.cross_entropy(logits, jnp.array([0])), np.log1p(np.e), rtol=1e-6)
+    half = jnp.asarray(LOGITS, jnp.bfloat16)
+    loss = losses.cross_entropy(half, LABELS)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_array_equal(loss, losses.cross_entropy(half.astype(jnp.float32), LABELS))
+
+
+def test_hits_take_numbers_and_probabilities():
+    logits = jnp.eye(3)
+    np.testing.assert_array_equal(losses.hits(logits, jnp.array([0, 2, 2])), [1, 0, 1])
+    np.testing.assert_array_equal(losses.hits(logits, jnp.eye(3)[jnp.array([0, 2, 2])] * 0.6 + 0.1), [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((3, 5), np.float32), r"probabilities to have shape \[3, 5, 7\]"),
+        (np.zeros((3, 5, 7), np.int32), r"class numbers to have shape \[3, 5\]"),
+        (np.zeros((3, 1), np.int32), r"class numbers to have shape \[3, 5\]"),
+        (np.zeros((3, 5), bool), "they are bool"),
+    ],
+)
+def test_labels_that_do_not_fit_are_an_error(labels, message):
+    with pytest.raises(UserError, match=message):
+        losses.cross_entropy(LOGITS, labels)
