@@ -63,7 +63,7 @@ def _train(arguments, parser):
         loaded = load(file)
         knobs = knobs_of(loaded.function)
         add_arguments(parser, knobs)
-        parser.description = loaded.function.__doc__ or sys.modules[loaded.function.__module__].__doc__
+        parser.description = loaded.doc
     given = vars(parser.parse_args(arguments))
     from research import writers
     from research.verbs import train

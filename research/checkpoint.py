@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax import lax
 from orbax.checkpoint import checkpoint_managers
 
@@ -211,7 +212,9 @@ def read_raw(step_folder) -> dict:
     step_folder = Path(step_folder).absolute()
     try:
         meta = read_meta(step_folder / "meta")
-        tree = ocp.PyTreeCheckpointer().restore(step_folder / "state")
+        reader, folder = ocp.PyTreeCheckpointHandler(), epath.Path(step_folder / "state")
+        kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(folder).tree)
+        tree = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=kinds))
     except Exception as error:  # Orbax raises anything from KeyError to FileNotFoundError for damage
         raise UserError(f"the checkpoint {step_folder} is damaged: {reason_of(error)}") from error
     found = checksums(fingerprint(jax.tree.map(jnp.asarray, {k: tree[k] for k in ("params", "stats") if tree.get(k)})))

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.errors import unknown
+from research.errors import UserError, unknown
 
 Tree = Any  # nested dicts of arrays
 
@@ -126,8 +126,7 @@ def train_step(grad_fn: GradFn, optimizer: optax.GradientTransformation, after: 
     def step(state, batch):
         key = draw(state.seed, "step", state.salt, state.step)
         grads, out = grad_fn(state.params, Ctx(batch, state.stats, key, state.step))
-        loss = out.metrics["loss"].value()
-        updates, opt = optimizer.update(grads, state.opt, state.params, value=loss)
+        updates, opt = optimizer.update(grads, state.opt, state.params, value=_loss(out.metrics))
         params = optax.apply_updates(state.params, updates)
         stats = overlay(state.stats, out.stats)
         for follow in after:
@@ -135,6 +134,12 @@ def train_step(grad_fn: GradFn, optimizer: optax.GradientTransformation, after: 
         return state._replace(step=state.step + 1, params=params, stats=stats, opt=opt), out.metrics
 
     return step
+
+
+def _loss(metrics):
+    if not isinstance(metrics.get("loss"), Mean):
+        raise UserError(f'a Loss must give metrics["loss"] as a Mean; it gave {sorted(metrics)}.')
+    return metrics["loss"].value()
 
 
 def eval_step(apply, measure):

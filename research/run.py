@@ -4,7 +4,6 @@ import contextlib
 import difflib
 import fcntl
 import hashlib
-import inspect
 import json
 import os
 import time
@@ -51,12 +50,11 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, claims=(), command:
         copy.write_text(text, encoding="utf-8")
     commit, diff = git_state(Path(loaded.file).parent)
     (folder / "git.diff").write_text(diff, encoding="utf-8")
-    doc = inspect.getdoc(inspect.getmodule(loaded.function)) or inspect.getdoc(loaded.function) or ""
     known = {
         "experiment": loaded.name,
         "file": next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(path)),
-        "summary": doc.split("\n")[0],
-        "doc": doc,
+        "summary": loaded.doc.split("\n")[0],
+        "doc": loaded.doc,
         "knobs": plain(knobs),
         "seed": seed,
         "origin": origin,

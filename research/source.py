@@ -12,10 +12,13 @@ from research.errors import UserError, nearest
 
 
 class Loaded(NamedTuple):
-    """An experiment file: its function, its name, and the sources {path below the root: text} it is made of."""
+    """An experiment file: its function `experiment`, its name, what its docstring says, and the sources
+    {path below the root: text} it is made of.
+    """
 
     function: Callable
     name: str
+    doc: str
     sources: Mapping[str, str]
     file: str
 
@@ -51,7 +54,8 @@ def load(file) -> Loaded:
     if not inspect.isfunction(function):
         raise UserError(f"{file} has no function experiment(*, ...) -> Experiment.")
     short = name.removeprefix("experiments.")
-    return Loaded(function, short, _sources(root, relative), str(file))
+    doc = inspect.getdoc(module) or inspect.getdoc(function) or ""
+    return Loaded(function, short, doc, _sources(root, relative), str(file))
 
 
 def _sources(root, relative) -> dict[str, str]:

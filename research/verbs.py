@@ -9,6 +9,7 @@ import ast
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -85,7 +86,7 @@ def train(
     with file_errors(folder), run.lock(folder):
         if origin and not (folder / "run.json").exists():
             bring(origin, folder)
-        about = run.open_folder(folder, loaded, knobs=values, seed=seed, origin=label, command=" ".join(sys.argv))
+        about = run.open_folder(folder, loaded, knobs=values, seed=seed, origin=label, command=_command())
         status = run.read_json(folder / "status.json") if (folder / "status.json").exists() else {}
         if status.get("status") == "finished":
             if not (folder / "report" / "report.html").exists():
@@ -272,6 +273,13 @@ def print_results(results, stream):
     width = max(map(len, results), default=0)
     for name, numbers in results.items():
         print(f"{name:<{width}}  " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(numbers.items())), file=stream)
+
+
+def _command() -> str:
+    """How this process was called, as one would type it."""
+    program, *arguments = sys.argv
+    program = "python -m research" if Path(program).name == "__main__.py" else Path(program).name
+    return shlex.join([*program.split(), *arguments])
 
 
 def _unused(folder):

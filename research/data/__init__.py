@@ -1,0 +1,79 @@
+"""Data: records on the host, in; batches of numbers, out. Everything is a pure function of a position.
+
+A data set is anything with `len(data)` and `data[i] -> dict` of numpy arrays, numbers and strings: a list, a TFDS
+data source, a torch or Grain map-style data set, or one of
+
+    arrays(**columns)                          in memory, one array a field
+    image_folder(path, size=None, ...)         a sub-folder is a class
+    csv(path, label=None, ...)   jsonl(path)   tables
+    open_path(path)                            any of these, by what lies there
+    tfds_source(name_or_builder, split)        TFDS without TensorFlow
+    indexed(path)                              what `prepare` wrote
+    digits()   fashion_mnist(split)   stdlib_text(split)
+    subset(data, indices)   mapped(data, fn)   in_memory(data)
+    pack(documents, length)   pack_whole(documents, length)     fields tokens, segments, positions
+
+Two methods are used where a data set has them, because they are faster: `take(indices) -> dict` of stacked arrays,
+else `__getitems__(indices) -> list of dicts`. A data set with a `label` may name its classes in `classes`.
+
+What a run reads is a Source, `step -> batch`, made of a data set:
+
+    batches(data, size, augment=None, shuffle=True)(seed)(step)     training: every example once an epoch
+    mixture({name: data}, size, weights={name: w}, ...)(seed)(step) training: several data sets, in proportion
+    sweep(data, size)(i)                                            evaluation: in order, padded, with a mask
+
+All three take `rows=`, the rows of the global batch that this process holds; only those are read. `batches(...)`
+and `mixture(...)` have `size` and `examples`; `sweep(...)` has `len()`, `size`, `examples` and `data` too. A batch
+holds numbers only: fields of strings stay behind. `prefetch` computes batches ahead of the step in a thread;
+`stratified` and `shuffled` split a data set; `prepare` makes ready whatever has to be made ready once.
+
+Importing this package imports none of tensorflow_datasets, scikit-learn and Pillow.
+"""
+
+# The functions hide the submodules of the same name on purpose: `from research.data import batches` is the function,
+# and `from research.data.batches import Batches` still finds the module.
+from research.data.batches import Batches, Sweep, batches, sweep
+from research.data.images import image_folder
+from research.data.indexed import Indexed, indexed, write
+from research.data.mix import Mixture, mixture
+from research.data.open import open_path
+from research.data.pack import pack, pack_whole
+from research.data.prefetch import prefetch
+from research.data.prepare import Prepared, prepare
+from research.data.ready import digits, fashion_mnist, stdlib_text
+from research.data.sources import Arrays, arrays, in_memory, mapped, subset
+from research.data.splits import shuffled, stratified
+from research.data.tables import csv, jsonl
+from research.data.tfds import tfds_source
+
+__all__ = [
+    "Arrays",
+    "Batches",
+    "Indexed",
+    "Mixture",
+    "Prepared",
+    "Sweep",
+    "arrays",
+    "batches",
+    "csv",
+    "digits",
+    "fashion_mnist",
+    "image_folder",
+    "in_memory",
+    "indexed",
+    "jsonl",
+    "mapped",
+    "mixture",
+    "open_path",
+    "pack",
+    "pack_whole",
+    "prefetch",
+    "prepare",
+    "shuffled",
+    "stdlib_text",
+    "stratified",
+    "subset",
+    "sweep",
+    "tfds_source",
+    "write",
+]

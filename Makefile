@@ -1,0 +1,34 @@
+# `make demo` and `make test` need Python >= 3.11, make and a package index; PYTHON=python3.12 chooses another Python.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test slow check lock clean
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m research train experiments/digits.py
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2
+
+slow: $(VENV)/.ready
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/lines.py
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# New pins: the newest versions that pyproject.toml allows, on each Python. Needs both of them.
+lock:
+	$(PYTHON) .ci/lock.py python3.11 python3.12 > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,100 @@
+"""A small byte-level GPT on the source text of Python's standard library.
+
+GPT-2's architecture (Radford et al. 2019) at a hundredth of its size. Files are cut into pieces of `length - 1`
+bytes, each behind a token that says where a text begins, so that every byte is predicted once, from at most that
+many bytes before it. The splits are by file.
+
+    python -m research train experiments/language/gpt_stdlib.py
+
+Expected: see the claim, in bits per byte of the test files. TIMING
+"""
+
+import jax
+import numpy as np
+import optax
+
+from research.core import Eval, Rows
+from research.data import arrays, batches, pack_whole, stdlib_text, subset, sweep
+from research.duration import percent
+from research.experiment import Best, Claim, Experiment
+from research.metrics.language import measure_language
+from research.model import from_nnx
+from research.models.generate import generate
+from research.models.gpt import GPT
+from research.objectives.language import language
+from research.optim.decay import decay_mask
+from research.optim.schedules import warmup_cosine
+
+BEGIN = 256  # the one token that is no byte
+PROMPTS = ("import ", "def ", "class ", "    def __init__(self", "if ", "for ", '"""', "# ")
+
+
+def experiment(
+    *,
+    width: int = 192,
+    depth: int = 4,
+    length: int = 256,
+    batch_size: int = 16,
+    steps: int = 1600,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 0.1,
+    sample_length: int = 128,
+) -> Experiment:
+    """A decoder of width / 48 heads, trained once through most of the text.
+
+    length: tokens in a row: how far back the model sees
+    sample_length: bytes of each sample that is printed at the end, prompt included
+    """
+    train, valid, test = (rows(split, length) for split in ("train", "validation", "test"))
+    some = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
+    model = from_nnx(
+        lambda rngs: GPT(vocabulary=257, length=length, width=width, depth=depth, heads=max(1, width // 48), rngs=rngs)
+    )
+    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20), end=learning_rate / 100)
+    adamw = optax.adamw(schedule, b2=0.98, weight_decay=weight_decay, mask=decay_mask())
+    measure = measure_language(bytes_of=lambda labels: labels < BEGIN)
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=language(model),
+        optimizer=optax.chain(optax.clip_by_global_norm(1.0), adamw),
+        schedules={"learning_rate": schedule},
+        source=batches(train, batch_size),
+        steps=steps,
+        evals={
+            "valid": Eval(sweep(some, batch_size), measure, every=percent(20)),
+            "test": Eval(sweep(test, batch_size), measure),
+            "samples": Eval(sweep(prompts(min(length, sample_length)), len(PROMPTS)), sample, finish=as_text),
+        },
+        best=Best("valid/bits_per_byte", mode="min"),
+        claims=(Claim("test/bits_per_byte", at_most=2.2, source="ours"),),
+    )
+
+
+def rows(split: str, length: int):
+    """The files of a split as packed rows of tokens."""
+    texts = stdlib_text(split).columns["text"]
+    pieces = (text[i : i + length - 1] for text in texts for i in range(0, len(text), length - 1))
+    return pack_whole([np.concatenate([[BEGIN], piece]) for piece in pieces], length)
+
+
+def prompts(length: int):
+    """What the samples begin with."""
+    tokens = [[BEGIN, *prompt.encode()][:length] for prompt in PROMPTS]
+    padded = np.stack([np.pad(row, (0, length - len(row))) for row in tokens])
+    return arrays(tokens=padded.astype(np.int32), length=np.array([len(row) for row in tokens], np.int32))
+
+
+def sample(apply, params, stats, batch):
+    """The prompts, continued at random; the same way each time, so that runs can be compared."""
+    key = jax.random.key(0)
+    tokens = generate(
+        apply, params, stats=stats, prompts=batch["tokens"], lengths=batch["length"], key=key, temperature=0.8
+    )
+    return {"rows": Rows({"tokens": tokens}, batch["mask"])}
+
+
+def as_text(results):
+    """The samples as one text."""
+    texts = [bytes(t for t in row if t < BEGIN).decode(errors="replace") for row in results["rows"]["tokens"].tolist()]
+    return {"samples": "\n-----\n".join(texts)}

@@ -1,0 +1,79 @@
+"""ResNet-20, 32, 44 or 56 on CIFAR-10, as in the paper that introduced them.
+
+He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016, arXiv:1512.03385), section 4.2:
+batches of 128 on two GPUs (so BatchNorm over 64 images at a time), SGD with momentum 0.9 and weight decay 1e-4,
+learning rate 0.1 divided by 10 at 32,000 and 48,000 of 64,000 steps, images padded by 4, cropped and flipped. Here
+the mean is taken per channel, not per pixel, and only kernels decay. 5,000 training images are held out, as theirs.
+
+    python -m research train experiments/vision/cifar10_resnet.py --depth 20
+
+Expected: the test accuracies of table 6: 91.25, 92.49, 92.83 and 93.03 %. Time: not timed here (one accelerator).
+"""
+
+import numpy as np
+import optax
+
+from research.augment.image import crop_and_flip, normalize
+from research.core import Eval
+from research.data import batches, in_memory, stratified, subset, sweep, tfds_source
+from research.duration import percent
+from research.experiment import Best, Claim, Experiment
+from research.metrics.classification import measure_classification, predict_classes
+from research.model import from_nnx
+from research.models.preprocess import preprocessed
+from research.models.resnet import cifar_resnet
+from research.objectives.classify import classify
+from research.optim.decay import decay_mask
+from research.optim.schedules import step_decay
+
+PAPER = {20: 0.9125, 32: 0.9249, 44: 0.9283, 56: 0.9303}
+MEAN, STD = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2470, 0.2435, 0.2616])
+
+
+def experiment(
+    *,
+    depth: int = 20,
+    width: int = 16,
+    batch_size: int = 128,
+    groups: int = 2,
+    steps: int = 64_000,
+    learning_rate: float = 0.1,
+    weight_decay: float = 1e-4,
+) -> Experiment:
+    """The recipe of the paper; the learning rate falls at a half and at three quarters of the steps.
+
+    depth: layers, 6n + 2; from 110 on the paper warms up at a learning rate of 0.01 first
+    width: channels of the first stage
+    groups: parts of the batch that BatchNorm normalises apart: the paper's GPUs
+    """
+    images = in_memory(tfds_source("cifar10", "train"))
+    held_out = len(images) // 10
+    train, valid = (subset(images, part) for part in stratified(images.columns["label"], (None, held_out), seed=0))
+    test = tfds_source("cifar10", "test")
+    model = preprocessed(
+        from_nnx(lambda rngs: cifar_resnet(depth, width=width, group_size=batch_size // groups, rngs=rngs)),
+        lambda image: normalize(image, mean=MEAN, std=STD),
+    )
+    schedule = step_decay(learning_rate, at=(steps // 2, steps * 3 // 4))
+    measure = measure_classification(num_classes=10)
+    # Padding with the mean colour is padding with zeros once the mean is taken off.
+    augment = crop_and_flip(padding=4, fill=np.round(255 * MEAN))
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=classify(model, augment=augment),
+        # The decay goes through the momentum and the learning rate, as the gradient of an L2 penalty would.
+        optimizer=optax.chain(optax.add_decayed_weights(weight_decay, decay_mask()), optax.sgd(schedule, momentum=0.9)),
+        schedules={"learning_rate": schedule},
+        source=batches(train, batch_size),
+        steps=steps,
+        evals={
+            "valid": Eval(sweep(valid, 4 * batch_size), measure, every=percent(5)),
+            "test": Eval(sweep(test, 4 * batch_size), measure),
+        },
+        predict=predict_classes(),
+        best=Best("valid/accuracy"),
+        claims=(Claim("test/accuracy", at_least=PAPER[depth], source="He et al. 2016, table 6"),)
+        if depth in PAPER
+        else (),
+    )

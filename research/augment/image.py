@@ -1,0 +1,80 @@
+"""Random image augmentation on the device, inside the step: a key and a batch of images in, images out."""
+
+import jax
+import jax.numpy as jnp
+
+from research.core import draw
+from research.errors import UserError
+
+
+def flip(key, images):
+    """Each image mirrored left to right with probability 1/2: [B, H, W, C] -> the same."""
+    chosen = jax.random.bernoulli(key, 0.5, (len(images),))
+    return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images)
+
+
+def crop(key, images, *, padding: int, mode: str = "constant", fill=0):
+    """Each image padded on all sides and cut back to its size at a random place: [B, H, W, C] -> the same.
+
+    `mode` is "constant" or "reflect" (as in numpy.pad); `fill` is the border's colour, a number or one a channel.
+    He et al. 2016 (section 4.2) pad 4 zeros around images from which the mean was taken: before that, this is
+    `fill` = the mean colour. Raises UserError for another mode.
+    """
+    if mode not in ("constant", "reflect"):
+        raise UserError(f"crop pads by 'constant' or 'reflect', not by {mode!r}.")
+    sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    if mode == "constant":
+        fill = jnp.asarray(fill, images.dtype)
+        padded = jnp.pad(images - fill, sides) + fill  # integers wrap around, and back
+    else:
+        padded = jnp.pad(images, sides, mode="reflect")
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
+
+    # One slice an example: the fastest way on CPU (half the time of one gather for all).
+    def cut(image, corner):
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), images.shape[1:])
+
+    return jax.vmap(cut)(padded, corners)
+
+
+def normalize(images, *, mean, std, dtype=jnp.float32):
+    """(images / 255 - mean) / std, for pixels 0..255 of any type; mean and std are on the scale 0..1.
+
+    They are numbers, or one for each channel; [..., C] -> [..., C] of `dtype`.
+    """
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return ((images.astype(jnp.float32) - 255 * mean) / (255 * std)).astype(dtype)
+
+
+def crop_and_flip(*, padding: int, inputs: str = "image", **arguments):
+    """The augmentation of small images, `(key, batch) -> batch`: `crop` with its arguments, then `flip`."""
+
+    def augment(key, batch):
+        images = crop(draw(key, "crop"), batch[inputs], padding=padding, **arguments)
+        return {**batch, inputs: flip(draw(key, "flip"), images)}
+
+    return augment
+
+
+def mixup(*, alpha: float, num_classes: int, inputs: str = "image", labels: str = "label"):
+    """Each example mixed with its neighbour in the batch (Zhang et al. 2018), `(key, batch) -> batch`.
+
+    One share for the whole batch, drawn from Beta(alpha, alpha) and at least 1/2, so that the first label leads, as
+    in Beyer et al. 2022. Images become f32; labels int [B] become probabilities f32 [B, num_classes], a label out of
+    range NaN.
+    """
+
+    def augment(key, batch):
+        share = jax.random.beta(key, alpha, alpha)
+        share = jnp.maximum(share, 1 - share)
+        y = batch[labels]
+        classes = jax.nn.one_hot(y, num_classes)
+        classes = jnp.where(((y >= 0) & (y < num_classes))[:, None], classes, jnp.nan)
+
+        def mix(x):
+            x = x.astype(jnp.float32)
+            return share * x + (1 - share) * jnp.roll(x, 1, axis=0)
+
+        return {**batch, inputs: mix(batch[inputs]), labels: mix(classes)}
+
+    return augment

@@ -1,0 +1,86 @@
+"""RandAugment (Cubuk et al. 2020): a few image operations, drawn at random, all of one magnitude. On the host."""
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+GREY = (128, 128, 128)  # what comes into view
+
+
+def rand_augment(rng, image, *, layers: int = 2, magnitude: float = 10.0):
+    """`layers` operations drawn from OPERATIONS with repetition: uint8 [H, W, 3] -> the same.
+
+    Operations, their strength and their constants are those of the TPU reference code that the paper's authors
+    released, with PIL in place of TensorFlow: at magnitude 10 rotations of 30 degrees, shears of 0.3, translations of
+    100 pixels, a square of 80 pixels cut out. `rng` is a numpy Generator.
+    """
+    level = magnitude / 10
+    picture = Image.fromarray(image)
+    for number in rng.integers(len(OPERATIONS), size=layers):
+        picture = OPERATIONS[number](picture, level, rng)
+    return np.asarray(picture)
+
+
+def _sign(rng):
+    return 1 if rng.random() < 0.5 else -1
+
+
+def _affine(picture, *matrix):
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, fillcolor=GREY)
+
+
+def _rotate(picture, level, rng):
+    return picture.rotate(30 * level * _sign(rng), fillcolor=GREY)
+
+
+def _shear_x(picture, level, rng):
+    return _affine(picture, 1, 0.3 * level * _sign(rng), 0, 0, 1, 0)
+
+
+def _shear_y(picture, level, rng):
+    return _affine(picture, 1, 0, 0, 0.3 * level * _sign(rng), 1, 0)
+
+
+def _translate_x(picture, level, rng):
+    return _affine(picture, 1, 0, 100 * level * _sign(rng), 0, 1, 0)
+
+
+def _translate_y(picture, level, rng):
+    return _affine(picture, 1, 0, 0, 0, 1, 100 * level * _sign(rng))
+
+
+def _posterize(picture, level, rng):
+    # The reference keeps this number of bits: a larger magnitude changes the image less.
+    bits = int(4 * level)
+    return picture.point([value >> (8 - bits) << (8 - bits) for value in range(256)] * 3)
+
+
+def _solarize(picture, level, rng):
+    threshold = int(256 * level)  # likewise: at magnitude 10 nothing changes
+    return picture.point([value if value < threshold else 255 - value for value in range(256)] * 3)
+
+
+def _solarize_add(picture, level, rng):
+    return picture.point([min(255, v + int(110 * level)) if v < 128 else v for v in range(256)] * 3)
+
+
+def _cutout(picture, level, rng):
+    half = int(40 * level)
+    x, y = rng.integers(picture.width), rng.integers(picture.height)
+    cut = np.array(picture)
+    cut[max(0, y - half) : y + half, max(0, x - half) : x + half] = GREY
+    return Image.fromarray(cut)
+
+
+def _enhanced(enhancer):
+    return lambda picture, level, rng: enhancer(picture).enhance(1.8 * level + 0.1)
+
+
+OPERATIONS = (
+    lambda picture, level, rng: ImageOps.autocontrast(picture),
+    lambda picture, level, rng: ImageOps.equalize(picture),
+    lambda picture, level, rng: ImageOps.invert(picture),
+    _rotate, _posterize, _solarize,
+    _enhanced(ImageEnhance.Color), _enhanced(ImageEnhance.Contrast),
+    _enhanced(ImageEnhance.Brightness), _enhanced(ImageEnhance.Sharpness),
+    _shear_x, _shear_y, _translate_x, _translate_y, _cutout, _solarize_add,
+)  # fmt: skip

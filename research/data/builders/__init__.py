@@ -1,0 +1,7 @@
+"""The data sets that ship with the project, as TFDS builders. Importing one of these modules imports TFDS."""
+
+MODULES = {
+    "digits": ("research.data.builders.digits", "Digits"),
+    "fashion_mnist": ("research.data.builders.fashion_mnist", "FashionMnistIdx"),
+    "stdlib_text": ("research.data.builders.stdlib_text", "StdlibText"),
+}

@@ -1,0 +1,57 @@
+"""Splits: which records belong to which part. The seed of a split is part of the data, not of the run.
+
+Five runs with five seeds must be tested on the same records; so a split takes a seed of its own, which an experiment
+fixes and does not change with the run's.
+"""
+
+import numpy as np
+
+from research.data.batches import check_seed, generator
+from research.data.mix import largest_remainder
+from research.errors import UserError
+
+
+def stratified(labels, sizes, *, seed: int) -> list[np.ndarray]:
+    """Parts with the classes in the proportion of the whole: index arrays i64, ascending, without overlap.
+
+    `labels` [n] are numbers or strings; `sizes` are counts, one of which may be None for all that is left. Each part
+    in turn takes its classes from what is left by the largest remainder, so each is within one record of its share;
+    a class too rare for a part is absent from it. Same counts as scikit-learn's StratifiedShuffleSplit.
+    Raises UserError for sizes that do not fit.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise UserError(f"labels of shape {list(labels.shape)}; expected one label a record, [n].")
+    counts = _counts(len(labels), sizes)
+    rng = generator(check_seed(seed), "split")
+    _, classes = np.unique(labels, return_inverse=True)
+    members = [rng.permutation(np.flatnonzero(classes == c)) for c in range(classes.max() + 1)]
+    parts = []
+    for count in counts:
+        shares = largest_remainder([len(left) for left in members], count)
+        parts.append(np.sort(np.concatenate([left[:share] for left, share in zip(members, shares, strict=True)])))
+        members = [left[share:] for left, share in zip(members, shares, strict=True)]
+    return parts
+
+
+def shuffled(n: int, sizes, *, seed: int) -> list[np.ndarray]:
+    """Parts of `n` records drawn at random without regard to classes; otherwise as `stratified`."""
+    order = generator(check_seed(seed), "split").permutation(n)
+    ends = np.cumsum([0, *_counts(n, sizes)])
+    return [np.sort(order[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def _counts(n, sizes):
+    sizes = list(sizes)
+    if sizes.count(None) > 1:
+        raise UserError(f"split sizes {sizes}: only one of them may be None, the rest.")
+    for size in sizes:
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer)):
+            raise UserError(f"split sizes {sizes}: expected counts of records, and None for the rest.")
+    given = sum(size for size in sizes if size is not None)
+    counts = [n - given if size is None else int(size) for size in sizes]
+    if given > n or any(count < 1 for count in counts):
+        raise UserError(
+            f"split sizes {sizes} of {n} records: every part needs at least one record, and they share {n}."
+        )
+    return counts

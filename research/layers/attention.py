@@ -1,0 +1,48 @@
+"""Self-attention, and the masks that say who may attend to whom."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def attention(q, k, v, *, mask=None):
+    """softmax(q k^T / sqrt(D)) v for every head (Vaswani et al. 2017, equation 1): three [B, T, H, D] -> [B, T, H, D].
+
+    `mask` is bool, broadcast to [B, H, T, T], true where the query (third axis) may attend to the key. What is masked
+    has weight exactly 0. Scores and softmax are in f32.
+    """
+    # Heads first and the mask as a term added on: a quarter less time, backward pass included, than
+    # jax.nn.dot_product_attention took on CPU, whose select XLA does not fuse into the product.
+    q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+    scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32)
+    if mask is not None:
+        scores = scores + jnp.where(mask, 0.0, -1e30)
+    weights = jax.nn.softmax(scores).astype(v.dtype)
+    return jnp.einsum("bhts,bhsd->bhtd", weights, v).swapaxes(1, 2)
+
+
+def causal_mask(length: int):
+    """A token attends to itself and to earlier ones: -> bool [length, length]."""
+    return jnp.tril(jnp.ones((length, length), bool))
+
+
+def segment_mask(segments):
+    """Tokens attend within their own segment only: int [B, T] -> bool [B, 1, T, T], for packed documents."""
+    return (segments[:, :, None] == segments[:, None, :])[:, None]
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2.2): [B, T, width] -> the same; mask as above."""
+
+    def __init__(self, width, *, heads, kernel_init, out_init=None, dtype=None, rngs: nnx.Rngs):
+        # Three matrices and not one of three times the width: measured 11 % faster in a ViT's step on CPU, and each
+        # can be named by a sharding rule or by LoRA.
+        self.q = nnx.Linear(width, width, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        self.k = nnx.Linear(width, width, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        self.v = nnx.Linear(width, width, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        self.out = nnx.Linear(width, width, kernel_init=out_init or kernel_init, dtype=dtype, rngs=rngs)
+        self.heads = heads
+
+    def __call__(self, x, *, mask=None, train: bool, rngs=None):
+        q, k, v = (layer(x).reshape(*x.shape[:2], self.heads, -1) for layer in (self.q, self.k, self.v))
+        return self.out(attention(q, k, v, mask=mask).reshape(x.shape))

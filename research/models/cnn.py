@@ -1,0 +1,36 @@
+"""A small convolutional network for small images, such as the 8 x 8 digits."""
+
+import jax
+from flax import nnx
+
+from research.layers.initializers import he_normal
+
+
+class CNN(nnx.Module):
+    """3 x 3 convolutions with ReLU, each but the first halving the image, then one linear layer over all that is left.
+
+    [B, *image_shape] -> logits [B, num_classes]; `image_shape` is (height, width) or (height, width, channels). The
+    default has 3,818 parameters on the digits.
+    """
+
+    def __init__(
+        self, image_shape=(8, 8), *, channels=(8, 16), num_classes=10, dropout=0.0, dtype=None, rngs: nnx.Rngs
+    ):
+        height, width, depth = (*image_shape, 1)[:3]
+        init = he_normal()
+        self.layers = nnx.List()
+        for number, features in enumerate(channels):
+            strides = 2 if number else 1
+            self.layers.append(
+                nnx.Conv(depth, features, (3, 3), strides=strides, kernel_init=init, dtype=dtype, rngs=rngs)
+            )
+            height, width, depth = -(-height // strides), -(-width // strides), features
+        self.head = nnx.Linear(height * width * depth, num_classes, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        x = x[..., None] if x.ndim == 3 else x
+        for layer in self.layers:
+            x = jax.nn.relu(layer(x))
+        x = self.dropout(x.reshape(len(x), -1), deterministic=not train, rngs=rngs)
+        return self.head(x)

@@ -1,0 +1,25 @@
+"""The multilayer perceptron."""
+
+import math
+
+import jax
+from flax import nnx
+
+
+class MLP(nnx.Module):
+    """Linear layers with ReLU and dropout between them: [B, *input_shape] -> logits [B, num_classes]."""
+
+    def __init__(self, input_shape, *, hidden=(128,), num_classes=10, dropout=0.0, dtype=None, rngs: nnx.Rngs):
+        widths = (math.prod(input_shape), *hidden)
+        init = nnx.initializers.he_normal()
+        self.layers = nnx.List(
+            nnx.Linear(a, b, kernel_init=init, dtype=dtype, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.head = nnx.Linear(widths[-1], num_classes, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        x = x.reshape(len(x), -1)
+        for layer in self.layers:
+            x = self.dropout(jax.nn.relu(layer(x)), deterministic=not train, rngs=rngs)
+        return self.head(x)

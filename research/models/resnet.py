@@ -1,0 +1,126 @@
+"""Residual networks (He et al. 2016): the CIFAR-10 family of section 4.2, and the ImageNet ones of table 1."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from research.errors import UserError
+from research.layers.batch_norm import BatchNorm
+from research.layers.initializers import he_normal
+
+
+def cifar_resnet(depth: int, **arguments):
+    """The three-stage ResNet of 6n + 2 layers for 32 x 32 images; the paper's shortcuts are option "A".
+
+    20 layers have 0.27 M parameters, 56 have 0.85 M (table 6). Raises UserError for another depth than 6n + 2.
+    """
+    if depth < 8 or (depth - 2) % 6:
+        near = 6 * max(1, round((depth - 2) / 6)) + 2
+        raise UserError(f"a CIFAR ResNet has 6n + 2 layers (20, 32, 44, 56, 110); {depth} is not; try {near}.")
+    return ResNet(**{"blocks": ((depth - 2) // 6,) * 3, "width": 16, "stem": "small", "shortcut": "A", **arguments})
+
+
+def imagenet_resnet(depth: int, **arguments):
+    """The ImageNet ResNet of 18, 34, 50, 101 or 152 layers, with projection shortcuts (option "B").
+
+    The bottleneck strides in its 3 x 3 convolution, as all later implementations do; the paper's strides in the
+    first 1 x 1. Raises UserError for another depth.
+    """
+    plans = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+    if depth not in plans:
+        raise UserError(f"an ImageNet ResNet of {depth} layers is not in the paper. Valid: {sorted(plans)}.")
+    return ResNet(**{"blocks": plans[depth], "bottleneck": depth >= 50, "num_classes": 1000, **arguments})
+
+
+class ResNet(nnx.Module):
+    """[B, H, W, 3] -> logits [B, num_classes].
+
+    `blocks` residual blocks a stage; every stage but the first halves the image and doubles the channels. `stem` is
+    "small" (one 3 x 3 convolution) or "large" (7 x 7 and pooling, each striding by 2). `shortcut` where the shape
+    changes is "A" (subsampled and padded with zero channels, no parameters) or "B" (a 1 x 1 convolution).
+    `group_size` is BatchNorm's; `zero_init` starts every block as the identity, its last scale being 0 (Goyal et
+    al. 2017, section 5.1).
+
+    Raises UserError for an unknown stem or shortcut.
+    """
+
+    def __init__(
+        self, *, blocks, width=64, bottleneck=False, stem="large", shortcut="B", num_classes=10,
+        group_size=None, zero_init=False, dtype=None, rngs: nnx.Rngs,
+    ):  # fmt: skip
+        if stem not in ("small", "large") or shortcut not in ("A", "B"):
+            raise UserError(f"stem {stem!r} must be 'small' or 'large', and shortcut {shortcut!r} 'A' or 'B'.")
+        common = dict(group_size=group_size, dtype=dtype, rngs=rngs)
+        self.stem = ConvNorm(3, width, size=3 if stem == "small" else 7, strides=1 if stem == "small" else 2, **common)
+        self.pool = stem == "large"
+        self.blocks = nnx.List()
+        channels = width
+        for stage, count in enumerate(blocks):
+            for number in range(count):
+                inner, strides = width * 2**stage, 2 if stage and not number else 1
+                sizes = ((1, inner), (3, inner), (1, 4 * inner)) if bottleneck else ((3, inner), (3, inner))
+                self.blocks.append(
+                    Residual(channels, sizes=sizes, strides=strides, shortcut=shortcut, zero_init=zero_init, **common)
+                )
+                channels = sizes[-1][1]
+        self.head = nnx.Linear(channels, num_classes, dtype=dtype, rngs=rngs)
+        self.dtype = dtype
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        x = jax.nn.relu(self.stem(x, train=train))
+        if self.pool:
+            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for block in self.blocks:
+            x = block(x, train=train)
+        return self.head(x.mean((1, 2)))
+
+
+class ConvNorm(nnx.Module):
+    """A convolution, padded alike on both sides, then BatchNorm: [B, H, W, C] -> [B, H / strides, W / strides, out]."""
+
+    def __init__(self, channels, out, *, size, strides=1, scale_init=1.0, group_size, dtype, rngs: nnx.Rngs):
+        # "SAME" would pad a strided convolution on one side only, which shifts the image against the shortcut.
+        padding = ((size // 2,) * 2,) * 2
+        init = he_normal()
+        self.conv = nnx.Conv(
+            channels, out, (size, size), strides=strides, padding=padding, use_bias=False, kernel_init=init,
+            dtype=dtype, rngs=rngs,
+        )  # fmt: skip
+        # He et al. give no momentum or epsilon; 0.9 and 1e-5 are those of their released models.
+        self.norm = BatchNorm(
+            out, group_size=group_size, momentum=0.9, epsilon=1e-5, scale_init=scale_init, dtype=dtype
+        )
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        return self.norm(self.conv(x), train=train)
+
+
+class Residual(nnx.Module):
+    """relu(shortcut(x) + convolutions(x)); `sizes` gives kernel size and channels of each convolution."""
+
+    def __init__(self, channels, *, sizes, strides, shortcut, zero_init, **common):
+        self.layers = nnx.List()
+        inner = channels
+        for number, (size, out) in enumerate(sizes):
+            last = number == len(sizes) - 1
+            # The one 3 x 3 convolution of a bottleneck strides; of a basic block the first.
+            here = strides if number == (1 if len(sizes) == 3 else 0) else 1
+            scale = 0.0 if zero_init and last else 1.0
+            self.layers.append(ConvNorm(inner, out, size=size, strides=here, scale_init=scale, **common))
+            inner = out
+        changes = strides != 1 or inner != channels
+        self.projection = (
+            ConvNorm(channels, inner, size=1, strides=strides, **common) if shortcut == "B" and changes else None
+        )
+        self.strides, self.extra = strides, inner - channels
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        y = x
+        for number, layer in enumerate(self.layers):
+            y = layer(y if not number else jax.nn.relu(y), train=train)
+        if self.projection is not None:
+            x = self.projection(x, train=train)
+        elif self.strides != 1 or self.extra:
+            x = x[:, :: self.strides, :: self.strides]
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (self.extra // 2, self.extra - self.extra // 2)))
+        return jax.nn.relu(x + y)

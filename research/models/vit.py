@@ -1,0 +1,92 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021), also as in Better plain ViT baselines (Beyer et al. 2022)."""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+
+from research.errors import UserError
+from research.layers.transformer import Block
+
+TI = {"width": 192, "depth": 12, "heads": 3}
+S = {"width": 384, "depth": 12, "heads": 6}
+B = {"width": 768, "depth": 12, "heads": 12}
+
+
+class ViT(nnx.Module):
+    """[B, size, size, channels] -> logits [B, num_classes].
+
+    `positions` are "learned" or "sincos2d" (fixed); `pool` is "cls" (a token of its own) or "gap" (the mean of the
+    patches). `representation` puts a tanh layer of that width before the head, which starts at zero. The paper of
+    2021 is `positions="learned", pool="cls"`: ViT-S/16 has 22.05 M parameters, ViT-B/16 86.57 M.
+
+    Raises UserError where the patches do not tile the image.
+    """
+
+    def __init__(
+        self, *, size=224, patch=16, channels=3, width=384, depth=12, heads=6, num_classes=1000, positions="learned",
+        pool="cls", representation=None, dropout=0.0, dtype=None, rngs: nnx.Rngs,
+    ):  # fmt: skip
+        if size % patch:
+            raise UserError(f"patches of {patch} pixels do not tile an image of {size}; take a size of {patch} n.")
+        if positions not in ("learned", "sincos2d") or pool not in ("cls", "gap"):
+            raise UserError(
+                f"positions {positions!r} must be 'learned' or 'sincos2d', and pool {pool!r} 'cls' or 'gap'."
+            )
+        grid = size // patch
+        count = grid * grid + (pool == "cls")
+        xavier = nnx.initializers.xavier_uniform()
+        lecun = nnx.initializers.lecun_normal()
+        self.embed = nnx.Linear(patch * patch * channels, width, kernel_init=lecun, dtype=dtype, rngs=rngs)
+        normal = nnx.initializers.normal(1 / math.sqrt(width))
+        self.positions = nnx.Param(normal(rngs.params(), (count, width))) if positions == "learned" else None
+        self.cls = nnx.Param(jnp.zeros(width)) if pool == "cls" else None
+        self.dropout = nnx.Dropout(dropout)
+        self.blocks = nnx.List(
+            Block(width, heads=heads, dropout=dropout, kernel_init=xavier, dtype=dtype, rngs=rngs) for _ in range(depth)
+        )
+        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        hidden = nnx.Linear(width, representation, dtype=dtype, rngs=rngs) if representation else None
+        self.representation = hidden
+        zeros = nnx.initializers.zeros_init()
+        self.head = nnx.Linear(representation or width, num_classes, kernel_init=zeros, dtype=dtype, rngs=rngs)
+        self.patch, self.grid, self.width, self.dtype = patch, grid, width, dtype
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        x = self.embed(patches(x, self.patch))
+        if self.positions is None:
+            x = x + sincos2d(self.grid, self.width).astype(x.dtype)
+        if self.cls is not None:
+            x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (len(x), 1, self.width)).astype(x.dtype), x], 1)
+        if self.positions is not None:
+            x = x + self.positions[...].astype(x.dtype)
+        x = self.dropout(x, deterministic=not train, rngs=rngs)
+        for block in self.blocks:
+            x = block(x, train=train, rngs=rngs)
+        x = self.norm(x)
+        x = x.mean(1) if self.cls is None else x[:, 0]
+        if self.representation is not None:
+            x = jnp.tanh(self.representation(x))
+        return self.head(x)
+
+
+def patches(images, size: int):
+    """Images cut into squares, row by row: [B, H, W, C] -> [B, H / size * W / size, size * size * C].
+
+    With a linear layer after it this is a convolution of that size and stride, but one matrix product.
+    """
+    b, h, w, c = images.shape
+    cut = images.reshape(b, h // size, size, w // size, size, c).swapaxes(2, 3)
+    return cut.reshape(b, (h // size) * (w // size), size * size * c)
+
+
+def sincos2d(grid: int, width: int, *, temperature: float = 10_000.0):
+    """Fixed positions of a square grid, -> [grid * grid, width]: a quarter each of sin x, cos x, sin y, cos y.
+
+    As in MoCo v3 and Beyer et al. 2022. Raises UserError where the width is not a multiple of 4.
+    """
+    if width % 4 or width < 8:
+        raise UserError(f"sincos2d positions need a width of 8, 12, 16, ...; it is {width}.")
+    y, x = jnp.mgrid[:grid, :grid].reshape(2, -1, 1)
+    frequency = temperature ** -(jnp.arange(width // 4) / (width // 4 - 1))
+    return jnp.concatenate([f(p * frequency) for p in (x, y) for f in (jnp.sin, jnp.cos)], -1)

@@ -1,0 +1,76 @@
+"""How the page looks: on a light and a dark screen, on a telephone, and on paper."""
+
+CSS = """:root {
+  --paper: #ffffff; --ink: #1b1f24; --faint: #6a737d; --line: #d8dee4; --soft: #f4f6f8; --link: #2a7fc9;
+  --good: #1a7f4b; --bad: #c2302e; --warn: #9a6700; --calm: #1f6fb4;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #14181d; --ink: #e3e7eb; --faint: #98a2ad; --line: #323a43; --soft: #1d232a;
+    --good: #4cc38a; --bad: #ff7b72; --warn: #e3b341; --calm: #6cb6ff;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif;
+}
+h1 { margin: 0; font-size: 1.7rem; overflow-wrap: anywhere; }
+h2 { margin: 2.5rem 0 .75rem; padding-bottom: .25rem; font-size: 1.25rem; border-bottom: 1px solid var(--line); }
+h3 { margin: 1.5rem 0 .5rem; font-size: 1rem; }
+header p { margin: .25rem 0 1rem; }
+p { overflow-wrap: anywhere; }
+pre, code { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .86em; }
+code { white-space: pre-wrap; overflow-wrap: anywhere; }
+pre {
+  margin: .5rem 0; padding: .75rem; background: var(--soft); border-radius: 6px;
+  white-space: pre-wrap; overflow-wrap: anywhere;
+}
+.faint, .remark { color: var(--faint); font-size: .92em; }
+.badge {
+  display: inline-block; padding: 0 .55em; border: 1px solid currentColor; border-radius: 1em;
+  font-weight: 600; white-space: nowrap; color: var(--calm);
+}
+.badge.finished, .badge.met { color: var(--good); }
+.badge.failed, .badge.missed { color: var(--bad); }
+.badge.preempted, .badge.not-measured { color: var(--warn); }
+.said.failed { border-left: 4px solid var(--bad); }
+
+.scroll { overflow-x: auto; margin: .5rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .22rem .9rem .22rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--faint); }
+th.number, td.number { text-align: right; white-space: nowrap; }
+.whole { white-space: nowrap; }
+.pairs th { white-space: nowrap; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 0 2rem; }
+
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20.5rem), 1fr)); gap: 1rem; }
+.plot { break-inside: avoid; }
+.plot svg { display: block; max-width: 100%; height: auto; color: var(--ink); }
+.plot svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif !important; }
+
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: 1rem .75rem; }
+.gallery img { width: 6rem; height: 6rem; object-fit: contain; image-rendering: pixelated; background: var(--soft); }
+.quotes { display: grid; gap: .75rem; }
+.quotes figcaption div { display: inline; margin-right: .75rem; }
+figure { margin: 0; break-inside: avoid; }
+figcaption { font-size: .86em; line-height: 1.35; overflow-wrap: anywhere; }
+blockquote {
+  margin: 0 0 .25rem; padding: .4rem .75rem; border-left: 3px solid var(--line);
+  white-space: pre-wrap; overflow-wrap: anywhere;
+}
+details { margin: .35rem 0; }
+summary { cursor: pointer; color: var(--calm); overflow-wrap: anywhere; }
+
+@media print {
+  :root {
+    --paper: #ffffff; --ink: #000000; --faint: #555555; --line: #cccccc; --soft: #f4f4f4;
+    --good: #1a7f4b; --bad: #c2302e; --warn: #7a5200; --calm: #1f6fb4;
+  }
+  body { max-width: none; padding: 0; font-size: 10.5pt; }
+  h2, h3 { break-after: avoid; }
+  tr { break-inside: avoid; }
+  .scroll { overflow: visible; }
+}
+"""

@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from research.errors import UserError
+from research.layers.batch_norm import BatchNorm
+from research.model import from_nnx
+
+RNG = np.random.default_rng(0)
+X = (RNG.normal(size=(8, 3, 3, 5)) * RNG.uniform(1, 3, 5) + RNG.normal(size=5)).astype(np.float32)
+
+
+class Theirs(nnx.Module):
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(5, momentum=0.9, epsilon=1e-5, rngs=rngs)
+
+    def __call__(self, x, *, train, rngs=None):
+        return self.norm(x, use_running_average=not train)
+
+
+def run(model, x, *, train):
+    params, stats = model.init(jax.random.key(0))
+    y, changed = jax.jit(lambda x: model.apply(params, stats, x, train=train))(x)
+    return y, changed.get("model", {})
+
+
+def ours(group_size=None):
+    return from_nnx(lambda rngs: BatchNorm(5, group_size=group_size))
+
+
+def test_the_whole_batch_as_one_group_is_flax():
+    y, stats = run(ours(), X, train=True)
+    expected, their_stats = run(from_nnx(Theirs), X, train=True)
+    np.testing.assert_allclose(y, expected, atol=2e-5)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(stats[name], their_stats["norm"][name], atol=1e-5)
+        assert abs(np.asarray(stats[name]) - (name == "var")).max() > 0.01
+
+
+def test_groups_are_what_every_device_would_compute_and_their_statistics_are_averaged():
+    y, stats = run(ours(group_size=4), X, train=True)
+    per_device = [run(from_nnx(Theirs), x, train=True) for x in (X[:4], X[4:])]
+    np.testing.assert_allclose(y, np.concatenate([y for y, _ in per_device]), atol=2e-5)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(stats[name], np.mean([s["norm"][name] for _, s in per_device], 0), atol=1e-5)
+    assert abs(np.asarray(y - run(ours(), X, train=True)[0])).max() > 0.05
+
+
+def test_gradients_are_those_of_every_device():
+    def total(model):
+        params, stats = model.init(jax.random.key(0))
+        return lambda x: jnp.sum(model.apply(params, stats, x, train=True)[0] ** 3)
+
+    expected = jnp.concatenate([jax.grad(total(from_nnx(Theirs)))(x) for x in (X[:4], X[4:])])
+    np.testing.assert_allclose(jax.grad(total(ours(group_size=4)))(jnp.asarray(X)), expected, atol=1e-3)
+
+
+def test_evaluation_uses_the_running_statistics_and_changes_nothing():
+    model = ours()
+    params, _ = model.init(jax.random.key(0))
+    stats = {"model": {"mean": jnp.arange(5.0), "var": jnp.full(5, 4.0)}}
+    y, changed = model.apply(params, stats, X, train=False)
+    np.testing.assert_allclose(y, (X - np.arange(5)) / np.sqrt(4 + 1e-5), rtol=1e-5, atol=1e-6)
+    assert changed == {}
+
+
+def test_half_precision_in_and_out_with_statistics_in_f32():
+    y, stats = run(ours(), jnp.asarray(X, jnp.bfloat16), train=True)
+    assert y.dtype == jnp.bfloat16 and stats["mean"].dtype == jnp.float32
+    np.testing.assert_allclose(y.astype(jnp.float32), run(ours(), X, train=True)[0], atol=0.05)
+
+
+def test_a_batch_that_is_no_multiple_of_the_group_is_an_error():
+    with pytest.raises(UserError, match="8 examples cannot be split into BatchNorm groups of 3"):
+        run(ours(group_size=3), X, train=True)

@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+from flax import nnx
+
+from research.errors import UserError
+from research.layers.attention import SelfAttention, attention, causal_mask, segment_mask
+from research.layers.transformer import Block
+from research.model import from_nnx
+from tests.models.fresh import fresh
+
+INIT = nnx.initializers.normal(0.5)
+X = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+
+
+class Layer(nnx.Module):
+    """Self-attention with a mask of its own."""
+
+    def __init__(self, causal, *, rngs):
+        self.inner = SelfAttention(8, heads=2, kernel_init=INIT, rngs=rngs)
+        self.causal = causal
+
+    def __call__(self, x, *, train, rngs=None):
+        return self.inner(x, mask=causal_mask(5) if self.causal else None, train=train)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_the_formula_head_by_head(causal):
+    layer = from_nnx(lambda rngs: Layer(causal, rngs=rngs))
+    params = fresh(layer)[0]["inner"]
+    q, k, v = (X.astype(np.float64) @ params[n]["kernel"] + params[n]["bias"] for n in "qkv")
+    allowed = np.tril(np.ones((5, 5))) if causal else np.ones((5, 5))
+    heads = []
+    for h in (slice(0, 4), slice(4, 8)):
+        scores = q[..., h] @ k[..., h].swapaxes(1, 2) / np.sqrt(4)
+        heads.append(scipy.special.softmax(np.where(allowed, scores, -np.inf), -1) @ v[..., h])
+    expected = np.concatenate(heads, -1) @ params["out"]["kernel"] + params["out"]["bias"]
+    np.testing.assert_allclose(jax.jit(lambda x: layer.apply({"inner": params}, {}, x)[0])(X), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_attention_and_its_gradient_are_those_of_jax(dtype):
+    q, k, v = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 6, 4, 8)), dtype)
+    mask = segment_mask(jnp.array([[1, 1, 2, 2, 2, 0], [1, 2, 2, 3, 3, 3]])) & causal_mask(6)
+
+    def ours(q, k, v):
+        return jnp.sum(jnp.sin(attention(q, k, v, mask=mask)).astype(jnp.float32))
+
+    def theirs(q, k, v):
+        return jnp.sum(jnp.sin(jax.nn.dot_product_attention(q, k, v, mask=mask)).astype(jnp.float32))
+
+    for a, b in zip(*(jax.jit(jax.grad(f, (0, 1, 2)))(q, k, v) for f in (ours, theirs)), strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(
+            a.astype(np.float32), b.astype(np.float32), atol=1e-5 if dtype == jnp.float32 else 0.05
+        )
+
+
+def test_segments_attend_to_themselves_only():
+    mask = np.asarray(segment_mask(np.array([[1, 1, 2, 0]])))
+    np.testing.assert_array_equal(mask[0, 0], [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def test_dropout_draws_from_the_generator_of_the_call_and_only_in_training():
+    model = from_nnx(lambda rngs: Block(8, heads=2, dropout=0.5, kernel_init=INIT, rngs=rngs))
+    params, _ = fresh(model)
+    run = jax.jit(lambda key, train: model.apply(params, {}, X, key=key, train=train)[0], static_argnums=1)
+    one, same, other = (np.asarray(run(jax.random.key(seed), True)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert abs(one - other).max() > 0.1
+    np.testing.assert_array_equal(run(jax.random.key(1), False), run(jax.random.key(2), False))
+
+
+def test_heads_that_do_not_divide_the_width_are_an_error():
+    with pytest.raises(UserError, match="8 cannot be split over 3 heads"):
+        jax.eval_shape(lambda: nnx.state(Block(8, heads=3, kernel_init=INIT, rngs=nnx.Rngs(0))))

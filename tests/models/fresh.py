@@ -1,0 +1,22 @@
+"""Parameters for tests, without compiling a model's initialisers: that takes seconds for each random array on CPU."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.sharding import path_name
+
+
+def fresh(model, *, scale: float = 0.3, seed: int = 0):
+    """(params, stats) of a Model: normal numbers times `scale`; norms near 1, running statistics at their start."""
+    rng = np.random.default_rng(seed)
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+
+    def numbers(path, x):
+        start = 1.0 if path_name(path).endswith("scale") else 0.0
+        return jnp.asarray(start + scale * rng.normal(size=x.shape), jnp.float32)
+
+    stats = jax.tree.map_with_path(
+        lambda path, x: jnp.asarray(np.full(x.shape, path_name(path).endswith("var")), x.dtype), stats
+    )
+    return jax.tree.map_with_path(numbers, params), stats

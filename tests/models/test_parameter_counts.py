@@ -1,0 +1,38 @@
+"""Parameter counts, by shape alone, against the numbers that papers and reference implementations publish."""
+
+import jax
+import pytest
+
+from research.errors import UserError
+from research.model import from_nnx
+from research.models import vit
+from research.models.cnn import CNN
+from research.models.gpt import GPT
+from research.models.resnet import cifar_resnet, imagenet_resnet
+from research.models.vit import ViT
+
+
+@pytest.mark.parametrize(
+    ("build", "count"),
+    [
+        (lambda rngs: cifar_resnet(20, rngs=rngs), 269_722),  # He et al. 2016, table 6: 0.27 M
+        (lambda rngs: cifar_resnet(56, rngs=rngs), 853_018),  # 0.85 M
+        (lambda rngs: imagenet_resnet(18, rngs=rngs), 11_689_512),  # torchvision
+        (lambda rngs: imagenet_resnet(50, rngs=rngs), 25_557_032),
+        (lambda rngs: ViT(**vit.TI, rngs=rngs), 5_717_416),  # timm
+        (lambda rngs: ViT(**vit.S, rngs=rngs), 22_050_664),
+        (lambda rngs: ViT(**vit.B, rngs=rngs), 86_567_656),
+        (lambda rngs: GPT(rngs=rngs), 124_439_808),  # GPT-2 small
+        (lambda rngs: CNN(rngs=rngs), 3_818),
+    ],
+)
+def test_parameters(build, count):
+    params, _ = jax.eval_shape(from_nnx(build).init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+def test_a_depth_that_does_not_exist_is_an_error():
+    with pytest.raises(UserError, match="18 is not; try 20"):
+        cifar_resnet(18)
+    with pytest.raises(UserError, match="Valid: .18, 34"):
+        imagenet_resnet(20)

@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.errors import UserError
+from research.model import from_nnx
+from research.models.resnet import ResNet, cifar_resnet
+from tests.models.fresh import fresh
+
+X = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+
+
+def applied(**arguments):
+    model = from_nnx(lambda rngs: ResNet(**{"blocks": (1, 1), "width": 4, "stem": "small", **arguments}, rngs=rngs))
+    return model, *fresh(model)
+
+
+def test_with_zero_init_every_block_starts_as_its_shortcut():
+    model, params, stats = applied(zero_init=True, shortcut="A")
+    starts = jax.jit(
+        lambda key: [block["layers"]["1"]["norm"]["scale"] for block in model.init(key)[0]["blocks"].values()]
+    )
+    for block, start in zip(params["blocks"].values(), starts(jax.random.key(0)), strict=True):
+        block["layers"]["1"]["norm"] = {"scale": start, "bias": jnp.zeros_like(start)}
+    params["stem"]["norm"] = {"scale": jnp.ones(4), "bias": jnp.zeros(4)}
+    out = jax.jit(lambda x: model.apply(params, stats, x)[0])(X)
+    stem = jax.nn.relu(
+        jax.lax.conv_general_dilated(
+            X, params["stem"]["conv"]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        / np.sqrt(1 + 1e-5)
+    )
+    # Option A: every second pixel, zero channels on both sides.
+    shortcut = jnp.pad(stem[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (2, 2)))
+    expected = shortcut.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"]
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_only_option_b_has_parameters_in_its_shortcuts():
+    assert "projection" not in applied(shortcut="A")[1]["blocks"]["1"]
+    params = applied(shortcut="B")[1]["blocks"]
+    assert params["1"]["projection"]["conv"]["kernel"].shape == (1, 1, 4, 8) and "projection" not in params["0"]
+
+
+def test_training_changes_every_running_statistic_and_evaluation_none():
+    model, params, stats = applied(bottleneck=True, stem="large")
+    _, changed = jax.jit(lambda x: model.apply(params, stats, x, train=True))(X)
+    pairs = jax.tree.leaves(jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), stats, changed))
+    assert len(pairs) == 18 and all(pairs)
+    assert jax.eval_shape(lambda x: model.apply(params, stats, x)[1], X) == {}
+
+
+def test_strided_convolutions_see_the_image_centred_like_their_shortcut():
+    # A convolution padded on one side only would give other numbers for the image turned by 180 degrees, with the
+    # kernels turned too and one pixel more (so that every second pixel is the same pixel from both ends).
+    model, params, stats = applied(shortcut="A")
+    x = X[:, :15, :15]
+    turned = jax.tree.map(lambda p: p[::-1, ::-1] if p.ndim == 4 else p, params)
+    applied_to = jax.jit(lambda params, x: model.apply(params, stats, x)[0])
+    np.testing.assert_allclose(applied_to(params, x), applied_to(turned, x[:, ::-1, ::-1]), atol=1e-4)
+
+
+def test_the_group_size_reaches_every_norm():
+    model = from_nnx(lambda rngs: cifar_resnet(8, width=2, group_size=1, shortcut="B", rngs=rngs))
+    params, stats = fresh(model)
+    grouped = jax.jit(lambda x: model.apply(params, stats, x, train=True)[0])
+    # With groups of one example, an example's output does not depend on its neighbours.
+    np.testing.assert_allclose(grouped(X)[0], grouped(np.stack([X[0], 5 * X[1] + 1]))[0], atol=1e-5)
+
+
+def test_unknown_options_are_errors():
+    with pytest.raises(UserError, match="shortcut 'C'"):
+        ResNet(blocks=(1,), shortcut="C", rngs=None)

@@ -1,0 +1,26 @@
+import math
+
+import pytest
+
+from research.errors import UserError
+from research.optim.schedules import step_decay, warmup_cosine
+
+
+def test_warmup_cosine_by_hand():
+    value = warmup_cosine(2.0, steps=110, warmup=10, end=0.5)
+    assert [float(value(step)) for step in (0, 5, 10, 60, 110, 200)] == pytest.approx([0, 1, 2, 1.25, 0.5, 0.5])
+    assert float(value(35)) == pytest.approx(0.5 + 1.5 * (1 + math.cos(math.pi / 4)) / 2)
+    plain = warmup_cosine(2.0, steps=100)
+    assert [float(plain(step)) for step in (0, 50, 100)] == pytest.approx([2, 1, 0], abs=1e-6)
+
+
+def test_a_warm_up_as_long_as_the_run_is_an_error():
+    with pytest.raises(UserError, match="10 steps leaves nothing"):
+        warmup_cosine(1.0, steps=10, warmup=10)
+
+
+def test_step_decay_falls_at_the_steps():
+    value = step_decay(0.1, at=(32_000, 48_000))
+    assert [float(value(s)) for s in (0, 31_999, 32_000, 47_999, 48_000, 64_000)] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    )

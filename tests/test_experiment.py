@@ -1,0 +1,133 @@
+"""What `build` derives from an experiment, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import research.duration as duration
+from research.core import Eval, Out
+from research.data import batches, sweep
+from research.errors import UserError
+from research.experiment import build
+from tests import toys
+
+ONE = jax.devices()[:1]
+
+
+def test_step_compiles_once_donates_and_never_syncs():
+    built = build(toys.experiment(), devices=ONE)
+    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    first = state.params["w"]
+    with jax.transfer_guard_device_to_host("disallow"):
+        for step in range(15):  # 6 batches of 8 are an epoch of 50 and a wrap
+            state, sums = built.step(state, sums, batch_at(step))
+    assert first.is_deleted()
+    assert built.step._cache_size() == 1
+    assert float(sums.metrics["loss"].weight) == 15 * 8 and int(sums.bad) == -1
+
+
+def test_four_devices_equal_one():
+    states = []
+    for devices in (ONE, jax.devices()[:4]):
+        built = build(toys.experiment(), devices=devices)
+        state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+        for step in range(10):
+            state, sums = built.step(state, sums, batch_at(step))
+        states.append((state, sums))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *states)
+
+
+def test_stride_equals_single_steps():
+    results = []
+    for stride in (1, 5):
+        built = build(toys.experiment(stride=stride, log_every=10, save_every=10), devices=ONE)
+        state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+        for step in range(0, 10, stride):
+            state, sums = built.step(state, sums, batch_at(step))
+        results.append((state.params, sums.metrics))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *results)
+
+
+def test_durations_resolve_against_the_source():
+    lengths = {"steps": duration.epochs(2), "log_every": duration.percent(25), "save_every": duration.examples(16)}
+    built = build(toys.experiment(**lengths, evals={}), devices=ONE)
+    assert (built.total, built.log_every, built.save_every) == (12, 3, 2)  # 2 * 50 / 8 steps
+    assert duration.parse("3 epochs") == duration.epochs(3) and duration.parse("10%") == duration.percent(10)
+    assert duration.parse("1e3") == duration.steps(1000)
+    assert duration.in_steps(duration.percent(10), total=312, stride=8) == 32
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("3 epoch", None), ("3 epocs", "Did you mean 'epochs'"), ("many", "unit"), ("-1", "positive")]
+)
+def test_durations_refuse(text, message):
+    if message is None:
+        assert duration.parse(text) == duration.epochs(3)
+    else:
+        with pytest.raises(UserError, match=message):
+            duration.in_steps(duration.parse(text))
+
+
+def test_memories_join_stats_and_collisions_raise():
+    def remember(key, params):
+        return {"teacher": params}
+
+    built = build(toys.experiment(memories=(remember,)), devices=ONE)
+    state = built.fresh()
+    np.testing.assert_array_equal(state.stats["teacher"]["w"], state.params["w"])
+    built.step(state, built.fresh_open(), built.source(0)(0))  # a shared buffer would be donated twice
+    with pytest.raises(UserError, match="two techniques keep the stats entry 'teacher'"):
+        build(toys.experiment(memories=(remember, remember)), devices=ONE)
+
+
+def _grows(params, ctx):
+    loss, out = toys.loss_of(toys.model().apply)(params, ctx)
+    return loss, Out({"count": jnp.zeros(ctx.stats["count"].shape[0] + 1)}, out.metrics)
+
+
+def _no_loss(params, ctx):
+    loss, out = toys.loss_of(toys.model().apply)(params, ctx)
+    return loss, Out(out.stats, {"mse": out.metrics["loss"], "loss": loss})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": _grows, "memories": (lambda key, params: {"count": jnp.zeros(2)},)},
+         r"stats/count from float32\[2\] to float32\[3\]"),
+        ({"loss": _no_loss}, r'metrics\["loss"\] as a Mean'),
+        ({"on_nonfinite": "skipp"}, "Did you mean 'skip'"),
+        ({"source": batches(toys.DATA, 8), "init": lambda key: ({"w": jnp.zeros(4), "b": jnp.zeros(())}, {})},
+         r"does not fit a batch of label int32\[8\], x float32\[8,3\]"),
+        ({"steps": duration.percent(10)}, "cannot be given in percent"),
+        ({"source": lambda seed: lambda step: toys.DATA.take(np.arange(8)), "steps": duration.epochs(1)},
+         "batch size and examples"),
+        ({"stride": 3}, "40 steps is not a multiple of the 3"),
+        ({"mesh": {"data": 3}}, r"mesh of \{'data': 3\} does not fit 1 devices"),
+        ({"rules": (("nowhere/", jax.P("data")),)}, "rules match nothing.*nowhere"),
+    ],
+)  # fmt: skip
+def test_build_refuses(changes, message):
+    with pytest.raises(UserError, match=message):
+        build(toys.experiment(**changes), devices=ONE)
+
+
+def test_a_batch_that_does_not_split_is_refused_before_training():
+    with pytest.raises(UserError, match="batch of 10 examples cannot be split over 4 devices"):
+        build(toys.experiment(source=batches(toys.DATA, 10)), devices=jax.devices()[:4])
+
+
+def test_start_replaces_fresh_weights():
+    def start(params, stats):
+        return {**params, "w": params["w"] * 0 + 7}, stats
+
+    built = build(toys.experiment(start=start), devices=ONE)
+    assert built.fresh().params["w"].tolist() == [7, 7, 7]
+
+
+def test_optimizer_state_is_a_plain_tree():
+    built = build(toys.experiment(optimizer=optax.chain(optax.clip(1.0), optax.adam(1e-3))), devices=ONE)
+    assert all(hasattr(x, "dtype") for x in jax.tree.leaves(built.fresh()))
+    assert isinstance(toys.experiment().evals["test"], Eval) and len(sweep(toys.DATA, 12)) == 5
