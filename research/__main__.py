@@ -21,6 +21,7 @@ def main(arguments=None) -> int:
     """Runs one command; gives the exit status. Mistakes are one message; `--debug` shows the traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    sys.excepthook = sys.__excepthook__ if debug else _without_late_callbacks
     try:
         return _dispatch([a for a in arguments if a != "--debug"])
     except UserError as error:
@@ -33,6 +34,12 @@ def main(arguments=None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         return 130
+
+
+def _without_late_callbacks(kind, error, trace):
+    # TensorStore prints this, out of its own threads, when a read or write fails after another one did.
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _dispatch(arguments):

@@ -8,6 +8,7 @@ without a word, so every restore is verified; what does not verify is set aside,
 import contextlib
 import copy
 import json
+import logging
 import math
 import zlib
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from research.errors import UserError
 from research.tree import path_name, shapes
 
 FORMAT = 1
+# Orbax logs the traceback of every failed write, several times over; what matters of it is raised here.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in record.getMessage())
 
 
 class Restored(NamedTuple):
@@ -38,7 +42,7 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run. Keeps the newest `keep` and the best by score; call `close` at the end.
+    """The checkpoints of one run, to be used in a `with`. Keeps the newest `keep` and the best by score.
 
     `about` is written into the metadata of each: the experiment, its knobs, the versions. Where one is
     `required` (the run began at another's), `restore` raises a UserError rather than find none.
@@ -86,8 +90,19 @@ class Checkpoints:
 
     def close(self):
         """Waits, and gives the background threads back."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            with contextlib.suppress(Exception):  # what it raises again was raised by `wait`
+                self._manager.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        # Where the run failed already, that is the error to show.
+        with contextlib.suppress(*(() if error is None else (UserError,))):
+            self.close()
 
     def steps(self) -> list[int]:
         """The steps that have a committed checkpoint, oldest first."""

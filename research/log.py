@@ -4,6 +4,7 @@ The loop names none of its listeners: it calls `tell(event)`, and a subscriber i
 `metrics.jsonl` is apart: it is part of what a restart reproduces bit for bit, so the loop cuts and syncs it.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -60,7 +61,7 @@ class Ended(NamedTuple):
 
 
 class Record:
-    """`metrics.jsonl`: one line for each interval and each evaluation, free of wall-clock figures."""
+    """`metrics.jsonl`, to be used in a `with`: a line for each interval and evaluation, free of wall-clock figures."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -83,16 +84,13 @@ class Record:
         self._file.flush()
         os.truncate(self.path, length)
 
-    def close(self):
-        """Closes the file."""
-        self._file.close()
+    def __enter__(self):
+        return self
 
-
-def read_lines(path) -> list[dict]:
-    """The lines of a JSONL file; none where it is missing, and without a last one that was cut short."""
-    path = Path(path)
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    return [json.loads(line) for line in lines[:-1] if line]
+    def __exit__(self, kind, error, trace):
+        # A full disk cannot take what is still buffered; the run has failed of that already.
+        with contextlib.suppress(*(() if error is None else (OSError,))):
+            self._file.close()
 
 
 def timing_writer(path):

@@ -43,7 +43,10 @@ def bring(origin: Origin, folder):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     source = origin.folder / "checkpoints" / str(origin.step)
-    meta = read_meta(source / "meta")
+    try:
+        meta = read_meta(source / "meta")
+    except (OSError, ValueError) as error:
+        raise UserError(f"the checkpoint {source} is damaged: {error}") from error
     with open(origin.folder / "metrics.jsonl", "rb") as record:
         (folder / "metrics.jsonl").write_bytes(record.read(meta["bytes"]))
     with replacing(target) as part:

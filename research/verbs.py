@@ -30,6 +30,7 @@ from research.knobs import knobs_of, resolve
 from research.loop import run as loop
 from research.origin import bring, origin_of
 from research.progress import console
+from research.provenance import versions
 from research.report import report as report_of
 from research.sharding import make_mesh
 from research.source import Loaded, load
@@ -113,23 +114,28 @@ def _train(folder, experiment, about, *, seed, listen, stream):
         for subscriber in subscribers:
             subscriber(event)
 
+    def end(event):
+        for subscriber in subscribers:
+            with contextlib.suppress(OSError):  # such as the full disk that the run ends of
+                subscriber(event)
+
     identity = {key: about[key] for key in ("experiment", "knobs", "seed", "versions")}
-    checkpoints = Checkpoints(
-        folder / "checkpoints", keep=experiment.keep, about=identity, required=bool(about["origin"])
-    )
-    record = log.Record(folder / "metrics.jsonl")
-    changed = {k: v for k, v in run.versions().items() if about["versions"].get(k) not in (v, None)}
+    changed = {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}
     if changed:
         tell(log.Noted(0, f"The run began with other versions than {changed}: it may not repeat bit for bit."))
-    with signals(stream) as caught:
+    with (
+        signals() as caught,
+        log.Record(folder / "metrics.jsonl") as record,
+        Checkpoints(
+            folder / "checkpoints", keep=experiment.keep, about=identity, required=bool(about["origin"])
+        ) as checkpoints,
+    ):
         try:
             outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=lambda: bool(caught))
         except BaseException as error:
-            tell(log.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
+            end(log.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
             raise
-        checkpoints.close()
-        record.close()
-        tell(log.Ended(outcome.step, outcome.status, outcome.results))
+        end(log.Ended(outcome.step, outcome.status, outcome.results))
     if outcome.status == "finished":
         report_of(folder, experiment)
     print_results(outcome.results, stream)
@@ -143,7 +149,7 @@ def _train(folder, experiment, about, *, seed, listen, stream):
 def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str, float]]:
     """Evaluates a run's newest checkpoint (`RUN@step` or `RUN@best` for another) on all its sets, or on one.
 
-    Writes `evaluations/<name>@<step>.json` and `.npz`, and gives {evaluation: {metric: value}}.
+    Writes `evaluated/<step>/<name>.json` and `.npz`, and gives {evaluation: {metric: value}}.
     """
     opened, state, step = restore(path)
     evals = opened.experiment.evals
@@ -152,7 +158,7 @@ def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str,
     found = {}
     for name in [on] if on else evals:
         results = evaluator(evals[name], opened.experiment.apply, mesh=make_mesh(opened.experiment.mesh))(state)
-        run.save_evaluation(opened.folder / "evaluations", f"{name}@{step}", step, results)
+        run.save_evaluation(opened.folder / "evaluated" / str(step), name, step, results)
         found[name] = dict(results.numbers)
     print_results(found, stream or sys.stdout)
     return found
@@ -224,14 +230,13 @@ def restore(path):
     origin = origin_of(str(path))
     opened = open_run(origin.folder)
     built = build(opened.experiment, seed=opened.about["seed"])
-    checkpoints = Checkpoints(opened.folder / "checkpoints", keep=opened.experiment.keep)
-    state = checkpoints.restore(built.abstract, step=origin.step).state
-    checkpoints.close()
+    with Checkpoints(opened.folder / "checkpoints", keep=opened.experiment.keep) as checkpoints:
+        state = checkpoints.restore(built.abstract, step=origin.step).state
     return opened, state, origin.step
 
 
 @contextlib.contextmanager
-def signals(stream):
+def signals():
     """The signals that ask the run to end, as a list that fills: the loop finishes its step and saves.
 
     A second Ctrl-C leaves at once. Outside the main thread nothing is caught.

@@ -3,31 +3,40 @@
 TensorBoard files are written always; Weights & Biases and MLflow are extras, chosen when a run is started.
 """
 
+import time
 from pathlib import Path
 
 from research.errors import UserError
-from research.log import Ended, Started, scalar_writer
+from research.log import Started, scalar_writer
 
 
 def tensorboard(folder, about=None):
     """Event files in `folder/tensorboard`. After a restart TensorBoard drops what will be written again."""
-    from tensorboardX import SummaryWriter
+    # tensorboardX's own SummaryWriter writes in a thread, where a full disk ends in tracebacks.
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import RecordWriter
 
-    opened = []
+    path = Path(folder) / "tensorboard"
+    path.mkdir(parents=True, exist_ok=True)
+    file = RecordWriter(str(path / f"events.out.tfevents.{time.time():.6f}"))
+
+    def put(**content):
+        file.write(Event(wall_time=time.time(), **content).SerializeToString())
+        file.flush()
 
     def write(step, numbers):
-        for name, number in numbers.items():
-            opened[0].add_scalar(name, number, step)
+        values = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+        put(step=step, summary=Summary(value=values))
 
-    scalars = scalar_writer(write, lambda: opened and opened[0].close())
+    scalars = scalar_writer(write, file.close)
 
     def listen(event):
-        if isinstance(event, Started) and not opened:
-            # 0 would purge nothing and warn
-            opened.append(SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=event.step or None))
-        if opened or not isinstance(event, Ended):
-            scalars(event)
+        if isinstance(event, Started) and event.step:
+            put(step=event.step, session_log=SessionLog(status=SessionLog.START))
+        scalars(event)
 
+    put(file_version="brain.Event:2")
     return listen
 
 

@@ -1,6 +1,6 @@
 """The loop: exact resume, interruption, what it does about numbers that are not finite, and early stops."""
 
-import contextlib
+import json
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,12 @@ def go(folder, *, interrupted=lambda: False, tell=lambda event: None, **changes)
     """Runs the toy in a folder, as one life of a process would."""
     built = build(toys.experiment(**changes), seed=3, devices=ONE)
     folder.mkdir(exist_ok=True)
-    record = log.Record(folder / "metrics.jsonl")
-    checkpoints = Checkpoints(folder / "checkpoints", keep=built.experiment.keep)
-    try:
+    keep = built.experiment.keep
+    with (
+        log.Record(folder / "metrics.jsonl") as record,
+        Checkpoints(folder / "checkpoints", keep=keep) as checkpoints,
+    ):
         return run(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interrupted)
-    finally:
-        record.close()
-        with contextlib.suppress(UserError):
-            checkpoints.close()
 
 
 def after(calls):
@@ -48,6 +46,10 @@ def text(folder):
     return (folder / "metrics.jsonl").read_text()
 
 
+def lines_of(folder):
+    return [json.loads(line) for line in text(folder).splitlines()]
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
@@ -56,7 +58,7 @@ def unbroken(tmp_path_factory):
 
 def test_a_run_writes_every_interval_and_evaluation_once(unbroken):
     folder, outcome = unbroken
-    lines = log.read_lines(folder / "metrics.jsonl")
+    lines = lines_of(folder)
     assert [line["step"] for line in lines if "train/loss" in line] == [*range(3, 40, 3), 40]
     assert [line["step"] for line in lines if "valid/mse" in line] == [10, 20, 30, 40]
     assert [line["step"] for line in lines if "test/mse" in line] == [40]
@@ -107,7 +109,7 @@ def test_stop_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
     with pytest.raises(NonFinite, match=r"(?s)At step 17 the loss.*to step 15.*y float32\[8\].*is of step 15"):
         go(tmp_path, spoil=spoil)
     assert Checkpoints(tmp_path / "checkpoints").steps()[-1] == 15
-    assert all(line["step"] <= 15 for line in log.read_lines(tmp_path / "metrics.jsonl"))
+    assert all(line["step"] <= 15 for line in lines_of(tmp_path))
 
 
 def test_a_bad_update_is_never_saved(tmp_path):
@@ -127,7 +129,7 @@ def test_skip_leaves_the_bad_step_out(tmp_path):
     spoil = lambda step, key: jnp.where((step == 17) | (step == 18), jnp.inf, 1.0)
     outcome = go(tmp_path, spoil=spoil, on_nonfinite="skip")
     assert outcome.status == "finished" and np.isfinite(outcome.results["test"]["mse"])
-    lines = [line for line in log.read_lines(tmp_path / "metrics.jsonl") if "train/skipped" in line]
+    lines = [line for line in lines_of(tmp_path) if "train/skipped" in line]
     assert {line["step"]: round(line["train/skipped"] * 3) for line in lines if line["train/skipped"]} == {18: 1, 21: 1}
     assert all(np.isfinite(line["train/loss"]) for line in lines)
     healthy = go(tmp_path / "healthy", on_nonfinite="skip")
@@ -202,7 +204,7 @@ def test_an_evaluation_sees_the_weights_of_its_view(tmp_path):
 
 def test_the_best_checkpoint_is_kept(tmp_path):
     go(tmp_path, best=Best("valid/mse", "min"), save_every=10)
-    lines = {ln["step"]: ln["valid/mse"] for ln in log.read_lines(tmp_path / "metrics.jsonl") if "valid/mse" in ln}
+    lines = {ln["step"]: ln["valid/mse"] for ln in lines_of(tmp_path) if "valid/mse" in ln}
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.best() == min(lines, key=lines.get)
     with pytest.raises(UserError, match="Did you mean 'mse'"):
@@ -212,10 +214,8 @@ def test_the_best_checkpoint_is_kept(tmp_path):
 def test_a_run_resumes_on_another_number_of_devices(tmp_path):
     go(tmp_path, interrupted=after(20))
     built = build(toys.experiment(), seed=3, devices=jax.devices()[:4])
-    checkpoints, record = Checkpoints(tmp_path / "checkpoints"), log.Record(tmp_path / "metrics.jsonl")
-    outcome = run(built, checkpoints=checkpoints, record=record, tell=lambda event: None)
-    record.close()
-    checkpoints.close()
+    with log.Record(tmp_path / "metrics.jsonl") as record, Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        outcome = run(built, checkpoints=checkpoints, record=record, tell=lambda event: None)
     assert outcome.step == 40 and len(outcome.state.params["w"].sharding.device_set) == 4
     whole = go(tmp_path / "one")
     np.testing.assert_allclose(outcome.state.params["w"], whole.state.params["w"], rtol=1e-5)

@@ -6,7 +6,9 @@ many bytes before it. The splits are by file.
 
     python -m research train experiments/language/gpt_stdlib.py
 
-Expected: see the claim, in bits per byte of the test files. TIMING
+In bits per byte of the same test files (those of Python 3.11): single bytes 4.63, pairs of bytes 3.50 (both counted
+on the training files), gzip -9 2.02 and xz -9e 1.87 file by file. After 150 steps the model is at 3.86; what the
+default run reaches, and how long it takes on two quiet cores, is not measured yet, so nothing is claimed.
 """
 
 import jax
@@ -16,7 +18,7 @@ import optax
 from research.core import Eval, Rows
 from research.data import arrays, batches, pack_whole, stdlib_text, subset, sweep
 from research.duration import percent
-from research.experiment import Best, Claim, Experiment
+from research.experiment import Best, Experiment
 from research.metrics.language import measure_language
 from research.model import from_nnx
 from research.models.generate import generate
@@ -47,9 +49,8 @@ def experiment(
     """
     train, valid, test = (rows(split, length) for split in ("train", "validation", "test"))
     some = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
-    model = from_nnx(
-        lambda rngs: GPT(vocabulary=257, length=length, width=width, depth=depth, heads=max(1, width // 48), rngs=rngs)
-    )
+    network = dict(vocabulary=BEGIN + 1, length=length, width=width, depth=depth, heads=max(1, width // 48))
+    model = from_nnx(lambda rngs: GPT(**network, rngs=rngs))
     schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20), end=learning_rate / 100)
     adamw = optax.adamw(schedule, b2=0.98, weight_decay=weight_decay, mask=decay_mask())
     measure = measure_language(bytes_of=lambda labels: labels < BEGIN)
@@ -67,7 +68,6 @@ def experiment(
             "samples": Eval(sweep(prompts(min(length, sample_length)), len(PROMPTS)), sample, finish=as_text),
         },
         best=Best("valid/bits_per_byte", mode="min"),
-        claims=(Claim("test/bits_per_byte", at_most=2.2, source="ours"),),
     )
 
 
@@ -87,10 +87,8 @@ def prompts(length: int):
 
 def sample(apply, params, stats, batch):
     """The prompts, continued at random; the same way each time, so that runs can be compared."""
-    key = jax.random.key(0)
-    tokens = generate(
-        apply, params, stats=stats, prompts=batch["tokens"], lengths=batch["length"], key=key, temperature=0.8
-    )
+    given = {"prompts": batch["tokens"], "lengths": batch["length"]}
+    tokens = generate(apply, params, stats=stats, **given, key=jax.random.key(0), temperature=0.8)
     return {"rows": Rows({"tokens": tokens}, batch["mask"])}
 
 

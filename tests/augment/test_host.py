@@ -19,16 +19,18 @@ def box(cropped):
 
 
 def test_inception_crops_have_the_area_and_ratio_that_were_asked_for():
-    shares, ratios = [], []
+    shares, ratios, places = [], [], []
     for seed in range(300):
         out = inception_crop(np.random.default_rng(seed), WHERE, size=20, area=(0.3, 0.5), ratio=(0.75, 1.5))
         assert out.shape == (20, 20, 3) and out.dtype == np.uint8
         left, right, top, bottom = box(out)
         shares.append((right - left) * (bottom - top) / (80 * 120))
         ratios.append((right - left) / (bottom - top))
+        places.append(((left + right) / 2, (top + bottom) / 2))
     assert 0.24 < min(shares) < 0.33 and 0.47 < max(shares) < 0.56
     assert 0.68 < min(ratios) < 0.8 and 1.35 < max(ratios) < 1.6
     assert abs(np.mean(shares) - 0.4) < 0.02
+    np.testing.assert_allclose(np.mean(places, 0), (60, 40), atol=4)  # all over the image, not in a corner
 
 
 def test_the_same_generator_gives_the_same_crop_and_another_another():

@@ -73,6 +73,13 @@ def test_dropout_draws_from_the_generator_of_the_call_and_only_in_training():
     np.testing.assert_array_equal(run(jax.random.key(1), False), run(jax.random.key(2), False))
 
 
+def test_dropout_is_on_both_branches():
+    model = from_nnx(lambda rngs: Block(8, heads=2, dropout=1.0, kernel_init=INIT, rngs=rngs))
+    params, _ = fresh(model)
+    trained = jax.jit(lambda x: model.apply(params, {}, x, key=jax.random.key(0), train=True)[0])
+    np.testing.assert_array_equal(trained(X), X)
+
+
 def test_heads_that_do_not_divide_the_width_are_an_error():
     with pytest.raises(UserError, match="8 cannot be split over 3 heads"):
         jax.eval_shape(lambda: nnx.state(Block(8, heads=3, kernel_init=INIT, rngs=nnx.Rngs(0))))

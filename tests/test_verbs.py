@@ -1,0 +1,263 @@
+"""What a person does with an experiment: train, resume, evaluate, predict, go on, and every mistake on the way."""
+
+import io
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from research import verbs
+from research.__main__ import main
+from research.errors import UserError
+
+FILE = str(Path(__file__).parent.parent / "experiments" / "digits.py")
+TINY = {"network": "mlp", "epochs": 4, "batch_size": 64}  # 62 steps
+FLAGS = ["--network", "mlp", "--epochs", "4", "--batch-size", "64"]
+
+
+def train(tmp_path, **options):
+    stream = io.StringIO()
+    trained = verbs.train(FILE, runs=tmp_path, stream=stream, **{**TINY, **options})
+    return trained, stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs"))
+
+
+def test_a_run_leaves_a_whole_record(finished):
+    run, output = finished
+    about = json.loads((run.folder / "run.json").read_text())
+    assert run.status == "finished" and run.folder.name.startswith("digits-") and run.folder.name.endswith("-s0")
+    assert about["knobs"]["epochs"] == 4 and about["seed"] == 0 and about["versions"]["jax"]
+    assert about["hardware"]["cores"] and about["commit"] and about["claims"][0]["metric"] == "test/accuracy"
+    assert (run.folder / "source" / about["file"]).read_text() == Path(FILE).read_text()
+    assert (run.folder / "git.diff").exists() and list((run.folder / "tensorboard").iterdir())
+    assert {p.name for p in (run.folder / "report").iterdir()} >= {"report.html", "learning_curves.png"}
+    status = json.loads((run.folder / "status.json").read_text())
+    assert status["status"] == "finished" and status["results"] == run.results
+    rows = np.load(run.folder / "evaluations" / "test.npz")
+    assert len(rows["row/prediction"]) == 497 and rows["array/confusion"].sum() == 497
+    assert np.isclose((rows["row/prediction"] == rows["row/label"]).mean(), run.results["test"]["accuracy"])
+    assert "step 62/62" in output and str(run.folder) in output and "test" in output
+
+
+def test_tensorboard_files_hold_the_same_numbers(finished):
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import masked_crc32c
+
+    run, _ = finished
+    data = next((run[0] / "tensorboard").iterdir()).read_bytes()
+    found, at = {}, 0
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 8], "little")
+        body = data[at + 12 : at + 12 + length]
+        assert masked_crc32c(body) == int.from_bytes(data[at + 12 + length : at + 16 + length], "little")
+        event = event_pb2.Event.FromString(body)
+        found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+        at += 16 + length
+    assert np.isclose(found["test/accuracy", 62], run.results["test"]["accuracy"], rtol=1e-6)
+    assert ("train/loss", 62) in found and ("timing/steps_per_second", 62) in found
+
+
+def test_a_finished_run_is_not_trained_twice_but_again_on_demand(finished):
+    run, _ = finished
+    again, output = train(run.folder.parent)
+    assert again.folder == run.folder and again.results == run.results and "--again" in output
+    anew, _ = train(run.folder.parent, again=True)
+    assert anew.folder.name == run.folder.name + "-2" and anew.results == run.results  # a run is a function
+    assert (anew.folder / "metrics.jsonl").read_text() == (run.folder / "metrics.jsonl").read_text()
+    other, _ = train(run.folder.parent, seed=1)
+    assert other.folder != run.folder and other.results != run.results
+
+
+def test_evaluate_predict_and_report_of_a_run(finished, tmp_path):
+    run, _ = finished
+    stream = io.StringIO()
+    assert verbs.evaluate(run.folder, stream=stream) == run.results
+    assert verbs.evaluate(f"{run.folder}@best", on="valid", stream=stream).keys() == {"valid"}
+    assert (run.folder / "evaluated" / "62" / "test.npz").exists()
+    out = verbs.predict(run.folder, "test", out=tmp_path / "found.jsonl", stream=stream)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 497 and np.isclose(sum(rows[7]["probabilities"]), 1, atol=1e-5)
+    from research.data import digits
+
+    np.savez(tmp_path / "mine.npz", image=digits().columns["image"][:10])
+    rows = verbs.predict(run.folder, str(tmp_path / "mine.npz"), stream=stream).read_text().splitlines()
+    assert len(rows) == 10 and set(json.loads(rows[0])) == {"index", "prediction", "confidence", "probabilities"}
+    before = (run.folder / "report" / "report.html").read_bytes()
+    assert verbs.report(run.folder).read_bytes() == before
+    with pytest.raises(UserError, match="Did you mean 'test'"):
+        verbs.evaluate(run.folder, on="tes")
+    with pytest.raises(UserError, match="no checkpoint '7'.*62"):
+        verbs.evaluate(f"{run.folder}@7")
+    with pytest.raises(UserError, match="not the folder of a run.*Did you mean"):
+        verbs.evaluate(str(run.folder)[:-1] + "9")
+    with pytest.raises(UserError, match="expected a folder, or a file that ends in .csv"):
+        verbs.predict(run.folder, FILE)
+
+
+def test_from_goes_on_with_more_steps_and_other_knobs(finished):
+    run, _ = finished
+    longer, output = train(run.folder.parent, start_from=f"{run.folder}@62", epochs=6)
+    assert "Going on from the checkpoint of step 62" in output and longer.status == "finished"
+    steps = [json.loads(line)["step"] for line in (longer.folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-1] == 94 and steps[0] == 1
+    assert json.loads((longer.folder / "run.json").read_text())["origin"] == f"{run.folder.name}@62"
+    same, _ = train(run.folder.parent, start_from=str(run.folder), epochs=6)
+    assert same.folder == longer.folder
+    with pytest.raises(UserError, match=r"holds layers|holds params.*this experiment has|holds opt"):
+        train(run.folder.parent, start_from=str(run.folder), network="cnn")
+
+
+def test_the_command_line_tells_mistakes_in_one_line(finished, capsys, tmp_path):
+    run, _ = finished
+    runs = ["--runs", str(run.folder.parent)]
+    assert main(["train", FILE, *FLAGS, *runs]) == 0
+    assert main(["list", str(Path(FILE).parent)]) == 0
+    assert "digits.py" in capsys.readouterr().out
+    for arguments, message in {
+        ("trian",): "Did you mean 'train'",
+        ("train", FILE, "--epoch", "3"): "Did you mean '--epochs'",
+        ("train", FILE.replace("digits", "digit")): "Did you mean 'digits.py'",
+        ("train",): "required: FILE",
+        ("evaluate", str(tmp_path)): "not the folder of a run",
+        ("list", str(tmp_path)): "no experiment below",
+        ("train", FILE, "--seed", "x"): "invalid int value",
+        ("train", FILE, *FLAGS, "--run-dir", str(run.folder), "--seed", "4"): "seed: 0 in the run, 4 given",
+        ("train", FILE, "--run-dir", str(run.folder), "--epochs", "5"): "epochs: 4 in the run, 5 given",
+        ("train", FILE, "--run-dir", str(Path(FILE).parent)): "holds other files and no run",
+    }.items():
+        assert main(list(arguments)) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and message in error and "Traceback" not in error
+    with pytest.raises(UserError):
+        main(["train", FILE, "--epoch", "3", "--debug"])
+
+
+def _copied(tmp_path, change=lambda text: text):
+    folder = tmp_path / "mine"
+    folder.mkdir(exist_ok=True)
+    file = folder / "digits.py"
+    file.write_text(change(Path(FILE).read_text()))
+    return file
+
+
+def test_an_edited_source_is_not_resumed(tmp_path):
+    file = _copied(tmp_path)
+    stream = io.StringIO()
+    run = verbs.train(file, runs=tmp_path, stream=stream, **TINY)
+    (run.folder / "status.json").unlink()  # as if it had not finished
+    _copied(tmp_path, lambda text: text.replace("smoothing=0.05", "smoothing=0.2"))
+    with pytest.raises(UserError, match=r"(?s)edited since.*-.*smoothing=0.05.*\+.*smoothing=0.2.*--from"):
+        verbs.train(file, runs=tmp_path, stream=stream, **TINY)
+    assert verbs.evaluate(run.folder, stream=stream) == run.results  # the run keeps its own source
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("def experiment(", "def experimnt("), "has no function experiment"),
+        (lambda text: text + "\n)", "line .*unmatched"),
+        (lambda text: text.replace("epochs: int = 60", "seed: int = 60"), "knob may not be called 'seed'"),
+        (lambda text: text.replace("(1000, 300, None)", "(1000, 797, 0)"), "every part needs at least one record"),
+        (lambda text: text.replace("num_classes=10", "num_classes=9"), "10 classes, the measure expects 9"),
+        (lambda text: text.replace("classify(model, ", 'classify(model, labels="lable", '), "Did you mean 'label'"),
+        (lambda text: text.replace("MLP((8, 8, 1)", "MLP((8, 9, 1)"), "does not fit a batch of image"),
+    ],
+)  # fmt: skip
+def test_a_broken_experiment_is_told_plainly(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        verbs.train(
+            _copied(tmp_path, change),
+            runs=tmp_path / "runs",
+            stream=io.StringIO(),
+            **{k: v for k, v in TINY.items() if "seed: int" not in change(Path(FILE).read_text()) or k != "epochs"},
+        )
+
+
+def test_labels_out_of_range_stop_the_run_with_the_range(tmp_path):
+    file = _copied(
+        tmp_path,
+        lambda text: text.replace(
+            "data = digits()", "data = digits()\n    data.columns['label'][data.columns['label'] == 9] = 12"
+        ),
+    )
+    with pytest.raises(UserError, match="loss is not finite.*label int32.* to 12"):
+        verbs.train(file, runs=tmp_path / "runs", stream=io.StringIO(), **TINY)
+    status = json.loads(next((tmp_path / "runs").glob("*/status.json")).read_text())
+    assert status["status"] == "failed" and "not finite" in status["text"]
+
+
+DAMAGE = {
+    "truncated": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "emptied": lambda file: os.truncate(file, 0),
+    "flipped": lambda file: _flip(file),
+    "removed": lambda file: file.unlink(),
+}
+
+
+def _flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_older_one_used(finished, tmp_path, kind):
+    whole, _ = finished
+    run, _ = train(tmp_path)
+    (run.folder / "status.json").unlink()
+    newest = run.folder / "checkpoints" / "62"
+    largest = max((p for p in (newest / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    DAMAGE[kind](largest)
+    again, output = train(tmp_path)
+    assert "checkpoint of step 62 is damaged and was set aside" in output and "from the checkpoint of step" in output
+    assert [p.name for p in (run.folder / "damaged").iterdir()] == ["62-0"]
+    assert again.results == whole.results
+    assert (run.folder / "metrics.jsonl").read_text() == (whole.folder / "metrics.jsonl").read_text()
+
+
+def test_damaged_metadata_is_found_too_and_nothing_sound_begins_anew(finished, tmp_path):
+    whole, _ = finished
+    run, _ = train(tmp_path)
+    (run.folder / "status.json").unlink()
+    for meta in (run.folder / "checkpoints").glob("*/meta/meta.json"):
+        _flip(meta)
+    again, output = train(tmp_path)
+    assert output.count("is damaged and was set aside") >= 2 and again.results == whole.results
+    with pytest.raises(UserError, match="no checkpoint.*is sound|is damaged|damaged"):
+        _flip(max((run.folder / "checkpoints").glob("62/meta/meta.json")))
+        train(tmp_path, start_from=f"{run.folder}@62", epochs=6)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, which is full after a few hundred kilobytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", disk], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(finished, small_disk):
+    whole, _ = finished
+    with pytest.raises(UserError, match="No space left|could not be written|disk"):
+        train(small_disk)
+    subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
+    run, _ = train(small_disk)
+    assert run.results == whole.results
+    assert (run.folder / "metrics.jsonl").read_text() == (whole.folder / "metrics.jsonl").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Not a directory|File exists"):
+        train(tmp_path / "file")
