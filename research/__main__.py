@@ -21,7 +21,7 @@ def main(arguments=None) -> int:
     """Runs one command; gives the exit status. Mistakes are one message; `--debug` shows the traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    sys.excepthook = sys.__excepthook__ if debug else _without_late_callbacks
+    sys.unraisablehook = sys.__unraisablehook__ if debug else _without_late_callbacks
     try:
         return _dispatch([a for a in arguments if a != "--debug"])
     except UserError as error:
@@ -36,10 +36,10 @@ def main(arguments=None) -> int:
         return 130
 
 
-def _without_late_callbacks(kind, error, trace):
+def _without_late_callbacks(unraisable):
     # TensorStore prints this, out of its own threads, when a read or write fails after another one did.
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _dispatch(arguments):
@@ -123,7 +123,7 @@ def _prepare(arguments, parser):
 
 def _list(arguments, parser):
     parser.add_argument("folder", nargs="?", default="experiments")
-    from research.verbs import experiments
+    from research.source import experiments
 
     found = experiments(parser.parse_args(arguments).folder)
     width = max(map(len, found))

@@ -75,3 +75,17 @@ def _sources(root, relative) -> dict[str, str]:
                 todo += [parts.with_suffix(".py"), parts / "__init__.py"]
         todo += [parent / "__init__.py" for parent in path.parents if str(parent) != "."]
     return dict(sorted(found.items()))
+
+
+def experiments(folder="experiments") -> dict[str, str]:
+    """{file: its one-line summary} for every experiment below a folder. Nothing is imported."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name == "experiment":
+                text = ast.get_docstring(tree) or ast.get_docstring(node) or ""
+                found[str(path)] = text.split("\n")[0]
+    if not found:
+        raise UserError(f"no experiment below {Path(folder).absolute()}.")
+    return found

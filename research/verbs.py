@@ -5,7 +5,6 @@ run = train("experiments/digits.py", hidden=64, seed=1)
 run.results["test"]["accuracy"]
 """
 
-import ast
 import contextlib
 import json
 import os
@@ -33,8 +32,9 @@ from research.progress import console
 from research.provenance import versions
 from research.report import report as report_of
 from research.sharding import make_mesh
-from research.source import Loaded, load
+from research.source import Loaded, experiments, load
 
+__all__ = ["evaluate", "experiments", "predict", "report", "train"]
 RUN_OPTIONS = (
     "seed",
     "run_dir",
@@ -193,20 +193,6 @@ def report(path) -> Path:
     """Draws the report of a run anew; gives the path of its `report.html`."""
     opened = open_run(path)
     return report_of(opened.folder, opened.experiment)
-
-
-def experiments(folder="experiments") -> dict[str, str]:
-    """{file: its one-line summary} for every experiment below a folder. Nothing is imported."""
-    found = {}
-    for path in sorted(Path(folder).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "experiment":
-                text = ast.get_docstring(tree) or ast.get_docstring(node) or ""
-                found[str(path)] = text.split("\n")[0]
-    if not found:
-        raise UserError(f"no experiment below {Path(folder).absolute()}.")
-    return found
 
 
 def knob_values(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:

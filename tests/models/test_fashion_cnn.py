@@ -1,0 +1,53 @@
+"""The network of the Fashion-MNIST experiment against the same written with lax alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.model import from_nnx
+from research.models.fashion_cnn import FashionCNN, space_to_depth
+from tests.models.fresh import fresh
+
+X = np.random.default_rng(0).normal(size=(3, 28, 28, 1)).astype(np.float32)
+
+
+def conv(x, layer, strides=1):
+    """A convolution padded by one pixel on every side, and the BatchNorm of an untrained network."""
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    x = jax.lax.conv_general_dilated(
+        x, layer["conv"]["kernel"], (strides,) * 2, ((1, 1), (1, 1)), dimension_numbers=dimensions
+    )
+    return x / np.sqrt(1 + 1e-5) * layer["norm"]["scale"] + layer["norm"]["bias"]
+
+
+def test_it_equals_the_same_network_written_with_lax():
+    model = from_nnx(lambda rngs: FashionCNN(width=8, num_classes=5, rngs=rngs))
+    params, stats = fresh(model)
+    # By strided slices: rows and columns of pixels in the order (0, 0), (0, 1), (1, 0), (1, 1).
+    x = jnp.concatenate([X[:, i::2, j::2] for i in range(2) for j in range(2)], axis=-1)
+    x = jax.nn.relu(conv(x, params["stem"]))
+    x = jax.nn.relu(conv(x, params["down"], strides=2))
+    first, second = params["block"]["layers"].values()
+    x = jax.nn.relu(x + conv(jax.nn.relu(conv(x, first)), second))
+    assert x.shape == (3, 7, 7, 8)
+    features = jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1)
+    expected = features @ params["head"]["kernel"] + params["head"]["bias"]
+    out = jax.jit(lambda x: model.apply(params, stats, x)[0])(X)
+    assert out.shape == (3, 5)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_parameters():
+    params, stats = jax.eval_shape(from_nnx(lambda rngs: FashionCNN(rngs=rngs)).init, jax.random.key(0))
+    # Kernels of 3 x 3, a scale and a bias for each of their channels, and the head.
+    kernels = 9 * (4 * 64 + 64 * 128 + 128 * 64 + 64 * 128)
+    count = sum(x.size for x in jax.tree.leaves(params))
+    assert count == kernels + 2 * (64 + 128 + 64 + 128) + 256 * 10 + 10 == 226_826
+    assert sum(x.size for x in jax.tree.leaves(stats)) == 2 * (64 + 128 + 64 + 128)
+
+
+def test_space_to_depth_keeps_channels_together():
+    x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    out = np.asarray(space_to_depth(jnp.asarray(x)))
+    assert out.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(out[1, 1, 2], x[1, 2:4, 4:6].ravel())

@@ -1,0 +1,92 @@
+"""Every file in experiments/ is built, stepped and evaluated on mock records of its data set's true spec.
+
+A new file needs nothing here; where its default size is slow to compile, give it small knobs in TINY.
+"""
+
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research import verbs
+from research.evaluate import evaluator
+from research.experiment import build
+from research.source import load
+
+ROOT = Path(__file__).parent.parent
+FILES = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.name != "__init__.py"]
+TINY = {
+    "digits": {"channels": (4, 4), "epochs": 1},
+    "vision/cifar10_resnet": {"depth": 8, "width": 4, "batch_size": 8, "steps": 4},
+    "vision/imagenet_vit": {"width": 64, "depth": 1, "size": 32, "batch_size": 8, "epochs": 1},
+    "vision/fashion_mnist": {"width": 8, "batch_size": 20, "epochs": 1},
+    "language/gpt_stdlib": {"width": 48, "depth": 1, "length": 32, "steps": 4, "sample_length": 16},
+}
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT / "experiments").with_suffix(""))
+
+
+@pytest.fixture
+def mocked(monkeypatch, tmp_path):
+    """Random records with the fields, shapes and dtypes of every TFDS set; enough for the largest split."""
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with tfds.testing.mock_data(num_examples=5_200):
+        yield
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_it_builds_steps_and_evaluates(path, mocked, request):
+    knobs = TINY.get(name_of(path), {})
+    loaded = load(path)
+    experiment = loaded.function(**verbs.knob_values(loaded, knobs))
+    built = build(experiment, seed=0, devices=jax.devices()[:1])
+    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums = built.step(state, sums, batch_at(0))
+    assert np.isfinite(float(sums.metrics["loss"].value())) and int(state.step) == experiment.stride
+    assert jax.tree.all(jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), state.params))
+    for name, ev in experiment.evals.items():
+        first = Short(ev.source)
+        results = evaluator(ev._replace(source=first), experiment.apply, mesh=built.mesh)(state)
+        assert all(np.isfinite(value) for value in results.numbers.values()), name
+        assert results.numbers or results.texts
+    claimed = {claim.metric.partition("/")[0] for claim in experiment.claims}
+    assert claimed <= set(experiment.evals)
+    if experiment.predict:
+        rows = experiment.predict(experiment.apply, state.params, state.stats, batch_at(0))
+        assert {len(value) for value in rows.values()} == {len(next(iter(batch_at(0).values())))}
+
+
+class Short:
+    """The first batch of an evaluation source."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return 1
+
+    def __call__(self, step):
+        return self.source(step)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_its_docstring_says_what_how_and_what_to_expect(path):
+    loaded = load(path)
+    lines = loaded.doc.split("\n")
+    assert lines[0].endswith(".") and len(lines[0]) < 110
+    assert f"python -m research train experiments/{name_of(path)}.py" in loaded.doc
+    assert "time" in loaded.doc.lower() or "minute" in loaded.doc
+    assert str(path.relative_to(ROOT)) in verbs.experiments(ROOT / "experiments").__repr__()
+    commands = [line.strip() for line in lines if "research train experiments" in line]
+    for command in commands:
+        words = command.split("train ")[1].split()[1:]
+        pairs = [(flag[2:].replace("-", "_"), value) for flag, value in itertools.pairwise(words) if flag[:2] == "--"]
+        knobs = {name: value for name, value in pairs if name not in verbs.RUN_OPTIONS}
+        verbs.knob_values(loaded, knobs)
