@@ -33,16 +33,22 @@ def evaluator(ev: Eval, apply, *, mesh):
     Raises UserError where the measure does not fit the batches.
     """
     step = jax.jit(eval_step(apply, ev.measure), donate_argnums=2)
+    form = None  # of the totals; traced once
 
     def begin(params, stats, batch):
+        nonlocal form
+        if form is None:
+            form = traced(params, stats, batch)
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), form)
+        return jax.device_put(zeros, shardings(zeros, mesh))
+
+    def traced(params, stats, batch):
         try:
             measured = jax.eval_shape(lambda *args: ev.measure(apply, *args), params, stats, batch)
         except (TypeError, ValueError, KeyError) as error:
             what = str(error).strip().split("\n")[0]
             raise UserError(f"the evaluation does not fit a batch of {described(batch)}: {what}") from error
-        sums = {name: state for name, state in measured.items() if not isinstance(state, Rows)}
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), sums)
-        return jax.device_put(zeros, shardings(zeros, mesh))
+        return {name: state for name, state in measured.items() if not isinstance(state, Rows)}
 
     def evaluate(state, interrupted=lambda: False):
         began, totals, rows = time.perf_counter(), None, []

@@ -130,6 +130,27 @@ def test_a_signal_saves_and_says_so(unbroken, tmp_path, number):
     same(folder, unbroken)
 
 
+def test_a_second_ctrl_c_leaves_at_once():
+    """While the step or the save that the first one waits for goes on and on."""
+    script = (
+        "import time\n"
+        "from research.verbs import signals\n"
+        "with signals() as caught:\n"
+        "    print('ready', flush=True)\n"
+        "    while True: time.sleep(0.05)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert "Ctrl-C again leaves at once" in process.communicate()[1]
+
+
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
     folder = tmp_path / "run"
     first = begin(folder)

@@ -221,6 +221,23 @@ def test_a_run_resumes_on_another_number_of_devices(tmp_path):
     np.testing.assert_allclose(outcome.state.params["w"], whole.state.params["w"], rtol=1e-5)
 
 
+def test_a_longer_run_compiles_no_more(tmp_path):
+    """Ragged epochs, evaluations with a padded last batch and checkpoints: all programs are those of the start."""
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
+    )
+    try:
+        counts = []
+        for steps in (20, 20, 40):
+            before = len(compiled)
+            go(tmp_path / f"{len(counts)}", steps=steps)
+            counts.append(len(compiled) - before)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert counts[1] == counts[2] > 0
+
+
 def test_evaluation_compiles_once_over_ragged_batches():
     from research.evaluate import evaluator
 
@@ -234,6 +251,6 @@ def test_evaluation_compiles_once_over_ragged_batches():
     evaluate = evaluator(Eval(sweep(toys.DATA, 16), measure), built.experiment.apply, mesh=built.mesh)
     state = built.fresh()
     results = [evaluate(state) for _ in range(3)]
-    # Once for the shapes of the totals at each call, once for the program.
-    assert len(traces) == 1 + 3 and len(set(traces)) == 1
+    # Once for the shapes of the totals, once for the program.
+    assert len(traces) == 2 and len(set(traces)) == 1
     assert results[0].rows["y"].shape == (50,) and results[0].numbers == results[2].numbers

@@ -1,17 +1,21 @@
 """What a person does with an experiment: train, resume, evaluate, predict, go on, and every mistake on the way."""
 
+import dataclasses
 import io
 import json
 import os
 import subprocess
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from research import verbs
 from research.__main__ import main
 from research.errors import UserError
+from research.experiment import build
+from research.start import pretrained, read_arrays
 
 FILE = str(Path(__file__).parent.parent / "experiments" / "digits.py")
 TINY = {"network": "mlp", "epochs": 4, "batch_size": 64}  # 62 steps
@@ -112,6 +116,20 @@ def test_from_goes_on_with_more_steps_and_other_knobs(finished):
     assert same.folder == longer.folder
     with pytest.raises(UserError, match=r"holds layers|holds params.*this experiment has|holds opt"):
         train(run.folder.parent, start_from=str(run.folder), network="cnn")
+
+
+def test_a_run_gives_its_weights_to_another_experiment(finished):
+    """Through the real checkpoint, and not again when the second run resumes."""
+    run, _ = finished
+    told = []
+    opened = verbs.open_run(run.folder)
+    start = pretrained(f"{run.folder}@62", {r"layers/(.*)": r"layers/\1"}, tell=told.append)
+    built = build(dataclasses.replace(opened.experiment, start=start), seed=5, devices=jax.devices()[:1])
+    state = built.fresh()
+    params, _ = read_arrays(run.folder)
+    np.testing.assert_array_equal(state.params["layers"]["0"]["kernel"], params["layers"]["0"]["kernel"])
+    assert not np.array_equal(state.params["head"]["kernel"], params["head"]["kernel"])
+    assert "loaded   layers/0/kernel" in told[0] and "missing  head/kernel" in told[0]
 
 
 def test_the_command_line_tells_mistakes_in_one_line(finished, capsys, tmp_path):
