@@ -91,10 +91,11 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
                 checkpoints.save(state, memory, score=_score(ex.best, memory))
                 tell(log.Saved(step))
                 saved = step
-            if final or interrupted():
+            finished = final and set(ex.evals) <= set(memory["evaluated"])
+            if finished or interrupted():
                 interval.settle()
                 checkpoints.wait()
-                return Outcome("finished" if final else "preempted", step, memory["results"], state)
+                return Outcome("finished" if finished else "preempted", step, memory["results"], state)
             interval.resume()
             batch, waited = next(batches)
             state, sums = built.step(state, sums, batch)

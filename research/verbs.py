@@ -35,15 +35,8 @@ from research.sharding import make_mesh
 from research.source import Loaded, experiments, load
 
 __all__ = ["evaluate", "experiments", "predict", "report", "train"]
-RUN_OPTIONS = (
-    "seed",
-    "run_dir",
-    "runs",
-    "again",
-    "start_from",
-    "listen",
-    "stream",
-)  # keyword arguments of `train` that are no knobs
+# Keyword arguments of `train` that are no knobs.
+RUN_OPTIONS = ("seed", "run_dir", "runs", "again", "start_from", "listen", "stream")
 
 
 class Trained(NamedTuple):
@@ -73,8 +66,6 @@ def train(
     be given as texts. Each of `listen` (see `research.writers`) gives one more subscriber. Progress goes to `stream`
     (sys.stdout). Raises UserError for every mistake; KeyboardInterrupt, when all is saved, after Ctrl-C.
     """
-    from research import run
-
     loaded, stream = load(file), stream or sys.stdout
     values = knob_values(loaded, knobs)
     origin = origin_of(start_from) if start_from else None

@@ -81,6 +81,19 @@ def test_interrupted_runs_end_bitwise_as_unbroken_ones(unbroken, tmp_path, lives
     assert final.results == whole.results
 
 
+def test_interrupted_around_the_last_evaluations(unbroken, tmp_path):
+    """At any moment from the last steps on: what is not evaluated is not finished, and is done in the next life."""
+    folder, whole = unbroken
+    asked = []
+    go(tmp_path / "count", interrupted=lambda: asked.append(0))
+    for back in range(1, 14, 2):
+        life = tmp_path / f"{back}"
+        first = go(life, interrupted=after(len(asked) - back))
+        assert first.status == ("finished" if first.results == whole.results else "preempted")
+        final = go(life)
+        assert text(life) == text(folder) and final.results == whole.results
+
+
 def test_a_lost_tail_is_done_again_and_a_torn_line_is_cut(unbroken, tmp_path):
     go(tmp_path, interrupted=after(20))
     with open(tmp_path / "metrics.jsonl", "a") as file:
