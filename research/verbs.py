@@ -30,6 +30,7 @@ from research.loop import run as loop
 from research.origin import bring, origin_of
 from research.progress import console
 from research.provenance import versions
+from research.report import judge
 from research.report import report as report_of
 from research.sharding import make_mesh
 from research.source import Loaded, experiments, load
@@ -130,6 +131,8 @@ def _train(folder, experiment, about, *, seed, listen, stream):
     if outcome.status == "finished":
         report_of(folder, experiment)
     print_results(outcome.results, stream)
+    for verdict in (judge(claim, outcome.results) for claim in about["claims"] if outcome.status == "finished"):
+        print(f"claim: {verdict.metric} {verdict.bound}: {verdict.outcome}", file=stream)
     more = f"report: {folder}/report/report.html" if outcome.status == "finished" else "the same command goes on"
     print(f"{outcome.status} at step {outcome.step} of {built.total}: {folder} ({more})", file=stream)
     if signal.SIGINT in caught:

@@ -47,7 +47,9 @@ def test_a_run_leaves_a_whole_record(finished):
     rows = np.load(run.folder / "evaluations" / "test.npz")
     assert len(rows["row/prediction"]) == 497 and rows["array/confusion"].sum() == 497
     assert np.isclose((rows["row/prediction"] == rows["row/label"]).mean(), run.results["test"]["accuracy"])
-    assert "step 62/62" in output and str(run.folder) in output and "test" in output
+    assert "step 62/62" in output and str(run.folder) in output
+    verdict = "met" if run.results["test"]["accuracy"] >= 0.97 else "missed"
+    assert f"claim: test/accuracy at least 0.97: {verdict}" in output
 
 
 def test_tensorboard_files_hold_the_same_numbers(finished):
@@ -101,7 +103,7 @@ def test_evaluate_predict_and_report_of_a_run(finished, tmp_path):
         verbs.evaluate(f"{run.folder}@7")
     with pytest.raises(UserError, match="not the folder of a run.*Did you mean"):
         verbs.evaluate(str(run.folder)[:-1] + "9")
-    with pytest.raises(UserError, match="expected a folder, or a file that ends in .csv"):
+    with pytest.raises(UserError, match="cannot read .*expected .csv, .jsonl, .npz or a folder"):
         verbs.predict(run.folder, FILE)
 
 

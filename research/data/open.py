@@ -5,7 +5,7 @@ import numpy as np
 from research.data import paths
 from research.data.images import image_folder
 from research.data.indexed import INDEX, indexed
-from research.data.sources import arrays
+from research.data.sources import Arrays, arrays
 from research.data.tables import csv, jsonl
 from research.errors import UserError
 
@@ -18,7 +18,18 @@ def open_path(path, *, size=None):
     path = paths.existing(path, what="file or folder of records")
     if path.is_dir():
         return indexed(path) if (path / INDEX).exists() else image_folder(path, size=size)
-    known = {".csv": csv, ".jsonl": jsonl, ".npz": lambda file: arrays(**np.load(file))}
-    if path.suffix not in known:
-        raise UserError(f"{path}: expected a folder, or a file that ends in {', '.join(known)}.")
-    return known[path.suffix](path)
+    if path.suffix.lower() not in READERS:
+        raise UserError(f"cannot read {str(path)!r}; expected {', '.join(READERS)} or a folder of class folders.")
+    return READERS[path.suffix.lower()](path)
+
+
+def npz(path) -> Arrays:
+    """The arrays of a numpy archive, as columns. Raises UserError for a damaged one."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return arrays(**{name: found[name] for name in found.files})
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is not a sound .npz archive: {error}") from error
+
+
+READERS = {".csv": csv, ".jsonl": jsonl, ".npz": npz}

@@ -8,13 +8,10 @@ from typing import NamedTuple
 
 from research.data import paths
 from research.data.builders import MODULES
-from research.data.images import image_folder
 from research.data.indexed import INDEX, indexed, write
-from research.data.tables import csv, jsonl
+from research.data.open import READERS, open_path
 from research.data.tfds import prepared
 from research.errors import UserError
-
-READERS = {".csv": csv, ".jsonl": jsonl}
 
 
 class Prepared(NamedTuple):
@@ -65,8 +62,6 @@ def _named(name, out):
 def _converted(path, out):
     if path.is_dir() and (path / INDEX).exists():
         return _summary(indexed(path))
-    if path.is_file() and path.suffix.lower() not in READERS:
-        raise UserError(f"cannot prepare {str(path)!r}; expected {', '.join(READERS)} or a folder of class folders.")
     out = pathlib.Path(out).expanduser() if out else path.with_name(path.name + ".indexed")
     origin = _fingerprint(path)
     if out.exists():
@@ -74,7 +69,7 @@ def _converted(path, out):
         if data.origin != origin:
             raise UserError(f"{str(out)!r} was made of other data than {str(path)!r} holds now; remove it first.")
         return _summary(data)
-    data = image_folder(path) if path.is_dir() else READERS[path.suffix.lower()](path)
+    data = open_path(path)
     return _summary(write((data[i] for i in range(len(data))), out, classes=data.classes, origin=origin))
 
 
