@@ -117,6 +117,16 @@ def test_the_open_interval_and_recorded_evaluations_survive(tmp_path):
     assert len(evaluated) == 5
 
 
+def test_several_steps_a_dispatch_train_the_same_and_resume_exactly(unbroken, tmp_path):
+    changes = {"stride": 5, "log_every": 10}
+    whole = go(tmp_path / "whole", **changes)
+    np.testing.assert_allclose(whole.state.params["w"], unbroken[1].state.params["w"], rtol=1e-5)
+    for calls in (3, 4):
+        go(tmp_path / "pieces", interrupted=after(calls), **changes)
+    jax.tree.map(np.testing.assert_array_equal, go(tmp_path / "pieces", **changes).state, whole.state)
+    assert text(tmp_path / "pieces") == text(tmp_path / "whole")
+
+
 def test_stop_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
     spoil = lambda step, key: jnp.where(step == 17, jnp.nan, 1.0)
     with pytest.raises(NonFinite, match=r"(?s)At step 17 the loss.*to step 15.*y float32\[8\].*is of step 15"):

@@ -16,7 +16,8 @@ import numpy as np
 import optax
 
 from research.core import Eval, Rows
-from research.data import arrays, batches, pack_whole, stdlib_text, subset, sweep
+from research.data import batches, stdlib_text, subset, sweep
+from research.data.byte_text import BEGIN, VOCABULARY, byte_prompts, byte_rows, decoded
 from research.duration import percent
 from research.experiment import Best, Experiment
 from research.metrics.language import measure_language
@@ -27,7 +28,6 @@ from research.objectives.language import language
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
 
-BEGIN = 256  # the one token that is no byte
 PROMPTS = ("import ", "def ", "class ", "    def __init__(self", "if ", "for ", '"""', "# ")
 
 
@@ -47,9 +47,11 @@ def experiment(
     length: tokens in a row: how far back the model sees
     sample_length: bytes of each sample that is printed at the end, prompt included
     """
-    train, valid, test = (rows(split, length) for split in ("train", "validation", "test"))
+    splits = ("train", "validation", "test")
+    train, valid, test = (byte_rows(stdlib_text(split).columns["text"], length) for split in splits)
+    begun = byte_prompts(PROMPTS, min(length, sample_length))
     some = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
-    network = dict(vocabulary=BEGIN + 1, length=length, width=width, depth=depth, heads=max(1, width // 48))
+    network = dict(vocabulary=VOCABULARY, length=length, width=width, depth=depth, heads=max(1, width // 48))
     model = from_nnx(lambda rngs: GPT(**network, rngs=rngs))
     schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20), end=learning_rate / 100)
     adamw = optax.adamw(schedule, b2=0.98, weight_decay=weight_decay, mask=decay_mask())
@@ -65,24 +67,12 @@ def experiment(
         evals={
             "valid": Eval(sweep(some, batch_size), measure, every=percent(20)),
             "test": Eval(sweep(test, batch_size), measure),
-            "samples": Eval(sweep(prompts(min(length, sample_length)), len(PROMPTS)), sample, finish=as_text),
+            "samples": Eval(
+                sweep(byte_prompts(PROMPTS, min(length, sample_length)), len(PROMPTS)), sample, finish=as_text
+            ),
         },
         best=Best("valid/bits_per_byte", mode="min"),
     )
-
-
-def rows(split: str, length: int):
-    """The files of a split as packed rows of tokens."""
-    texts = stdlib_text(split).columns["text"]
-    pieces = (text[i : i + length - 1] for text in texts for i in range(0, len(text), length - 1))
-    return pack_whole([np.concatenate([[BEGIN], piece]) for piece in pieces], length)
-
-
-def prompts(length: int):
-    """What the samples begin with."""
-    tokens = [[BEGIN, *prompt.encode()][:length] for prompt in PROMPTS]
-    padded = np.stack([np.pad(row, (0, length - len(row))) for row in tokens])
-    return arrays(tokens=padded.astype(np.int32), length=np.array([len(row) for row in tokens], np.int32))
 
 
 def sample(apply, params, stats, batch):
@@ -94,5 +84,4 @@ def sample(apply, params, stats, batch):
 
 def as_text(results):
     """The samples as one text."""
-    texts = [bytes(t for t in row if t < BEGIN).decode(errors="replace") for row in results["rows"]["tokens"].tolist()]
-    return {"samples": "\n-----\n".join(texts)}
+    return {"samples": "\n-----\n".join(decoded(results["rows"]["tokens"]))}
