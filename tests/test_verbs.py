@@ -22,6 +22,15 @@ TINY = {"network": "mlp", "epochs": 4, "batch_size": 64}  # 62 steps
 FLAGS = ["--network", "mlp", "--epochs", "4", "--batch-size", "64"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """As on a laptop. Four devices that share two cores can starve one another at a collective."""
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: first)
+        yield
+
+
 def train(tmp_path, **options):
     stream = io.StringIO()
     trained = verbs.train(FILE, runs=tmp_path, stream=stream, **{**TINY, **options})

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.model import from_nnx
-from research.models.fashion_cnn import FashionCNN, space_to_depth
+from research.models.fashion_cnn import FashionCNN, mirrored, space_to_depth
 from tests.models.fresh import fresh
 
 X = np.random.default_rng(0).normal(size=(3, 28, 28, 1)).astype(np.float32)
@@ -40,10 +40,10 @@ def test_it_equals_the_same_network_written_with_lax():
 def test_parameters():
     params, stats = jax.eval_shape(from_nnx(lambda rngs: FashionCNN(rngs=rngs)).init, jax.random.key(0))
     # Kernels of 3 x 3, a scale and a bias for each of their channels, and the head.
-    kernels = 9 * (4 * 64 + 64 * 128 + 128 * 64 + 64 * 128)
+    kernels = 9 * (4 * 64 + 64 * 128 + 128 * 128 + 128 * 128)
     count = sum(x.size for x in jax.tree.leaves(params))
-    assert count == kernels + 2 * (64 + 128 + 64 + 128) + 256 * 10 + 10 == 226_826
-    assert sum(x.size for x in jax.tree.leaves(stats)) == 2 * (64 + 128 + 64 + 128)
+    assert count == kernels + 2 * (64 + 3 * 128) + 256 * 10 + 10 == 374_410
+    assert sum(x.size for x in jax.tree.leaves(stats)) == 2 * (64 + 3 * 128)
 
 
 def test_space_to_depth_keeps_channels_together():
@@ -51,3 +51,14 @@ def test_space_to_depth_keeps_channels_together():
     out = np.asarray(space_to_depth(jnp.asarray(x)))
     assert out.shape == (2, 2, 3, 12)
     np.testing.assert_array_equal(out[1, 1, 2], x[1, 2:4, 4:6].ravel())
+
+
+def test_mirrored_models_judge_an_image_and_its_mirror_alike_and_train_as_before():
+    plain = from_nnx(lambda rngs: FashionCNN(width=8, rngs=rngs))
+    model = mirrored(plain)
+    params, stats = fresh(plain)
+    evaluate = jax.jit(lambda x: model.apply(params, stats, x)[0])
+    one = jax.jit(lambda x: plain.apply(params, stats, x)[0])
+    np.testing.assert_allclose(evaluate(X), (one(X) + one(X[:, :, ::-1])) / 2, rtol=1e-5, atol=1e-6)
+    both = [jax.jit(lambda x, m=m: m.apply(params, stats, x, train=True))(X) for m in (model, plain)]
+    jax.tree.map(np.testing.assert_array_equal, *both)

@@ -1,0 +1,30 @@
+"""Muon for what is a matrix, Adam for the rest, told apart by path."""
+
+import jax
+import optax
+from optax import contrib
+
+from research.optim.decay import decay_mask
+
+
+def muon(
+    learning_rate, *, pattern: str = r"kernel$", adam_learning_rate, weight_decay: float = 0.0, iterations: int = 5,
+    adam_b2: float = 0.999,
+) -> optax.GradientTransformation:  # fmt: skip
+    """Muon (Jordan et al. 2024) for params whose path matches `pattern`, Adam for all others.
+
+    A matched array is a matrix from all its axes but the last to the last one (a convolution's kernel: from its
+    patches to its channels); its momentum is brought near the closest orthogonal matrix by `iterations` steps of
+    Newton and Schulz, and it alone decays by `weight_decay`. Learning rates are numbers or schedules. Raises
+    UserError where the pattern matches nothing.
+    """
+    matched = decay_mask(pattern)
+
+    def matrices(params):
+        numbers = lambda x: contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+        return jax.tree.map(lambda chosen, x: numbers(x) if chosen else None, matched(params), params)
+
+    return contrib.muon(
+        learning_rate, ns_steps=iterations, weight_decay=weight_decay, weight_decay_mask=matched,
+        muon_weight_dimension_numbers=matrices, adam_learning_rate=adam_learning_rate, adam_b2=adam_b2,
+    )  # fmt: skip

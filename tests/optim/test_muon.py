@@ -1,0 +1,51 @@
+"""Muon's update against its definition: the orthogonal factor of the momentum, by a singular value decomposition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from research.errors import UserError
+from research.optim.muon import muon
+
+RNG = np.random.default_rng(0)
+PARAMS = {
+    "conv": {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)},
+    "head": {"kernel": jnp.zeros((8, 5))},
+}
+GRADS = jax.tree.map(lambda x: jnp.asarray(RNG.normal(size=x.shape), jnp.float32), PARAMS)
+
+
+def update(params=PARAMS, **options):
+    optimizer = muon(1.0, pattern=r"conv/kernel$", adam_learning_rate=1e-2, **options)
+    return optimizer.update(GRADS, optimizer.init(params), params)[0]
+
+
+def test_a_kernel_moves_along_the_orthogonal_factor_of_its_gradient():
+    moved = -np.asarray(update(iterations=8)["conv"]["kernel"]).reshape(36, 8)
+    left, _, right = np.linalg.svd(np.asarray(GRADS["conv"]["kernel"]).reshape(36, 8), full_matrices=False)
+    aligned = np.sum(moved * (left @ right)) / np.linalg.norm(moved) / np.linalg.norm(left @ right)
+    assert aligned > 0.98
+    values = np.linalg.svd(moved, compute_uv=False)
+    # The iteration's coefficients bring singular values between about 0.7 and 1.2 of one another.
+    assert values.max() / values.min() < 2
+    plain = np.asarray(GRADS["conv"]["kernel"]).reshape(36, 8)
+    assert np.sum(plain * (left @ right)) / np.linalg.norm(plain) / np.linalg.norm(left @ right) < aligned
+
+
+def test_what_is_not_matched_is_adams():
+    adam = optax.adam(1e-2)
+    expected = adam.update(GRADS, adam.init(PARAMS))[0]
+    found = update()
+    np.testing.assert_allclose(found["head"]["kernel"], expected["head"]["kernel"], rtol=1e-4)
+    np.testing.assert_allclose(found["conv"]["bias"], expected["conv"]["bias"], rtol=1e-4)
+
+
+def test_only_what_is_matched_decays():
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    with_decay, without = update(ones, weight_decay=0.5), update(ones)
+    np.testing.assert_allclose(with_decay["conv"]["kernel"] - without["conv"]["kernel"], -0.5, rtol=1e-3)
+    np.testing.assert_array_equal(with_decay["head"]["kernel"], without["head"]["kernel"])
+    with pytest.raises(UserError, match="matches no parameter"):
+        muon(1.0, pattern="nowhere", adam_learning_rate=1.0).init(PARAMS)
