@@ -6,6 +6,7 @@ step: metrics are fetched one interval late. What a run writes, shows or checks 
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -166,45 +167,44 @@ def _closed(sums: Open) -> list:
     return [np.asarray(x).tolist() for x in jax.tree.leaves(sums)]
 
 
+def _done(sums) -> float:
+    """The time at which the device has computed them."""
+    jax.block_until_ready(sums)
+    return time.perf_counter()
+
+
 class _Interval:
     """Book-keeping between two boundaries: the clock, and metrics that wait on the device for their turn."""
 
     def __init__(self, built, record, tell, *, batch_at, start):
         self.built, self.record, self.tell, self.batch_at = built, record, tell, batch_at
-        self.pending, self.begun, self.clock, self.seconds, self.waited = None, start, None, 0.0, 0.0
-        self.before = "none yet"
+        self.pending, self.begun, self.waited = None, start, 0.0
+        self.since, self.before = None, "none yet"
+        self.watch = ThreadPoolExecutor(1, "interval")  # notes when the device is done, without the loop waiting
 
     def resume(self):
         """The clock runs."""
-        if self.clock is None:
-            self.clock = time.perf_counter()
+        if self.since is None:
+            self.since = time.perf_counter()
 
     def pause(self):
         """The clock stands: evaluations and checkpoints are not counted as steps."""
-        if self.clock is not None:
-            self.seconds += time.perf_counter() - self.clock
-            self.clock = None
+        self.since = None
 
     def close(self, step, sums):
-        """Ends the interval at `step`. The one before it is fetched, which the device has finished by now: so the
-        time from boundary to boundary is the device's, though this one's steps may still be queued.
-        """
+        """Ends the interval at `step`, and fetches the one before it."""
         self.settle()
-        self.pause()
-        timing = {
-            "seconds": self.seconds,
-            "steps_per_second": (step - self.begun) / max(self.seconds, 1e-9),
-            "data_wait": self.waited / max(self.seconds, 1e-9),
-        }
-        self.pending = (step, sums, timing)
-        self.begun, self.seconds, self.waited = step, 0.0, 0.0
-        self.resume()
+        self.pending = (step, step - self.begun, sums, self.waited, self.watch.submit(_done, sums))
+        self.begun, self.waited = step, 0.0
 
     def settle(self):
         """Writes and tells the interval that waits; raises NonFinite where its loss was not finite."""
         if self.pending is None:
             return
-        (step, sums, timing), self.pending = self.pending, None
+        (step, steps, sums, waited, done), self.pending = self.pending, None
+        began, self.since = self.since, done.result()
+        seconds = max(self.since - began, 1e-9)
+        timing = {"seconds": seconds, "steps_per_second": steps / seconds, "data_wait": min(1.0, waited / seconds)}
         if int(sums.bad) >= 0:
             raise self.trouble(int(sums.bad), "the loss is not finite")
         metrics = {name: float(state.value()) for name, state in on_host(sums.metrics).items()}

@@ -6,9 +6,9 @@ many bytes before it. The splits are by file.
 
     python -m research train experiments/language/gpt_stdlib.py
 
-In bits per byte of the same test files (those of Python 3.11): single bytes 4.63, pairs of bytes 3.50 (both counted
-on the training files), gzip -9 2.02 and xz -9e 1.87 file by file. After 150 steps the model is at 3.86; what the
-default run reaches, and how long it takes on two quiet cores, is not measured yet, so nothing is claimed.
+Expected: 1.75 bits per byte of the test files, or less. Measured with seed 0 (Python 3.11's library): 1.70. On the
+same files single bytes give 4.63, pairs of bytes 3.50 (both counted on the training files), gzip -9 2.02 and xz -9e
+1.87, file by file. Time: 16.5 minutes of processor time; 10.5 on two cores of an AMD EPYC with other work (jax 0.10.2).
 """
 
 import jax
@@ -18,7 +18,7 @@ from research.core import Eval, Rows
 from research.data import batches, stdlib_text, subset, sweep
 from research.data.byte_text import BEGIN, VOCABULARY, byte_prompts, byte_rows, decoded
 from research.duration import percent
-from research.experiment import Best, Experiment
+from research.experiment import Best, Claim, Experiment
 from research.metrics.language import measure_language
 from research.model import from_nnx
 from research.models.generate import generate
@@ -77,6 +77,7 @@ def experiment(
             "samples": Eval(sweep(begun, len(PROMPTS)), sample, finish=as_text),
         },
         best=Best("valid/bits_per_byte", mode="min"),
+        claims=(Claim("test/bits_per_byte", at_most=1.75, source="ours, from one seed"),),
     )
 
 

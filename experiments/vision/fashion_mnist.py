@@ -2,13 +2,14 @@
 
 The data are those of Xiao, Rasul & Vollgraf 2017 (arXiv:1708.07747); 5,000 training images are held out for
 validation, by class. The recipe is ours, chosen on validation images: Muon (Jordan et al. 2024) for the convolutions
-and Adam for the rest, ten epochs, images mirrored and shifted by a pixel. Outside training the logits for an image
+and Adam for the rest, nine epochs, images mirrored and shifted by a pixel. Outside training the logits for an image
 and for its mirror image are averaged.
 
     python -m research train experiments/vision/fashion_mnist.py
 
-Measured: 92.87 % of the test images and 93.52 % of the validation images, with seed 0, the only one run to the end.
-Time: 17 minutes, 20 of processor time, on two cores of an AMD EPYC that had other work too (jax 0.10.2).
+Expected: 93 % or more of the test images. Measured with seed 0: 93.42 %, and 93.80 % of the validation images.
+Time: 26 minutes of processor time, so 13 minutes on two free cores (AMD EPYC with AVX2, jax 0.10.2); that run took 17
+beside other work.
 """
 
 from research.augment.image import crop_and_flip, normalize
@@ -72,5 +73,5 @@ def experiment(
         },
         predict=predict_classes(),
         best=Best("valid/accuracy"),
-        claims=(Claim("test/accuracy", at_least=0.925, source=SOURCE),),
+        claims=(Claim("test/accuracy", at_least=0.93, source=SOURCE),),
     )

@@ -11,7 +11,7 @@ def muon(
     learning_rate, *, pattern: str = r"kernel$", adam_learning_rate, weight_decay: float = 0.0, iterations: int = 5,
     adam_b2: float = 0.999,
 ) -> optax.GradientTransformation:  # fmt: skip
-    """Muon (Jordan et al. 2024) for params whose path matches `pattern`, Adam for all others.
+    """Muon (Jordan et al. 2024) for params whose path matches `pattern`, Adam with Nesterov momentum for all others.
 
     A matched array is a matrix from all its axes but the last to the last one (a convolution's kernel: from its
     patches to its channels); its momentum is brought near the closest orthogonal matrix by `iterations` steps of

@@ -45,17 +45,21 @@ def test_an_empty_range_gives_nothing():
     assert list(prefetch(lambda step: step, 5, 5, place=lambda x: x)) == []
 
 
-def test_the_wait_is_measured_and_overlaps_with_work():
-    def slow(step):
-        time.sleep(0.05)
+def test_the_wait_is_measured():
+    gate, made = threading.Event(), []
+
+    def source(step):
+        if step == 0:
+            gate.wait()
+        made.append(step)
         return step
 
-    assert all(waited > 0.03 for _, waited in prefetch(slow, 0, 4, place=lambda x: x))
-    waits = []
-    for _, waited in prefetch(slow, 0, 6, place=lambda x: x):
-        waits.append(waited)
-        time.sleep(0.1)
-    assert np.median(waits[1:]) < 0.03
+    threading.Timer(0.3, gate.set).start()
+    steps = prefetch(source, 0, 3, place=lambda x: x)
+    assert next(steps)[1] > 0.2  # not before the gate opens
+    wait_until(lambda: len(made) == 3)
+    assert next(steps)[1] < 0.2  # it was made while the consumer was away
+    steps.close()
 
 
 @pytest.mark.parametrize("depth", [1, 3])
