@@ -41,9 +41,6 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, claims=(), command:
         known = read_json(about)
         _check_same(folder, known, loaded, {"knobs": plain(knobs), "seed": seed, "origin": origin})
         return known
-    with contextlib.suppress(FileNotFoundError):
-        if {path.name for path in folder.iterdir()} - {".lock", "source", "git.diff", "checkpoints", "metrics.jsonl"}:
-            raise UserError(f"{folder} holds other files and no run; give an empty folder or a new name.")
     for path, text in loaded.sources.items():
         copy = folder / "source" / path
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +97,13 @@ def _check_same(folder, known, loaded, given):
 
 @contextlib.contextmanager
 def lock(folder):
-    """Holds the folder for this process; raises UserError where another one is training in it."""
+    """Holds the folder for this process; raises UserError where another one is training in it, or where it holds
+    other files and no run.
+    """
     path = Path(folder) / ".lock"
+    known = path.exists() or (path.parent / "run.json").exists()
+    if not known and path.parent.is_dir() and any(path.parent.iterdir()):
+        raise UserError(f"{folder} holds other files and no run; give an empty folder or a new name.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         try:

@@ -164,6 +164,7 @@ def test_the_command_line_tells_mistakes_in_one_line(finished, capsys, tmp_path)
         assert main(list(arguments)) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and message in error and "Traceback" not in error
+    assert not (Path(FILE).parent / ".lock").exists()
     with pytest.raises(UserError):
         main(["train", FILE, "--epoch", "3", "--debug"])
 
