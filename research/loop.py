@@ -73,7 +73,7 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
     onto = lambda batch: place(batch, built.mesh, axis=axis)
     ahead = prefetch(batch_at, step, built.total, stride=ex.stride, place=onto)
     tell(log.Started(step, built.total, lambda: step))
-    with contextlib.closing(ahead) as batches:
+    with contextlib.closing(ahead) as batches, interval.watch:
         while True:
             final = step >= built.total or bool(memory["stopped"])
             due = [name for name, every in built.eval_every.items() if final or (step and step % every == 0)]

@@ -30,7 +30,7 @@ def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: v if isinstance(v, bool | int | float | str | None) else str(v) for name, v in knobs.items()}
 
 
-def open_folder(folder, loaded: Loaded, *, knobs, seed: int, claims=(), command: str = "", origin: str = "") -> dict:
+def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", origin: str = "") -> dict:
     """Makes the run folder, or checks that it is of this very experiment; gives what `run.json` says.
 
     Raises UserError with the difference where the folder holds a run of another source, other knobs or seed.
@@ -55,7 +55,6 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, claims=(), command:
         "knobs": plain(knobs),
         "seed": seed,
         "origin": origin,
-        "claims": [claim._asdict() for claim in claims],
         "versions": versions(),
         "hardware": hardware(),
         "commit": commit,
