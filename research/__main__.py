@@ -21,7 +21,6 @@ def main(arguments=None) -> int:
     """Runs one command; gives the exit status. Mistakes are one message; `--debug` shows the traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    sys.unraisablehook = sys.__unraisablehook__ if debug else _without_late_callbacks
     try:
         return _dispatch([a for a in arguments if a != "--debug"])
     except UserError as error:
@@ -34,12 +33,6 @@ def main(arguments=None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         return 130
-
-
-def _without_late_callbacks(unraisable):
-    # TensorStore prints this, out of its own threads, when a read or write fails after another one did.
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
 
 
 def _dispatch(arguments):

@@ -10,6 +10,8 @@ import copy
 import json
 import logging
 import math
+import os
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,25 @@ FORMAT = 1
 # Orbax logs the traceback of every failed write, several times over; what matters of it is raised here.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in record.getMessage())
+
+
+def _silent_about_lost_reads(hook):
+    """The hook for errors that nobody can catch, without those that follow a read or write that failed.
+
+    Then Orbax drops its other reads half done, and TensorStore calls back into an event loop that has ended;
+    Python would print a page for each, at some later moment. The failure itself is raised and told.
+    """
+
+    def told(unraisable):
+        code = getattr(unraisable.object, "cr_code", None)
+        dropped = code is not None and os.path.join("orbax", "checkpoint") in code.co_filename
+        if not dropped and str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return told
+
+
+sys.unraisablehook = _silent_about_lost_reads(sys.unraisablehook)
 
 
 class Restored(NamedTuple):

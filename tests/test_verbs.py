@@ -5,13 +5,15 @@ import io
 import json
 import os
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from research import verbs
+from research import checkpoint, verbs
 from research.__main__ import main
 from research.errors import UserError
 from research.experiment import build
@@ -291,3 +293,23 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Not a directory|File exists"):
         train(tmp_path / "file")
+
+
+def test_reads_that_orbax_abandons_are_not_told_but_other_lost_errors_are():
+    code = "async def read():\n  try:\n    await wait()\n  except BaseException:\n    raise ValueError('lost')\n"
+
+    @types.coroutine
+    def wait():
+        yield
+
+    told, hook = [], sys.unraisablehook
+    assert hook.__qualname__.startswith("_silent_about_lost_reads")
+    sys.unraisablehook = checkpoint._silent_about_lost_reads(lambda lost: told.append(lost.object.__qualname__))
+    for place in ("lib/orbax/checkpoint/reader.py", "mine.py"):
+        scope = {"wait": wait}
+        exec(compile(code.replace("read", place[:3]), place, "exec"), scope)
+        reading = scope[place[:3]]()
+        reading.send(None)
+        del reading
+    sys.unraisablehook = hook
+    assert told == ["min"]
