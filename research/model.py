@@ -103,6 +103,26 @@ def from_linen(module, *examples, name: str = "model") -> Model:
     return Model(init, apply)
 
 
+def together(**models: Model):
+    """The `init` of several Models that are trained as one: params {name: the model's}, and the stats of all.
+
+    Raises UserError where two keep the same stats entry: give `from_nnx` a name.
+    """
+
+    def init(key):
+        params, stats = {}, {}
+        for name, model in models.items():
+            params[name], mine = model.init(draw(key, name))
+            if taken := set(mine) & set(stats):
+                raise UserError(
+                    f"two models keep the stats entry {sorted(taken)[0]!r}; give {name!r} a name of its own."
+                )
+            stats |= mine
+        return params, stats
+
+    return init
+
+
 def _named(tree):
     """The tree with every key a string."""
     return {str(k): _named(v) for k, v in tree.items()} if isinstance(tree, dict) else tree

@@ -1,0 +1,88 @@
+"""Handwritten digits by a variational auto-encoder.
+
+Kingma & Welling 2014 (arXiv:1312.6114) on scikit-learn's 8 x 8 digits; ink is read as the probability of a black
+pixel. Judged by the negative evidence lower bound of held-out images, in nats, and by the tighter bound of 50 samples
+(Burda et al. 2016, arXiv:1509.00519); images drawn from the prior by improved precision and recall (Kynkäänniemi et
+al. 2019).
+
+    python -m research train experiments/generative/vae.py
+    python -m research train experiments/generative/vae.py --beta 4
+
+Expected: at most 24.2 nats. Measured over seeds 0 to 2: 23.90 (23.89, 23.90, 23.91), and 23.58 by the tighter bound.
+Of the images drawn from the prior nearly all look real, but they cover 3 to 11 % of the real ones: they are means of
+pixels, which have no noise. Time: half a minute on two cores (45 seconds of processor time; AMD EPYC with AVX2).
+"""
+
+import jax
+import numpy as np
+import optax
+
+from research.core import Eval
+from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.duration import percent
+from research.experiment import Best, Claim, Experiment
+from research.metrics.generative import compare_samples, measure_likelihood, measure_samples
+from research.model import from_nnx, together
+from research.models.mlp import MLP
+from research.objectives.vae import vae
+from research.optim.schedules import warmup_cosine
+
+
+def experiment(
+    *,
+    latent: int = 8,
+    hidden: int = 256,
+    beta: float = 1.0,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    steps: int = 6_000,
+) -> Experiment:
+    """One screen from data to claims.
+
+    latent: numbers that an image is coded by
+    beta: the weight of the code's divergence from the prior (Higgins et al. 2017)
+    """
+    data = digits()
+    images = data.columns["image"].astype(np.float32) / 16
+    noise = np.random.default_rng(0).normal(size=(len(images), latent)).astype(np.float32)
+    records = arrays(image=images, latent=noise)
+    train, valid, test = (subset(records, rows) for rows in stratified(data.columns["label"], (None, 300, 300), seed=0))
+
+    def perceptron(shape, out, name, dropout=0.0):
+        return from_nnx(
+            lambda rngs: MLP(shape, hidden=(hidden, hidden), num_classes=out, dropout=dropout, rngs=rngs), name=name
+        )
+
+    encoder = perceptron((8, 8, 1), 2 * latent, "encoder", dropout=0.1)
+    flat = perceptron((latent,), 64, "decoder")
+    decoder = flat._replace(apply=lambda *inputs, **options: shaped(flat.apply(*inputs, **options)))
+
+    def draw_images(params, stats, z, **options):
+        logits, changed = decoder.apply(params["decoder"], stats, z, **options)
+        return jax.nn.sigmoid(logits), changed
+
+    schedule = warmup_cosine(learning_rate, steps=steps, warmup=steps // 20)
+    measure = measure_likelihood(encoder, decoder, samples=50)
+    return Experiment(
+        init=together(encoder=encoder, decoder=decoder),
+        apply=draw_images,
+        loss=vae(encoder, decoder, beta=beta),
+        optimizer=optax.adamw(schedule, weight_decay=1e-2),
+        schedules={"learning_rate": schedule},
+        source=batches(train, batch_size),
+        steps=steps,
+        stride=20,
+        evals={
+            "valid": Eval(sweep(valid, 300), measure, every=percent(10)),
+            "test": Eval(sweep(test, 300), measure),
+            "samples": Eval(sweep(test, 300), measure_samples(), finish=compare_samples()),
+        },
+        best=Best("valid/negative_elbo", "min"),
+        claims=(Claim("test/negative_elbo", at_most=24.2, source="ours, measured over 3 seeds"),),
+    )
+
+
+def shaped(outcome):
+    """The decoder's flat logits as images."""
+    logits, changed = outcome
+    return logits.reshape(-1, 8, 8, 1), changed
