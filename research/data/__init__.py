@@ -9,7 +9,7 @@ data source, a torch or Grain map-style data set, or one of
     open_path(path)                            any of these, by what lies there
     tfds_source(name_or_builder, split)        TFDS without TensorFlow
     indexed(path)                              what `prepare` wrote
-    digits()   fashion_mnist(split)   stdlib_text(split)
+    digits()   fashion_mnist(split)   glyphs()   stdlib_text(split)
     subset(data, indices)   mapped(data, fn)   in_memory(data)
     pack(documents, length)   pack_whole(documents, length)     fields tokens, segments, positions
 
@@ -40,7 +40,7 @@ from research.data.open import open_path
 from research.data.pack import pack, pack_whole
 from research.data.prefetch import prefetch
 from research.data.prepare import Prepared, prepare
-from research.data.ready import digits, fashion_mnist, stdlib_text
+from research.data.ready import digits, fashion_mnist, glyphs, stdlib_text
 from research.data.sources import Arrays, arrays, in_memory, mapped, subset
 from research.data.splits import shuffled, stratified
 from research.data.tables import csv, jsonl
@@ -58,6 +58,7 @@ __all__ = [
     "csv",
     "digits",
     "fashion_mnist",
+    "glyphs",
     "image_folder",
     "in_memory",
     "indexed",

@@ -24,6 +24,11 @@ def fashion_mnist(split: str, *, folder=None, data_dir=None) -> Arrays:
     return _labelled(tfds_source(prepared("fashion_mnist", data_dir=data_dir, folder=folder), split))
 
 
+def glyphs(*, data_dir=None) -> Arrays:
+    """371 characters in 12 fonts: "image" u8 [28, 28, 1] (ink, 0 to 255), "label" i32, "font"; split it yourself."""
+    return _labelled(tfds_source("glyphs", "train", data_dir=data_dir))
+
+
 def stdlib_text(split: str, *, data_dir=None) -> Arrays:
     """Source files of this Python's standard library, "train", "validation" or "test": "text" u8 [bytes], "path" str.
 

@@ -1,0 +1,39 @@
+"""How well a model does on new tasks after a few steps of learning."""
+
+import jax
+import jax.numpy as jnp
+
+from research import losses
+from research.core import Ctx, draw, weighted_mean
+from research.data.few_shot import QUERY, SUPPORT
+from research.fields import example_weights
+from research.objectives.maml import adapted, part
+
+
+def measure_adaptation(loss, model, *, learning_rate: float, steps: int, begin=None, inputs: str = "image"):
+    """The measure of an Eval on few-shot tasks: accuracy of the queries after `steps` of descent of `loss` on the support,
+    and accuracy_before, without any. `begin(params)` makes the params that descent starts from; `model` is a Model or
+    its `apply`, whose logits are judged.
+    """
+    apply_task = getattr(model, "apply", model)
+
+    def measure(apply, params, stats, batch):
+        start = begin(params) if begin else params
+        support, query = part(batch, SUPPORT), part(batch, QUERY)
+
+        def task(number, support, query):
+            here = Ctx(support, stats, draw(0, "adaptation", number), jnp.int32(0))
+            after, _ = adapted(loss, start, here, learning_rate=learning_rate, steps=steps, first_order=True)
+
+            def accuracy(params):
+                logits, _ = apply_task(params, stats, query[inputs], train=False)
+                return losses.hits(logits, query["label"]).mean()
+
+            return accuracy(after), accuracy(start)
+
+        count = len(query["label"])
+        found = jax.vmap(task)(jnp.arange(count), support, query)
+        weights = example_weights(batch, count)
+        return {name: weighted_mean(x, weights) for name, x in zip(("accuracy", "accuracy_before"), found, strict=True)}
+
+    return measure

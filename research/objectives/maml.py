@@ -1,0 +1,63 @@
+"""Model-agnostic meta-learning (Finn et al. 2017): weights from which a few steps of descent learn a new task."""
+
+import jax
+import jax.numpy as jnp
+
+from research.core import Ctx, Loss, Out, draw, repeat
+from research.data.few_shot import QUERY, SUPPORT
+from research.errors import UserError
+
+
+def maml(loss: Loss, *, learning_rate: float, steps: int = 1, first_order: bool = False) -> Loss:
+    """The loss of every task's queries at the params to which `steps` of descent on its support lead (algorithm 1).
+
+    The batch has fields "support_x" and "query_x" with a leading axis of tasks; `loss` sees one task's with the prefix
+    taken off. `first_order` takes the gradient at the adapted params for that at the first ones (section 5.2). With a
+    learning rate of 0 it equals `loss` on all queries at once. Metrics are those of `loss` on the queries, summed over
+    tasks, and support_loss, before the first step.
+
+    Every task starts from the same stats; those it changes are averaged over tasks, and must be floats. The key is
+    folded with "task" and the task's position. Raises UserError for a batch without support or queries.
+    """
+
+    def outer(params, ctx):
+        support, query = part(ctx.batch, SUPPORT), part(ctx.batch, QUERY)
+
+        def task(key, support, query):
+            here = Ctx(support, ctx.stats, draw(key, "support"), ctx.step)
+            fast, first = adapted(loss, params, here, learning_rate=learning_rate, steps=steps, first_order=first_order)
+            _, out = loss(fast, ctx._replace(batch=query, key=draw(key, "query")))
+            return out._replace(metrics={**out.metrics, "support_loss": first})
+
+        count = len(next(iter(query.values())))
+        out = jax.vmap(task)(draw(ctx.key, "task", jnp.arange(count)), support, query)
+        metrics = jax.tree.map(lambda x: x.sum(0), out.metrics)
+        return metrics["loss"].value(), Out(jax.tree.map(_average, out.stats), metrics)
+
+    return outer
+
+
+def adapted(loss: Loss, params, ctx: Ctx, *, learning_rate: float, steps: int, first_order: bool = False):
+    """(params after `steps` of gradient descent on `ctx`, the loss's Mean before them). Stats stay as they are."""
+
+    def descend(fast, number):
+        (_, out), grads = jax.value_and_grad(loss, has_aux=True)(fast, ctx._replace(key=draw(ctx.key, "inner", number)))
+        grads = jax.lax.stop_gradient(grads) if first_order else grads
+        return jax.tree.map(lambda p, g: p - learning_rate * g, fast, grads), out.metrics["loss"]
+
+    fast, losses = repeat(descend, params, jnp.arange(steps), length=steps)
+    return fast, jax.tree.map(lambda x: x[0], losses)
+
+
+def part(batch, prefix: str):
+    """The fields of a batch that begin with `prefix`, without it. Raises UserError where there are none."""
+    found = {name.removeprefix(prefix): x for name, x in batch.items() if name.startswith(prefix)}
+    if not found:
+        raise UserError(f"the batch has no field {prefix}...; it has {', '.join(sorted(batch))}. See data/few_shot.py.")
+    return found
+
+
+def _average(x):
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise UserError(f"stats of type {x.dtype} cannot be averaged over tasks.")
+    return x.mean(0)
