@@ -41,6 +41,12 @@ def hits(logits, labels):
     return (logits.argmax(-1) == target).astype(jnp.float32)
 
 
+def unit(x):
+    """x / |x| along the last axis: [..., D] -> f32 of the same shape. 0 stays 0, and its gradient is finite."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), -1, keepdims=True), 1e-12))
+
+
 def check_labels(logits, labels):
     """Raises UserError unless labels are int [...] or float [..., C] for logits [..., C]."""
     integer = jnp.issubdtype(labels.dtype, jnp.integer)
@@ -53,3 +59,46 @@ def check_labels(logits, labels):
             f"logits {list(logits.shape)} expect labels that are {kind} to have shape {list(expected)}; "
             f"they are {labels.dtype}{list(labels.shape)}."
         )
+
+
+def kl_divergence(logits, other):
+    """KL(p || q) = sum_c p_c (log p_c - log q_c), in nats, of p = softmax(logits) and q = softmax(other):
+    [..., C], [..., C] -> [...] f32.
+    """
+    log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (logits, other))
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
+
+
+def squared_error(predictions, targets):
+    """(predictions - targets) ** 2, entry by entry: [...] -> [...] f32."""
+    return _difference(predictions, targets) ** 2
+
+
+def absolute_error(predictions, targets):
+    """|predictions - targets|, entry by entry: [...] -> [...] f32."""
+    return jnp.abs(_difference(predictions, targets))
+
+
+def huber(delta: float):
+    """The error of Huber 1964, `(predictions, targets) -> [...] f32`: d ** 2 / 2 for |d| <= delta, and its tangent
+    delta (|d| - delta / 2) beyond. As delta grows it is half the squared error.
+    """
+
+    def error(predictions, targets):
+        size = absolute_error(predictions, targets)
+        near = jnp.minimum(size, delta)
+        return near * (size - near / 2)
+
+    return error
+
+
+def check_targets(predictions, targets):
+    """Raises UserError unless predictions and targets have the same shape."""
+    if predictions.shape != targets.shape:
+        raise UserError(
+            f"predictions {list(predictions.shape)} expect targets of their shape; they have {list(targets.shape)}."
+        )
+
+
+def _difference(predictions, targets):
+    return predictions.astype(jnp.float32) - targets.astype(jnp.float32)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from research.augment.host import center_crop, flip, inception_crop
-from research.augment.image import mixup, normalize
+from research.augment.image import normalize
 from research.augment.rand_augment import rand_augment
 from research.core import Eval
 from research.data import batches, mapped, sweep, tfds_source
@@ -28,6 +28,7 @@ from research.model import from_nnx
 from research.models.preprocess import preprocessed
 from research.models.vit import ViT
 from research.objectives.classify import classify
+from research.objectives.mix import mixup
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
 
@@ -77,7 +78,7 @@ def experiment(
     return Experiment(
         init=model.init,
         apply=model.apply,
-        loss=classify(model, augment=mixup(alpha=0.2, num_classes=1000)),
+        loss=mixup(classify(model), alpha=0.2, num_classes=1000),
         optimizer=optax.chain(optax.clip_by_global_norm(1.0), adamw),
         schedules={"learning_rate": schedule},
         source=source,

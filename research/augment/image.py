@@ -54,27 +54,3 @@ def crop_and_flip(*, padding: int, inputs: str = "image", **arguments):
         return {**batch, inputs: flip(draw(key, "flip"), images)}
 
     return augment
-
-
-def mixup(*, alpha: float, num_classes: int, inputs: str = "image", labels: str = "label"):
-    """Each example mixed with its neighbour in the batch (Zhang et al. 2018), `(key, batch) -> batch`.
-
-    One share for the whole batch, drawn from Beta(alpha, alpha) and at least 1/2, so that the first label leads, as
-    in Beyer et al. 2022. Images become f32; labels int [B] become probabilities f32 [B, num_classes], a label out of
-    range NaN.
-    """
-
-    def augment(key, batch):
-        share = jax.random.beta(key, alpha, alpha)
-        share = jnp.maximum(share, 1 - share)
-        y = batch[labels]
-        classes = jax.nn.one_hot(y, num_classes)
-        classes = jnp.where(((y >= 0) & (y < num_classes))[:, None], classes, jnp.nan)
-
-        def mix(x):
-            x = x.astype(jnp.float32)
-            return share * x + (1 - share) * jnp.roll(x, 1, axis=0)
-
-        return {**batch, inputs: mix(batch[inputs]), labels: mix(classes)}
-
-    return augment

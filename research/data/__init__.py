@@ -22,7 +22,10 @@ What a run reads is a Source, `step -> batch`, made of a data set:
     mixture({name: data}, size, weights={name: w}, ...)(seed)(step) training: several data sets, in proportion
     sweep(data, size)(i)                                            evaluation: in order, padded, with a mask
 
-All three take `rows=`, the rows of the global batch that this process holds; only those are read. `batches(...)`
+Other Sources are in modules of their own: `paired` (unlabelled examples beside labelled ones), `poisson` (for private
+training), `federated.rounds` (clients), `few_shot` (tasks) and `sequence.in_sequence` (one data set after another).
+
+All of them take `rows=`, the rows of the global batch that this process holds; only those are read. `batches(...)`
 and `mixture(...)` have `size` and `examples`; `sweep(...)` has `len()`, `size`, `examples` and `data` too. A batch
 holds numbers only: fields of strings stay behind. `prefetch` computes batches ahead of the step in a thread;
 `stratified` and `shuffled` split a data set; `prepare` makes ready whatever has to be made ready once.

@@ -26,6 +26,11 @@ def causal_mask(length: int):
     return jnp.tril(jnp.ones((length, length), bool))
 
 
+def full_mask(length: int):
+    """A token attends to all, earlier and later: -> bool [length, length]."""
+    return jnp.ones((length, length), bool)
+
+
 def segment_mask(segments):
     """Tokens attend within their own segment only: int [B, T] -> bool [B, 1, T, T], for packed documents."""
     return (segments[:, :, None] == segments[:, None, :])[:, None]

@@ -11,9 +11,9 @@ from research.objectives.maml import adapted, part
 
 
 def measure_adaptation(loss, model, *, learning_rate: float, steps: int, begin=None, inputs: str = "image"):
-    """The measure of an Eval on few-shot tasks: accuracy of the queries after `steps` of descent of `loss` on the support,
-    and accuracy_before, without any. `begin(params)` makes the params that descent starts from; `model` is a Model or
-    its `apply`, whose logits are judged.
+    """The measure of an Eval on few-shot tasks: accuracy of the queries after `steps` of descent of `loss` on the
+    support, and accuracy_before, without any. `begin(params)` makes the params that descent starts from; `model` is a
+    Model or its `apply`, whose logits are judged.
     """
     apply_task = getattr(model, "apply", model)
 

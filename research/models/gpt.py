@@ -1,4 +1,4 @@
-"""The decoder-only language model GPT-2 (Radford et al. 2019), over packed documents."""
+"""The decoder-only language model GPT-2 (Radford et al. 2019), over packed documents; also as an encoder."""
 
 import math
 
@@ -17,12 +17,15 @@ class GPT(nnx.Module):
     its own segment only. `positions` int [B, T] count within the document; without them they count within the row.
     The output layer is the embedding's transpose. The defaults are GPT-2 small, 124.4 M parameters.
 
+    `mask(length)` says who attends to whom by place alone. With `full_mask` a token sees both sides and the logits
+    are those of the token itself: an encoder for masked language modelling (BERT, with the norms before the layers).
+
     Raises UserError where a row is longer than `length`.
     """
 
     def __init__(
-        self, *, vocabulary=50_257, length=1024, width=768, depth=12, heads=12, dropout=0.0, dtype=None,
-        rngs: nnx.Rngs,
+        self, *, vocabulary=50_257, length=1024, width=768, depth=12, heads=12, dropout=0.0, mask=causal_mask,
+        dtype=None, rngs: nnx.Rngs,
     ):  # fmt: skip
         normal = nnx.initializers.normal
         self.embed = nnx.Embed(vocabulary, width, embedding_init=normal(0.02), dtype=dtype, rngs=rngs)
@@ -38,7 +41,7 @@ class GPT(nnx.Module):
             for _ in range(depth)
         )  # fmt: skip
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
-        self.length = length
+        self.length, self.mask = length, mask
 
     def __call__(self, tokens, segments=None, positions=None, *, train: bool, rngs=None):
         if tokens.shape[1] > self.length:
@@ -46,7 +49,7 @@ class GPT(nnx.Module):
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions
         x = self.embed(tokens.astype(jnp.int32)) + self.place(positions.astype(jnp.int32))
         x = self.dropout(x, deterministic=not train, rngs=rngs)
-        mask = causal_mask(tokens.shape[1])
+        mask = self.mask(tokens.shape[1])
         if segments is not None:
             mask = mask & segment_mask(segments)
         for block in self.blocks:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.augment.image import crop, crop_and_flip, flip, mixup, normalize
+from research.augment.image import crop, crop_and_flip, flip, normalize
 from research.core import draw
 from research.errors import UserError
 
@@ -55,25 +55,3 @@ def test_crop_and_flip_leaves_the_other_fields_and_uses_two_keys():
     assert found["label"] is batch["label"] and set(found) == set(batch)
     cropped = crop(draw(jax.random.key(0), "crop"), IMAGES, padding=1, mode="reflect")
     np.testing.assert_array_equal(found["picture"], flip(draw(jax.random.key(0), "flip"), cropped))
-
-
-def test_mixup_mixes_images_and_labels_alike():
-    labels = np.arange(64) % 7
-    augment = jax.jit(mixup(alpha=0.2, num_classes=7))
-    shares = []
-    for seed in range(30):
-        found = augment(jax.random.key(seed), {"image": IMAGES, "label": labels})
-        other = np.eye(7)[np.roll(labels, 1)]
-        share = float(found["label"][1, 1])  # example 1 has label 1, and is mixed with example 0 of label 0
-        np.testing.assert_allclose(found["label"], share * np.eye(7)[labels] + (1 - share) * other, atol=1e-6)
-        mixed = share * IMAGES.astype(np.float32) + (1 - share) * np.roll(IMAGES, 1, 0).astype(np.float32)
-        np.testing.assert_allclose(found["image"], mixed, atol=1e-3)
-        shares.append(share)
-    assert min(shares) >= 0.5 and max(shares) > 0.99 and np.std(shares) > 0.05
-
-
-def test_mixup_does_not_hide_a_label_out_of_range():
-    found = mixup(alpha=0.2, num_classes=3)(jax.random.key(0), {"image": IMAGES[:3], "label": np.array([0, 3, -1])})
-    np.testing.assert_array_equal(np.isnan(found["label"]).any(-1), [True, True, True])
-    found = mixup(alpha=0.2, num_classes=3)(jax.random.key(0), {"image": IMAGES[:3], "label": np.array([0, 3, 1])})
-    np.testing.assert_array_equal(np.isnan(found["label"]).any(-1), [False, True, True])

@@ -1,0 +1,93 @@
+"""How much a frozen encoder's features say about labels: a linear classifier and nearest neighbours on top of them."""
+
+import warnings
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from research.core import Eval, Rows
+from research.data import in_memory, sweep
+from research.data.sources import Arrays
+from research.errors import UserError
+from research.fields import example_weights, field
+
+TRAIN, TEST = 0, 1  # the values of the field `split`
+
+
+def probe(
+    train, test, *, features=None, size: int = 512, penalty: float = 1.0, neighbors: int = 20, every=None,
+    inputs: str = "image", labels: str = "label",
+) -> Eval:  # fmt: skip
+    """The Eval that fits a linear classifier to features of `train`, and scores it on features of `test`.
+
+    Both are data sets with the fields `inputs` and `labels`. `features` is what gives the features: an `apply`
+    (params, stats, inputs) -> [B, ...], or a Model; by default the experiment's own `apply`. Batches of `size` hold
+    records of both. Numbers are those of `score`. Add `view=` by `_replace`.
+    """
+    return Eval(
+        sweep(joined(train, test, fields=(inputs, labels)), size),
+        measure_features(features, inputs=inputs, labels=labels),
+        every=every,
+        finish=score(penalty=penalty, neighbors=neighbors),
+    )
+
+
+def joined(train, test, *, fields=("image", "label")) -> Arrays:
+    """The `fields` of two data sets as one in memory, mixed (in a fixed order), with "split": 0 for `train`, else 1."""
+    first, second = (in_memory(data).columns for data in (train, test))
+    columns = {name: np.concatenate([field(first, name), field(second, name)]) for name in fields}
+    sizes = [len(part[fields[0]]) for part in (first, second)]
+    columns["split"] = np.repeat(np.array([TRAIN, TEST], np.int32), sizes)
+    order = np.random.Generator(np.random.Philox(0)).permutation(sum(sizes))
+    return Arrays({name: column[order] for name, column in columns.items()})
+
+
+def measure_features(features=None, *, inputs: str = "image", labels: str = "label"):
+    """The measure of such an Eval: rows of features f32 [B, D], label and split for every example."""
+    given = getattr(features, "apply", features)
+
+    def measure(apply, params, stats, batch):
+        x = field(batch, inputs)
+        found, _ = (given or apply)(params, stats, x, train=False)
+        found = found.reshape(len(x), -1).astype(jnp.float32)
+        rows = {"features": found, "label": field(batch, labels), "split": field(batch, "split")}
+        return {"rows": Rows(rows, example_weights(batch, len(x)))}
+
+    return measure
+
+
+def score(*, penalty: float = 1.0, neighbors: int = 20) -> Callable:
+    """The `finish` of such an Eval, on the host: {"probe_accuracy", "probe_train_accuracy", "knn_accuracy"}.
+
+    Features are standardised by mean and deviation of the train rows. The linear probe is scikit-learn's multinomial
+    logistic regression with the L2 penalty `penalty` (1 / C); knn_accuracy is that of the majority of the nearest
+    `neighbors` train rows by cosine (unstandardised; at most as many as there are).
+
+    Raises UserError where one of the two splits has no row.
+    """
+
+    def finish(results):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neighbors import KNeighborsClassifier
+
+        rows = results["rows"]
+        train, test = (rows["split"] == part for part in (TRAIN, TEST))
+        if not (train.any() and test.any()):
+            raise UserError(f"a probe needs train and test rows; it has {train.sum()} and {test.sum()} (0 and 1).")
+        x, y = rows["features"], rows["label"]
+        mean, deviation = x[train].mean(0), x[train].std(0)
+        scaled = (x - mean) / np.where(deviation > 0, deviation, 1)
+        with warnings.catch_warnings():
+            # After 1,000 iterations what is missing to the optimum is not seen in an accuracy.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            linear = LogisticRegression(C=1 / penalty, max_iter=1_000).fit(scaled[train], y[train])
+        nearest = KNeighborsClassifier(min(neighbors, int(train.sum())), metric="cosine").fit(x[train], y[train])
+        return {
+            "probe_accuracy": linear.score(scaled[test], y[test]),
+            "probe_train_accuracy": linear.score(scaled[train], y[train]),
+            "knn_accuracy": nearest.score(x[test], y[test]),
+        }
+
+    return finish

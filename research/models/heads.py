@@ -1,0 +1,39 @@
+"""A multilayer perceptron with several linear heads: one trunk, computed once, for several outputs."""
+
+import math
+from collections.abc import Mapping
+
+import jax
+from flax import nnx
+
+from research.errors import UserError
+
+
+class Heads(nnx.Module):
+    """[B, *input_shape] -> {name: [B, size]}: linear layers with ReLU and dropout, and on them linear heads.
+
+    `heads` is {name: size}. A head lies on the last layer, or on the one that `depths` {name: number of layers below}
+    says. Raises UserError for a depth that is not there.
+    """
+
+    def __init__(
+        self, input_shape, *, heads: Mapping[str, int], depths: Mapping[str, int] | None = None, hidden=(128, 128),
+        dropout=0.0, rngs: nnx.Rngs,
+    ):  # fmt: skip
+        widths = (math.prod(input_shape), *hidden)
+        init = nnx.initializers.he_normal()
+        self.layers = nnx.List(
+            nnx.Linear(a, b, kernel_init=init, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.depths = {name: (depths or {}).get(name, len(hidden)) for name in heads}
+        for name, depth in (*self.depths.items(), *(depths or {}).items()):
+            if name not in heads or not 0 <= depth <= len(hidden):
+                raise UserError(f"a head {name!r} at depth {depth}; there are {len(hidden)} layers and {list(heads)}.")
+        self.heads = nnx.Dict({n: nnx.Linear(widths[self.depths[n]], size, rngs=rngs) for n, size in heads.items()})
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        levels = [x.reshape(len(x), -1)]
+        for layer in self.layers:
+            levels.append(self.dropout(jax.nn.relu(layer(levels[-1])), deterministic=not train, rngs=rngs))
+        return {name: self.heads[name](levels[depth]) for name, depth in self.depths.items()}

@@ -1,0 +1,135 @@
+"""Several tasks on one forward pass: a model with several outputs, a term for each task, and how the terms weigh.
+
+task    = (outputs, batch) -> Term               a loss for every example, its weight, and metrics
+weigh   = (params, ctx)    -> {task: Share}      the factor and the offset of every task's loss
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from research import losses
+from research.core import Loss, Out, draw, weighted_mean
+from research.errors import UserError, unknown
+from research.fields import example_weights, field
+
+
+class Term(NamedTuple):
+    """A task's `loss` f32 [B], `weights` f32 [B] (0 where the label is missing), and `metrics` {name: f32 [B]}."""
+
+    loss: Any
+    weights: Any
+    metrics: Mapping[str, Any]
+
+
+class Share(NamedTuple):
+    """How a task enters the sum: factor * loss + offset, for every example that has a label."""
+
+    factor: Any
+    offset: Any = 0.0
+
+
+def classification(output: str, *, labels: str = "label", smoothing: float = 0.0):
+    """The task of classifying by `outputs[output]`, logits [B, C]: cross-entropy in nats, with the metric accuracy.
+
+    Labels are int [B]; a label below 0 is missing.
+    """
+
+    def task(outputs, batch):
+        logits, y = field(outputs, output), field(batch, labels)
+        if y.ndim != 1 or not jnp.issubdtype(y.dtype, jnp.integer):
+            raise UserError(f"the labels {labels!r} must be int [B]; they are {y.dtype}{list(y.shape)}.")
+        known = y >= 0
+        # A missing label is replaced before it is used: a gradient of 0 times NaN would be NaN.
+        safe = jnp.where(known, y, 0)
+        metrics = {"accuracy": losses.hits(logits, safe)}
+        return Term(losses.cross_entropy(logits, safe, smoothing=smoothing), known.astype(jnp.float32), metrics)
+
+    return task
+
+
+def regression(output: str, *, targets: str):
+    """The task of predicting `batch[targets]`, float [B] or [B, D], by `outputs[output]` [B, D]: half the squared
+    error, summed over D (the negative log-likelihood of unit variance), with the metric error, the absolute error
+    averaged over D. A target that holds NaN is missing.
+    """
+
+    def task(outputs, batch):
+        found, y = field(outputs, output), field(batch, targets)
+        y = y[:, None] if y.ndim == 1 else y
+        if found.shape != y.shape:
+            raise UserError(f"{output!r} {list(found.shape)} does not fit the targets {targets!r} {list(y.shape)}.")
+        known = jnp.all(jnp.isfinite(y), -1)
+        difference = found.astype(jnp.float32) - jnp.where(known[:, None], y, 0).astype(jnp.float32)
+        metrics = {"error": jnp.abs(difference).mean(-1)}
+        return Term(0.5 * jnp.square(difference).sum(-1), known.astype(jnp.float32), metrics)
+
+    return task
+
+
+def fixed(weights: Mapping[str, Any]):
+    """The `weigh` of constant factors {task: number}; a factor may also be a schedule `step -> number`."""
+    return lambda params, ctx: {
+        name: Share(weight(ctx.step) if callable(weight) else weight) for name, weight in weights.items()
+    }
+
+
+def multi_task(model, tasks: Mapping[str, Any], *, weigh, inputs: str = "image", augment=None) -> Loss:
+    """The Loss  1/N sum_i sum_t m_it (factor_t loss_it + offset_t)  over N examples i and the tasks {name: task}
+    (Caruana 1997; Ruder 2017 for the ways to weigh).
+
+    `model` is a Model or its `apply`, whose outputs are what the tasks read; it is called once. m_it is 1 where
+    example i has a label for task t. A missing label so counts as a loss of 0 and the sum is divided by the number of
+    examples, not of labels: the loss adds over examples however labels are spread, and microbatches, clients and
+    devices add up exactly. A task with labels for a share q of the examples has q of its factor.
+
+    Metrics are loss, and `{task}_loss` and `{task}_{metric}` as means over the examples that have the label. With one
+    task of factor 1 and all labels it is that task alone (`classify`). `augment(key, batch) -> batch` runs first.
+    Examples of mask 0 count in nothing. All the model's stats are passed on; the key is folded with "augment" and
+    "model". Raises UserError where the batch lacks a field, and where `weigh` names other tasks.
+    """
+    apply = getattr(model, "apply", model)
+
+    def loss(params, ctx):
+        batch = augment(draw(ctx.key, "augment"), ctx.batch) if augment else ctx.batch
+        x = field(batch, inputs)
+        outputs, stats = apply(params, ctx.stats, x, key=draw(ctx.key, "model"), train=True)
+        real = example_weights(batch, len(x))
+        shares = weigh(params, ctx)
+        for name in [*shares, *tasks]:
+            if name not in tasks or name not in shares:
+                raise unknown("task", name, shares if name in tasks else tasks)
+        total, metrics = jnp.zeros(len(x), jnp.float32), {}
+        for name, task in tasks.items():
+            term = task(outputs, batch)
+            # Not a product: what is padding need not be finite.
+            value = shares[name].factor * term.loss + shares[name].offset
+            total += jnp.where(term.weights == 0, 0.0, term.weights * value)
+            metrics |= measured(name, term, real)
+        metrics["loss"] = weighted_mean(total, real)
+        return metrics["loss"].value(), Out(stats, metrics)
+
+    return loss
+
+
+def measure_tasks(tasks: Mapping[str, Any], *, inputs: str = "image"):
+    """The measure of an Eval: `{task}_loss` and `{task}_{metric}` of every task, over the examples that have its
+    label."""
+
+    def measure(apply, params, stats, batch):
+        x = field(batch, inputs)
+        outputs, _ = apply(params, stats, x, train=False)
+        real = example_weights(batch, len(x))
+        found = {}
+        for name, task in tasks.items():
+            found |= measured(name, task(outputs, batch), real)
+        return found
+
+    return measure
+
+
+def measured(name, term: Term, real):
+    """A task's open Means over the examples that are no padding and have the label."""
+    weights = real * term.weights
+    return {f"{name}_{key}": weighted_mean(x, weights) for key, x in {"loss": term.loss, **term.metrics}.items()}

@@ -1,0 +1,33 @@
+"""Regression: the error between a model's predictions and the targets of a batch."""
+
+from research import losses
+from research.core import Loss, Out, draw, weighted_mean
+from research.fields import example_weights, field
+
+
+def regress(model, *, error=losses.squared_error, inputs: str = "features", targets: str = "target") -> Loss:
+    """The Loss of a regression; `model` is a Model or its `apply`, giving predictions [B] or [B, ...].
+
+    `error(predictions, targets)` is taken entry by entry: `losses.squared_error`, `losses.absolute_error`,
+    `losses.huber(delta)`, or another; an example's loss is its mean over the example's entries. Metrics are loss and
+    mae, the mean absolute error. Examples of mask 0 have no weight; all the model's stats are passed on. The key is
+    folded with "model".
+
+    Raises UserError while tracing where the batch lacks a field, and where targets do not have the predictions'
+    shape: NumPy would make [B, B] of [B, 1] and [B].
+    """
+    apply = getattr(model, "apply", model)
+
+    def loss(params, ctx):
+        x, y = field(ctx.batch, inputs), field(ctx.batch, targets)
+        predictions, stats = apply(params, ctx.stats, x, key=draw(ctx.key, "model"), train=True)
+        losses.check_targets(predictions, y)
+        weights = example_weights(ctx.batch, len(x))
+
+        def mean(values):
+            return weighted_mean(values.reshape(len(x), -1).mean(-1), weights)
+
+        metrics = {"loss": mean(error(predictions, y)), "mae": mean(losses.absolute_error(predictions, y))}
+        return metrics["loss"].value(), Out(stats, metrics)
+
+    return loss

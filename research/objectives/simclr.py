@@ -1,0 +1,62 @@
+"""SimCLR: two views of an image should be more alike than views of different images (Chen et al. 2020)."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from research import losses
+from research.augment.view import two_views
+from research.core import Loss, Out, draw, weighted_mean
+from research.fields import example_weights
+from research.whole import whole
+
+
+def simclr(model, *, view, temperature: float = 0.5, inputs: str = "image") -> Loss:
+    """The NT-Xent loss of SimCLR (equation 1); `model` is a Model or its `apply`, giving embeddings [B, D].
+
+    `view(key, batch) -> batch` is drawn twice for every example, and both views go through the model in one batch of
+    2 B. Metrics are loss (nats, the mean over 2 B anchors) and accuracy: how often an anchor is nearest to the other
+    view of its own example. Examples of mask 0 are neither anchors nor negatives. The negatives of an example are
+    the rest of the (global) batch, so the loss does not add over examples and is a Whole. All the model's stats are
+    passed on. The key is folded with "view" and "model". No labels are read.
+
+    With one example there are no negatives, and loss and gradient are 0. What the paper evaluates is the input of
+    the last layers (the projection head), not these embeddings.
+    """
+    apply = getattr(model, "apply", model)
+
+    def loss(params, ctx):
+        images = jnp.concatenate(two_views(ctx.key, ctx.batch, view=view, inputs=inputs))
+        embeddings, stats = apply(params, ctx.stats, images, key=draw(ctx.key, "model"), train=True)
+        first, second = jnp.split(embeddings, 2)
+        found = pairs(first, second, temperature=temperature, weights=example_weights(ctx.batch, len(first)))
+        metrics = {
+            "loss": whole(weighted_mean(losses.cross_entropy(found.logits, found.labels), found.weights)),
+            "accuracy": weighted_mean(losses.hits(found.logits, found.labels), found.weights),
+        }
+        return metrics["loss"].value(), Out(stats, metrics)
+
+    return loss
+
+
+class Pairs(NamedTuple):
+    """Every view as an anchor that has to find its partner: logits f32 [2 B, 2 B], labels int [2 B], weights [2 B]."""
+
+    logits: Any
+    labels: Any
+    weights: Any
+
+
+def pairs(first, second, *, temperature: float, weights) -> Pairs:
+    """The Pairs of two views' embeddings [B, D] each; NT-Xent is the cross-entropy between logits and labels.
+
+    Logits are cosine similarities over `temperature`. An anchor itself and examples of weight 0 (f32 [B]) get a logit
+    that no softmax sees.
+    """
+    count = len(first)
+    embeddings = losses.unit(jnp.concatenate([first, second]))
+    weights = jnp.tile(weights, 2)
+    seen = (weights > 0) & ~jnp.eye(2 * count, dtype=bool)
+    # Finite, so that no NaN arises on the way, not even in a batch that is all padding.
+    logits = jnp.where(seen, embeddings @ embeddings.T / temperature, -1e30)
+    return Pairs(logits, (jnp.arange(2 * count) + count) % (2 * count), weights)

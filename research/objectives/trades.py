@@ -1,0 +1,65 @@
+"""TRADES: accuracy on the inputs as they are, traded against the same answers nearby."""
+
+import jax
+
+from research import losses
+from research.core import Loss, Out, draw, weighted_mean
+from research.fields import example_weights, field
+from research.robust.attack import ascend
+from research.robust.norms import linf
+
+
+def trades(
+    model,
+    *,
+    beta: float,
+    epsilon,
+    steps: int,
+    bounds,
+    step_size=None,
+    norm=linf,
+    smoothing: float = 0.0,
+    inputs: str = "image",
+    labels: str = "label",
+    augment=None,
+) -> Loss:
+    """Cross-entropy at x, plus `beta` times KL(f(x) || f(x')) for the x' within `epsilon` of x that makes it largest
+    (Zhang et al. 2019, equation 5 and algorithm 1; beta is their 1 / lambda).
+
+    `model` is a Model or its `apply`, giving logits [B, C]; `labels`, `smoothing` and `augment` are as in `classify`.
+    x' is found by `ascend` from a point drawn evenly from the ball (at x itself the divergence has no gradient), in
+    training mode, with the dropout of the clean pass. Both passes are differentiated. `epsilon`, `step_size` and
+    `bounds` are in the units of the inputs, after `augment`.
+
+    With beta 0 this is `classify`, with epsilon 0 too (inputs within bounds). `stats` are those of the clean pass.
+    Metrics are loss, accuracy, adversarial_accuracy and divergence (nats). The key is folded with "augment", "model"
+    and "attack". Raises UserError as `classify` and `ascend` do.
+    """
+    apply = getattr(model, "apply", model)
+
+    def loss(params, ctx):
+        batch = augment(draw(ctx.key, "augment"), ctx.batch) if augment else ctx.batch
+        x, y = field(batch, inputs), field(batch, labels)
+        key = draw(ctx.key, "model")
+        clean, stats = apply(params, ctx.stats, x, key=key, train=True)
+        frozen, fixed = jax.lax.stop_gradient((params, clean))
+
+        def divergence(z):
+            return losses.kl_divergence(fixed, apply(frozen, ctx.stats, z, key=key, train=True)[0])
+
+        moved = ascend(
+            divergence, x, epsilon=epsilon, steps=steps, bounds=bounds, step_size=step_size, norm=norm,
+            key=draw(ctx.key, "attack"),
+        )  # fmt: skip
+        attacked, _ = apply(params, ctx.stats, moved, key=key, train=True)
+        weights = example_weights(batch, len(x))
+        apart = losses.kl_divergence(clean, attacked)
+        metrics = {
+            "loss": weighted_mean(losses.cross_entropy(clean, y, smoothing=smoothing) + beta * apart, weights),
+            "accuracy": weighted_mean(losses.hits(clean, y), weights),
+            "adversarial_accuracy": weighted_mean(losses.hits(attacked, y), weights),
+            "divergence": weighted_mean(apart, weights),
+        }
+        return metrics["loss"].value(), Out(stats, metrics)
+
+    return loss
