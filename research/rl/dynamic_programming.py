@@ -1,0 +1,32 @@
+"""Exact values of a small Markov decision process, in numpy: what a learner on it must approach."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from research.errors import UserError
+
+
+class Values(NamedTuple):
+    """The optimal values: `state` [S] and `action` [S, A], as discounted returns."""
+
+    state: np.ndarray
+    action: np.ndarray
+
+
+def value_iteration(probabilities, rewards, *, discount: float, tolerance: float = 1e-12) -> Values:
+    """The fixed point of Q(s, a) = r(s, a) + discount * sum_s' p(s' | s, a) max_a' Q(s', a') (Bellman 1957).
+
+    probabilities [S, A, S], rewards [S, A], both f64. Rows of `probabilities` that sum to less than 1 end there. The
+    result is within `tolerance` of the fixed point. With discount 0 it is `rewards`.
+
+    Raises UserError unless discount is in [0, 1): with 1 a walk that never ends need not have a value.
+    """
+    if not 0 <= discount < 1:
+        raise UserError(f"value iteration with a discount of {discount}; expected at least 0 and less than 1.")
+    action, moved = rewards, np.max(np.abs(rewards))  # the first step, from zeros
+    # A contraction by `discount`: what is left to go is at most this share of the last move.
+    while moved * discount / (1 - discount) > tolerance:
+        new = rewards + discount * probabilities @ action.max(-1)
+        action, moved = new, np.max(np.abs(new - action))
+    return Values(action.max(-1), action)

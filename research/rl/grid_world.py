@@ -1,0 +1,116 @@
+"""Grid worlds drawn as text, with the exact tables that dynamic programming needs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.core import draw
+from research.errors import UserError
+from research.rl.environment import Environment, Transition
+
+LETTERS = {"S": "start", "F": "free", "H": "hole", "G": "goal", "#": "wall"}
+MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # left, down, right, up, as (row, column)
+
+
+class Tables(NamedTuple):
+    """A grid world as a Markov decision process of S cells (row by row) and A = 4 actions, numpy f64.
+
+    `probabilities` [S, A, S] of the next cell (zero from a goal or a hole: nothing follows), `rewards` [S, A]
+    expected, `starts` [S] the chances of the first cell, `inside` bool [S] where an agent can be before a step.
+    """
+
+    probabilities: np.ndarray
+    rewards: np.ndarray
+    starts: np.ndarray
+    inside: np.ndarray
+
+
+def grid_world(
+    grid: Sequence[str], *, slip: float = 0.0, goal: float = 1.0, hole: float = 0.0, cost: float = 0.0
+) -> Environment:
+    """A walk over the cells of `grid`, rows of letters as gymnasium's FrozenLake has them, and # for a wall.
+
+    An episode begins at one of the S, all as likely; it is terminated on entering a goal G or a hole H. Actions 0 to
+    3 are left, down, right, up; with probability `slip` the walk goes to the left or to the right of the chosen
+    direction instead, each as likely. A move into a wall or off the grid stays. The reward is `goal` or `hole` on
+    entering one, else `-cost`. The state is the cell's number, i32; the observation its one-hot vector, f32 [S].
+
+    It has no time limit (see `time_limit`). Raises UserError for a grid that is ragged, has no start, or other
+    letters, and a slip outside 0 to 1.
+    """
+    letters = _letters(grid)
+    moves, ends, rewards = _moves(letters), np.isin(letters, ["G", "H"]).ravel(), _rewards(letters, goal, hole, cost)
+    starts = np.flatnonzero(letters.ravel() == "S").astype(np.int32)
+    chances = _chances(slip)
+
+    def observe(state):
+        return jax.nn.one_hot(state, letters.size)
+
+    def reset(key):
+        return jax.random.choice(draw(key, "start"), starts)
+
+    def step(state, action, key):
+        turn = jax.random.choice(draw(key, "slip"), 3, p=jnp.asarray(chances, jnp.float32)) - 1
+        after = jnp.asarray(moves)[state, (action + turn) % 4]
+        reward = jnp.asarray(rewards, jnp.float32)[after]
+        return Transition(after, observe(after), reward, jnp.asarray(ends)[after], jnp.bool_(False))
+
+    return Environment(reset, step, observe, num_actions=4)
+
+
+def tables(
+    grid: Sequence[str], *, slip: float = 0.0, goal: float = 1.0, hole: float = 0.0, cost: float = 0.0
+) -> Tables:
+    """The Tables of `grid_world` with the same arguments; raises as it does."""
+    letters = _letters(grid)
+    size, moves = letters.size, _moves(letters)
+    ends, rewards = np.isin(letters, ["G", "H"]).ravel(), _rewards(letters, goal, hole, cost)
+    inside = np.isin(letters, ["S", "F"]).ravel()
+    probabilities, expected = np.zeros((size, 4, size)), np.zeros((size, 4))
+    for turn, chance in zip((-1, 0, 1), _chances(slip), strict=True):
+        for action in range(4):
+            after = moves[:, (action + turn) % 4]
+            probabilities[np.arange(size), action, after] += chance
+            expected[:, action] += chance * rewards[after]
+    over = ends | (letters == "#").ravel()
+    probabilities[over], expected[over] = 0, 0
+    starts = (letters == "S").ravel() / np.sum(letters == "S")
+    return Tables(probabilities, expected, starts, inside)
+
+
+def _letters(grid):
+    """The grid as an array of letters [rows, columns]."""
+    if len({len(row) for row in grid}) != 1:
+        raise UserError(f"the rows of a grid have the lengths {[len(row) for row in grid]}; expected one length.")
+    if wrong := sorted(set("".join(grid)) - set(LETTERS)):
+        raise UserError(f"unknown letter {wrong[0]!r} in a grid; valid: {LETTERS}.")
+    if not any("S" in row for row in grid):
+        raise UserError("a grid needs at least one start, S.")
+    return np.array([list(row) for row in grid])
+
+
+def _moves(letters):
+    """The cell that each move leads to, i32 [S, 4]."""
+    rows, columns = letters.shape
+    moves = np.zeros((letters.size, 4), np.int32)
+    for cell in range(letters.size):
+        for action, (down, right) in enumerate(MOVES):
+            row = min(max(cell // columns + down, 0), rows - 1)
+            column = min(max(cell % columns + right, 0), columns - 1)
+            moves[cell, action] = cell if letters[row, column] == "#" else row * columns + column
+    return moves
+
+
+def _rewards(letters, goal, hole, cost):
+    """The reward of entering each cell [S]."""
+    return np.select([letters.ravel() == "G", letters.ravel() == "H"], [goal, hole], -cost)
+
+
+def _chances(slip):
+    """The chances of a turn to the left, none, and to the right."""
+    if not 0 <= slip <= 1:
+        raise UserError(f"slip {slip} is no probability; expected 0 to 1.")
+    return np.array([slip / 2, 1 - slip, slip / 2])
