@@ -132,7 +132,6 @@ def _begin(built, checkpoints, record, tell, rollbacks):
 
 def _judge(due, evaluators, ex, state, step, memory, final, record, tell, interrupted):
     """Evaluates what is due, records it, and lets the observers decide; gives the state they leave."""
-    found = {}
     for name in due:
         results = evaluators[name](state, interrupted)
         if results is None:  # interrupted: left for the next life
@@ -141,7 +140,8 @@ def _judge(due, evaluators, ex, state, step, memory, final, record, tell, interr
         tell(log.Evaluated(step, name, results))
         memory["results"][name] = dict(results.numbers)
         memory["evaluated"].append(name)
-        found |= {f"{name}/{k}": v for k, v in results.numbers.items()}
+    # All of this step, those that an earlier life made too: an observer is to see what it would have seen unbroken.
+    found = {f"{name}/{k}": v for name in memory["evaluated"] for k, v in memory["results"][name].items()}
     for observe in ex.observe if not final else ():
         state = observe(state, found)
         if isinstance(state, Stop):

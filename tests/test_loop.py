@@ -204,6 +204,21 @@ def test_observers_keep_their_memory_in_the_state_and_stop_early(tmp_path):
     assert text(tmp_path / "a") == text(tmp_path / "b")
 
 
+def test_an_observer_sees_all_evaluations_of_a_step_though_a_life_ended_between_them(tmp_path):
+    seen, told = [], []
+
+    def observe(state, results):
+        seen.append(set(results))
+        return state
+
+    evals = {name: Eval(sweep(toys.DATA, 16), toys.measure, every=10) for name in ("one", "two")}
+    evaluated = lambda: any(isinstance(event, log.Evaluated) for event in told)
+    first = go(tmp_path, interrupted=evaluated, tell=told.append, observe=(observe,), evals=evals)
+    assert (first.status, first.step, set(first.results), seen) == ("preempted", 10, {"one"}, [])
+    go(tmp_path, observe=(observe,), evals=evals)
+    assert seen == [{"one/mse", "two/mse"}] * 3
+
+
 def test_an_evaluation_sees_the_weights_of_its_view(tmp_path):
     """An average kept by an After, evaluated beside the live weights."""
 
