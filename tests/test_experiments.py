@@ -19,11 +19,28 @@ from research.source import load
 ROOT = Path(__file__).parent.parent
 FILES = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.name != "__init__.py"]
 TINY = {
+    "selfsupervised/contrastive": {"images": 100, "batch_size": 8, "epochs": 1},
+    "selfsupervised/masked_patches": {"images": 100, "batch_size": 8, "epochs": 1, "width": 32, "depth": 1},
+    "selfsupervised/masked_tokens": {"width": 32, "depth": 1, "length": 16, "batch_size": 8, "steps": 4},
+    "generative/gan": {"hidden": 16, "steps": 20},
+    "generative/vae": {"hidden": 16, "steps": 20},
+    "meta/maml": {"queries": 1, "batch_size": 2, "steps": 4},
     "digits": {"channels": (4, 4), "epochs": 1},
+    "privacy/dp_sgd": {"batch_size": 16, "epochs": 1, "width": 4, "microbatch": 8},
     "vision/cifar10_resnet": {"depth": 8, "width": 4, "batch_size": 8, "steps": 4},
     "vision/imagenet_vit": {"width": 64, "depth": 1, "size": 32, "batch_size": 8, "epochs": 1},
     "vision/fashion_mnist": {"width": 8, "batch_size": 20, "epochs": 1},
+    "rl/ppo_cartpole": {"environments": 4, "length": 16, "rollouts": 2, "rounds": 1, "epochs": 1, "parts": 2},
+    "rl/dqn_cartpole": {"steps": 40, "rounds": 1},
+    "rl/grid_world": {"steps": 200},
+    "federated/fedavg": {"examples": 100, "clients": 10, "per_round": 2, "epochs": 1, "hidden": (8,), "steps": 4},
+    "robust/adversarial": {"channels": (2, 2), "batch_size": 8, "attack_steps": 1, "tested": 100, "epochs": 1},
     "language/gpt_stdlib": {"width": 48, "depth": 1, "length": 32, "steps": 4, "sample_length": 16},
+    "continual": {"width": 16, "epochs": 1},
+    "multi_task": {"width": 16, "epochs": 1},
+    "adaptation": {"width": 16, "epochs": 1},
+    "distil": {"width": 8, "labels": 100, "batch_size": 8, "steps": 4},
+    "semi/fixmatch": {"width": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
 
 

@@ -1,0 +1,118 @@
+"""Digits learned from sharp images with labels, for blurred ones without: domain adaptation.
+
+The source is 600 of scikit-learn's digits as they are, with labels. The target is 600 others as a camera out of focus
+would show them, without labels; 200 and 397 more of these, with labels, are for validation and test. Methods: nothing
+(`source`); domain-adversarial training by gradient reversal (Ganin et al. 2016, JMLR 17); a penalty on the maximum
+mean discrepancy of the features (Long et al. 2015, arXiv:1502.02791). The recipe is ours, chosen on the validation
+images. `averaged` is the test with stochastically averaged weights (Izmailov et al. 2018, arXiv:1803.05407).
+
+    python -m research train experiments/adaptation.py
+    python -m research train experiments/adaptation.py --method adversarial
+    python -m research train experiments/adaptation.py --method source
+
+Expected: 84.9 % of the blurred test images with the discrepancy's penalty, 81.6 % with the adversary (83.0 % with
+averaged weights), 68.8 % from the source alone. Ours, the mean of seeds 0 to 2: 84.4, 84.4, 85.9; 80.9, 81.9, 82.1;
+72.3, 71.8, 62.2. Time: 32 seconds of processor time (AMD EPYC, AVX2).
+"""
+
+from typing import Literal
+
+import numpy as np
+import optax
+
+from research import losses
+from research.augment.image import normalize
+from research.core import Eval
+from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.data.paired import paired
+from research.duration import epochs as passes
+from research.duration import in_steps, percent
+from research.experiment import Claim, Experiment
+from research.metrics.classification import measure_classification, predict_classes
+from research.model import Model, from_nnx, together
+from research.models.chain import chain
+from research.models.mlp import MLP
+from research.models.preprocess import preprocessed
+from research.objectives.domain_adversarial import adversary_strength, domain_adversarial
+from research.objectives.mmd import align
+from research.optim.averaging import stochastic_average
+from research.optim.schedules import warmup_cosine
+
+
+def experiment(
+    *,
+    method: Literal["mmd", "adversarial", "source"] = "mmd",
+    adversary: float = 0.1,
+    discrepancy: float = 1.0,
+    epochs: int = 60,
+    learning_rate: float = 3e-4,
+    batch_size: int = 64,
+    width: int = 128,
+) -> Experiment:
+    """An encoder, a classifier and, where there is an adversary, a discriminator.
+
+    method: how the features of both domains are made alike, or not at all
+    adversary: the factor of the reversed gradient at the end of the run; it grows from 0
+    discrepancy: the weight of the squared maximum mean discrepancy
+    """
+    data = digits()
+    source, target, valid, test = stratified(data.columns["label"], (600, 600, 200, None), seed=0)
+
+    def other(rows):
+        return arrays(image=blurred(data.columns["image"][rows]), label=data.columns["label"][rows])
+
+    network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(width, width), num_classes=width, rngs=rngs))
+    # Of one length: else the adversary's two sides drive the features apart without bound.
+    encoder = of_one_length(preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255)))
+    classifier = from_nnx(lambda rngs: MLP((width,), hidden=(width,), rngs=rngs))
+    discriminator = from_nnx(lambda rngs: MLP((width,), hidden=(width,), num_classes=2, rngs=rngs))
+    pairs = paired(batches(subset(data, source), batch_size), other(target), ratio=1)
+    steps = in_steps(passes(epochs), batch_size=pairs.size, epoch_examples=pairs.examples)
+    schedule = warmup_cosine(learning_rate, steps=steps)
+    objectives = {
+        "adversarial": domain_adversarial(
+            encoder, classifier, discriminator=discriminator, strength=adversary_strength(steps, peak=adversary)
+        ),
+        "mmd": align(encoder, classifier, strength=discrepancy),
+        "source": align(encoder, classifier, strength=0.0),
+    }
+    averaged = stochastic_average(start=steps // 2, every=10)
+    measure = measure_classification(num_classes=10)
+    return Experiment(
+        init=together(encoder=encoder, classifier=classifier, discriminator=discriminator),
+        apply=chain(encoder=encoder, classifier=classifier).apply,
+        loss=objectives[method],
+        # No momentum, which makes an adversary overshoot.
+        optimizer=optax.adam(schedule, b1=0.0),
+        schedules={"learning_rate": schedule},
+        memories=(averaged.memory,),
+        after=(averaged.after,),
+        source=pairs,
+        steps=steps,
+        evals={
+            "valid": Eval(sweep(other(valid), 200), measure, every=percent(10)),
+            "test": Eval(sweep(other(test), 500), measure),
+            "averaged": Eval(sweep(other(test), 500), measure, view=averaged.view),
+        },
+        predict=predict_classes(),
+        claims=(Claim("test/accuracy", at_least=0.82, source="ours, measured over 3 seeds"),),
+    )
+
+
+def of_one_length(model):
+    """The Model whose features [B, D] are scaled to length 4."""
+
+    def apply(params, stats, *inputs, key=None, train=False):
+        features, changed = model.apply(params, stats, *inputs, key=key, train=train)
+        return 4 * losses.unit(features), changed
+
+    return Model(model.init, apply)
+
+
+def blurred(images):
+    """u8 [N, 8, 8, 1] out of focus: the binomial filter 1 4 6 4 1, down and across."""
+    for axis in (1, 2):
+        sides = [(2, 2) if i == axis else (0, 0) for i in range(4)]
+        padded = np.pad(images.astype(np.float32), sides)
+        images = sum(w / 16 * np.take(padded, np.arange(8) + i, axis) for i, w in enumerate((1, 4, 6, 4, 1)))
+    return np.round(images).astype(np.uint8)

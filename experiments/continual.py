@@ -1,0 +1,87 @@
+"""Three tasks one after another, and what is left of the first: elastic weight consolidation.
+
+Permuted digits after Kirkpatrick et al. 2017 (arXiv:1612.00796, section 2.1): each task is the digits of scikit-learn
+with the pixels in another fixed order, and the network sees them in turn, never an earlier task again. At the end of
+a task the Fisher information of the weights is computed on 200 of its images, and from then on the weights that matter
+are held. `test` is the mean over all three tasks, `first` the first one's validation images all along the run.
+
+    python -m research train experiments/continual.py
+    python -m research train experiments/continual.py --strength 0
+
+Expected: 93.1 % of the test images of all tasks, against 74.9 % by plain training (--strength 0), after which the first
+task is at 53 % (with: 93 %). Ours, the mean of seeds 0 to 2: 94.2, 93.0, 92.2 and 76.9, 71.2, 76.7.
+Time: 32 seconds of processor time (AMD EPYC, AVX2).
+"""
+
+import numpy as np
+import optax
+
+from research.augment.image import normalize
+from research.core import Eval
+from research.data import arrays, batches, digits, stratified, sweep
+from research.data.sequence import in_sequence
+from research.duration import epochs as passes
+from research.duration import in_steps, percent
+from research.experiment import Claim, Experiment
+from research.metrics.classification import measure_classification, predict_classes
+from research.model import from_nnx
+from research.models.mlp import MLP
+from research.models.preprocess import preprocessed
+from research.objectives.classify import classify
+from research.objectives.elastic import elastic, fisher_diagonal
+
+
+def experiment(
+    *,
+    tasks: int = 3,
+    strength: float = 1000.0,
+    epochs: int = 10,
+    learning_rate: float = 1e-3,
+    batch_size: int = 50,
+    width: int = 256,
+) -> Experiment:
+    """One network, one head, and the tasks in turn.
+
+    tasks: how many orders of the pixels, the first being the true one
+    strength: of the penalty on leaving the weights that earlier tasks need; 0 is plain training
+    epochs: passes over each task
+    """
+    data = digits()
+    rows = stratified(data.columns["label"], (1000, 300, None), seed=0)
+    orders = [np.random.default_rng(task).permutation(64) if task else np.arange(64) for task in range(tasks)]
+
+    def permuted(part, order):
+        images, labels = data.columns["image"][part], data.columns["label"][part]
+        return arrays(image=images.reshape(len(part), 64)[:, order].reshape(images.shape), label=labels)
+
+    def all_tasks(part):
+        seen = [permuted(part, order).columns for order in orders]
+        return arrays(**{name: np.concatenate([columns[name] for columns in seen]) for name in ("image", "label")})
+
+    train = [permuted(rows[0], order) for order in orders]
+    network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(width, width), rngs=rngs))
+    model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
+    each = in_steps(passes(epochs), batch_size=batch_size, epoch_examples=len(rows[0]))
+
+    def fisher_of(task):
+        return fisher_diagonal(model.apply, train[task].columns["image"][:200], microbatch=20)
+
+    held = elastic({each * (task + 1): fisher_of(task) for task in range(tasks - 1)}, strength=strength)
+    measure = measure_classification(num_classes=10)
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=held.loss(classify(model)),
+        memories=(held.memory,),
+        after=(held.after,),
+        optimizer=optax.adam(learning_rate),
+        source=in_sequence([batches(part, batch_size) for part in train], steps=[each] * tasks),
+        steps=each * tasks,
+        evals={
+            "first": Eval(sweep(permuted(rows[1], orders[0]), 300), measure, every=percent(5)),
+            "valid": Eval(sweep(all_tasks(rows[1]), 300), measure, every=percent(5)),
+            "test": Eval(sweep(all_tasks(rows[2]), 497), measure),
+        },
+        predict=predict_classes(),
+        claims=(Claim("test/accuracy", at_least=0.9, source="ours, measured over 3 seeds"),),
+    )

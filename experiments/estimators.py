@@ -1,0 +1,101 @@
+"""Eight estimates of the gradient on digits with wrong labels: a flat minimum does not learn them by heart.
+
+Of 1,000 training images 40 % carry the label of another class; those for validation and test are right. SAM resists
+such labels (Foret et al. 2021, section 3.3; ASAM: Kwon et al. 2021). The others are for large machines: microbatches,
+gradients 4 steps late, and gradients of 1 % of the entries (Lin et al. 2018), 8 bits (Alistarh et al. 2017) or signs
+(Karimireddy et al. 2019): they should cost next to nothing against plain gradients.
+
+    python -m research train experiments/estimators.py
+    python -m research train experiments/estimators.py --gradient plain
+
+Expected test accuracy in %, ours, the mean over seeds 0, 1 and 2; rho was chosen on validation images (at 0.6 SAM
+climbs so far that nothing is learned any more):
+
+    plain 70.0    accumulate 70.0    sam 90.1    asam 90.5    delayed 74.9    top_k 70.8    int8 70.2    sign 71.0
+
+Time: 25 seconds of CPU a run, on two shared cores (AMD EPYC, AVX2).
+"""
+
+from typing import Literal
+
+import numpy as np
+import optax
+
+from research import core
+from research.augment.image import normalize
+from research.core import Eval
+from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.duration import epochs as passes
+from research.duration import in_steps
+from research.experiment import Claim, Experiment
+from research.gradients.accumulate import accumulate
+from research.gradients.compressed import ef_sign, int8, top_k
+from research.gradients.delayed import delayed
+from research.gradients.sharpness import asam, sam
+from research.metrics.classification import measure_classification, predict_classes
+from research.model import from_nnx
+from research.models.mlp import MLP
+from research.models.preprocess import preprocessed
+from research.objectives.classify import classify
+from research.optim.schedules import warmup_cosine
+
+
+def experiment(
+    *,
+    gradient: Literal["plain", "accumulate", "sam", "asam", "delayed", "top_k", "int8", "sign"] = "sam",
+    wrong: float = 0.4,
+    rho: float = 0.5,
+    learning_rate: float = 0.03,
+    batch_size: int = 32,
+    epochs: int = 50,
+) -> Experiment:
+    """One line an estimator.
+
+    gradient: how it is estimated
+    wrong: the share of training labels that is replaced by another class, drawn once for all runs
+    rho: how far SAM climbs; ASAM, which measures in shares of the weights, climbs eight times as far
+    """
+    data = digits()
+    train, valid, test = (subset(data, rows) for rows in stratified(data.columns["label"], (1000, 300, None), seed=0))
+    train = mislabelled(train, share=wrong)
+
+    network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(256, 256), rngs=rngs))
+    # Pixels count ink from 0 to 16.
+    model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
+    plain = core.gradient(classify(model))
+    remembering = {"delayed": delayed(plain, steps=4), "top_k": top_k(plain, fraction=0.01), "sign": ef_sign(plain)}
+    grad_fns = {name: made.grad_fn for name, made in remembering.items()} | {
+        "plain": plain,
+        "accumulate": accumulate(plain, 4),
+        "sam": sam(plain, rho=rho),
+        "asam": asam(plain, rho=8 * rho),
+        "int8": int8(plain),
+    }
+
+    source = batches(train, batch_size)
+    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
+    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    measure = measure_classification(num_classes=10)
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=classify(model),
+        grad_fn=grad_fns[gradient],
+        memories=(remembering[gradient].memory,) if gradient in remembering else (),
+        optimizer=optax.sgd(schedule, momentum=0.9),
+        schedules={"learning_rate": schedule},
+        source=source,
+        steps=steps,
+        evals={"valid": Eval(sweep(valid, 512), measure), "test": Eval(sweep(test, 512), measure)},
+        predict=predict_classes(),
+        claims=(Claim("test/accuracy", at_least=0.87, source="ours, measured over 3 seeds"),),
+    )
+
+
+def mislabelled(data, *, share):
+    """The digits, `share` of them with the label of another class."""
+    fields = data.take(np.arange(len(data)))
+    rng = np.random.default_rng(0)
+    other = (fields["label"] + rng.integers(1, 10, len(data))) % 10
+    chosen = rng.permutation(len(data)) < share * len(data)
+    return arrays(**{**fields, "label": np.where(chosen, other, fields["label"])})

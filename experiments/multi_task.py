@@ -1,0 +1,126 @@
+"""One network for four tasks: few images have a class, all have labels that cost less.
+
+Of scikit-learn's digits, 50 of 1,000 training images have their class. All have three more labels: whether the digit
+is above 4, whether it is odd, and the amount of ink, whose squared error in units of pixels is a thousand times larger
+than the other losses. Ways to weigh the four: by hand (`fixed`: the class 20 times, as it has 1/20 of the labels), by
+uncertainty (Kendall, Gal & Cipolla 2018, arXiv:1705.07115), by GradNorm (Chen et al. 2018, arXiv:1711.02257).
+`single` is the class alone, `deep` the class with a second classifier on the first hidden layer (Lee et al. 2015,
+arXiv:1409.5185). The class is measured on 497 test images.
+
+    python -m research train experiments/multi_task.py
+    python -m research train experiments/multi_task.py --method fixed
+    python -m research train experiments/multi_task.py --method gradnorm
+    python -m research train experiments/multi_task.py --method single
+    python -m research train experiments/multi_task.py --method deep
+    python -m research train experiments/multi_task.py --plateau 3 --patience 8
+
+Expected: 88.0 % of the classes by uncertainty, 85.9 % by the class alone, 84.5 % by fixed weights, 80.3 % by GradNorm
+and 86.6 % with deep supervision. Ours, the mean of seeds 0 to 2; by uncertainty 88.5, 89.1, 86.3, alone 84.3, 86.5,
+86.7. Time: 43 seconds of processor time (AMD EPYC, AVX2).
+"""
+
+from typing import Literal
+
+import numpy as np
+import optax
+
+from research.augment.image import normalize
+from research.core import Eval
+from research.data import arrays, batches, digits, stratified, sweep
+from research.duration import epochs as passes
+from research.duration import in_steps, percent
+from research.experiment import Claim, Experiment
+from research.metrics.classification import predicted
+from research.model import from_nnx
+from research.models.heads import Heads
+from research.models.preprocess import preprocessed
+from research.objectives.deep_supervision import deep_supervision
+from research.objectives.grad_norm import grad_norm
+from research.objectives.multi_task import classification, fixed, measure_tasks, multi_task, regression
+from research.objectives.uncertainty import uncertainty, with_log_variances
+from research.observe import early_stop, reduce_on_plateau
+from research.optim.decay import decay_mask
+
+TASKS = {
+    "digit": classification("digit"),
+    "high": classification("high", labels="high"),
+    "odd": classification("odd", labels="odd"),
+    "ink": regression("ink", targets="ink"),
+}
+
+
+def experiment(
+    *,
+    method: Literal["uncertainty", "fixed", "gradnorm", "single", "deep"] = "uncertainty",
+    labelled: int = 50,
+    epochs: int = 200,
+    learning_rate: float = 1e-3,
+    batch_size: int = 50,
+    width: int = 128,
+    plateau: int = 1_000,
+    patience: int = 1_000,
+) -> Experiment:
+    """One trunk of two hidden layers, computed once, and a linear head for each task.
+
+    method: how the tasks weigh, or which are trained at all
+    labelled: training images that have a class
+    plateau: evaluations without a better validation loss before the learning rate is divided by 3
+    patience: evaluations without a better validation loss before the run ends
+    """
+    data = digits().columns
+    rows = stratified(data["label"], (1000, 300, None), seed=0)
+    known = rows[0][stratified(data["label"][rows[0]], (labelled, None), seed=0)[0]]
+    train, valid, test = (
+        arrays(
+            image=data["image"][part],
+            label=np.where(np.isin(part, known), data["label"][part], -1) if part is rows[0] else data["label"][part],
+            high=(data["label"][part] > 4).astype(np.int32),
+            odd=data["label"][part] % 2,
+            ink=data["image"][part].sum((1, 2, 3), dtype=np.float32) - 312,
+        )
+        for part in rows
+    )
+    heads, depths = {"digit": 10, "high": 2, "odd": 2, "ink": 1, "early": 10}, {"early": 1}
+    network = from_nnx(lambda rngs: Heads((8, 8, 1), heads=heads, depths=depths, hidden=(width, width), rngs=rngs))
+    network = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
+    source = batches(train, batch_size)
+    steps = in_steps(passes(epochs), batch_size=batch_size, epoch_examples=source.examples)
+
+    model = with_log_variances(network, TASKS)
+    balance = grad_norm(TASKS, shared=r"layers/1/kernel$")
+    one = {"digit": TASKS["digit"]}
+    # A task counts by its labels: this makes it the mean over those that there are.
+    alike = {**dict.fromkeys(TASKS, 1.0), "digit": len(rows[0]) / labelled}
+    objectives = {
+        "uncertainty": multi_task(model, TASKS, weigh=uncertainty),
+        "fixed": multi_task(model, TASKS, weigh=fixed(alike)),
+        "gradnorm": multi_task(model, TASKS, weigh=balance.weigh),
+        "single": multi_task(model, one, weigh=fixed({"digit": 1.0})),
+        "deep": deep_supervision(model, final="digit", companions={"early": 0.3}, steps=steps),
+    }
+    loss = objectives[method]
+    # From 0 to the log variance of the ink it is a long way.
+    faster = optax.masked(optax.scale(10.0), decay_mask(r"task_log_variance"))
+    slower = reduce_on_plateau("valid/digit_loss", factor=1 / 3, patience=plateau)
+    stop = early_stop("valid/digit_loss", patience=patience)
+
+    def predict(apply, params, stats, batch):
+        return predicted(apply(params, stats, batch["image"], train=False)[0]["digit"])
+
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=loss,
+        grad_fn=balance.grad_fn(loss) if method == "gradnorm" else None,
+        memories=(balance.memory, stop.memory),
+        observe=(slower.observe, stop.observe),
+        optimizer=optax.chain(optax.adam(learning_rate), faster, slower.scale),
+        source=source,
+        steps=steps,
+        evals={
+            "valid": Eval(sweep(valid, 300), measure_tasks(TASKS), every=percent(5)),
+            "test": Eval(sweep(test, 497), measure_tasks(TASKS)),
+        },
+        predict=predict,
+        claims=(Claim("test/digit_accuracy", at_least=0.86, source="ours, measured over 3 seeds"),),
+    )

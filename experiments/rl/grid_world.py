@@ -1,0 +1,103 @@
+"""Q-learning finds what dynamic programming knows: the exact values of a slippery grid world.
+
+The DQN of `dqn_cartpole` (Mnih et al. 2015) with a table for a network: a linear layer over one-hot cells. That is
+Q-learning (Watkins & Dayan 1992) with a replay. Value iteration gives the optimum to compare with.
+
+    python -m research train experiments/rl/grid_world.py
+    python -m research train experiments/rl/grid_world.py --exploration 0.1
+
+Expected: values within 0.02 of the exact ones on average over the cells (0.022, 0.016, 0.023), and a discounted return
+of 0.196 where the optimum is 0.197 (ours, measured over 3 seeds).
+Time: under a minute on two cores (AMD EPYC, AVX2).
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.core import Eval, weighted_mean
+from research.data import arrays, sweep
+from research.duration import percent
+from research.experiment import Claim, Experiment
+from research.model import Model
+from research.optim.schedules import warmup_cosine
+from research.optim.target import target
+from research.rl.acting import acting, episodes, turns
+from research.rl.dqn import dqn
+from research.rl.dynamic_programming import value_iteration
+from research.rl.environment import time_limit
+from research.rl.grid_world import grid_world, tables
+from research.rl.measure import measure_return, trials
+from research.rl.policies import epsilon_greedy
+from research.rl.replay import replay
+
+GRID = ("SSSSSS", "SHS#SS", "SSS#HS", "S##SSS", "SSSSHG")
+RULES = {"slip": 0.2, "goal": 0.5, "hole": -0.5}  # errors within 1, where the loss is squared
+
+
+def experiment(
+    *,
+    steps: int = 10_000,
+    environments: int = 32,
+    batch_size: int = 128,
+    learning_rate: float = 0.1,
+    discount: float = 0.95,
+    exploration: float = 0.5,
+) -> Experiment:
+    """Every free cell is a start, so that all of them are visited.
+
+    exploration: the share of random actions; Q-learning learns the greedy values from any play
+
+    `exact/error` is the largest error among a cell's four values, `exact/regret` what its greedy action gives away,
+    both averaged over the cells.
+    """
+    world = time_limit(grid_world(GRID, **RULES), 50)
+    exact = tables(GRID, **RULES)
+    cells, best = len(exact.rewards), value_iteration(exact.probabilities, exact.rewards, discount=discount)
+    model = Model(
+        lambda key: ({"table": jnp.zeros((cells, 4))}, {}),
+        lambda params, stats, x, key=None, train=False: (x @ params["table"], {}),
+    )
+    schedule = warmup_cosine(learning_rate, steps=steps)
+    policy = epsilon_greedy(model, epsilon=lambda step: exploration)
+    memory, lagging = replay(world, capacity=16_384, size=batch_size, updates=1), target(tau=0.05)
+
+    def play(step):
+        return acting(step, world, policy=policy, batches=memory.batches, length=1, updates=1)
+
+    def compare(apply, params, stats, batch):
+        found, exact = apply(params, stats, batch["observation"])[0], batch["value"]
+        chosen = jnp.take_along_axis(exact, found.argmax(-1)[:, None], -1)[:, 0]
+        return {
+            "error": weighted_mean(jnp.abs(found - exact).max(-1), batch["mask"]),
+            "regret": weighted_mean(exact.max(-1) - chosen, batch["mask"]),
+        }
+
+    inside = exact.inside.nonzero()[0]
+    truth = sweep(
+        arrays(observation=np.eye(cells, dtype=np.float32)[inside], value=best.action[inside].astype(np.float32)),
+        len(inside),
+    )
+    optimum = float(exact.starts @ best.state)
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=dqn(model, discount=discount),
+        optimizer=optax.adam(schedule),
+        schedules={"learning_rate": schedule},
+        source=turns(environments),
+        steps=steps,
+        memories=(episodes(world, environments), memory.memory, lagging.memory),
+        after=(lagging.after,),
+        transform=play,
+        stride=200,
+        log_every=percent(5),
+        evals={
+            "exact": Eval(truth, compare, every=percent(10)),
+            "test": Eval(trials(10_000), measure_return(world, steps=50, discount=discount)),
+        },
+        claims=(
+            Claim("exact/error", at_most=0.05, source="ours; value iteration is 0"),
+            Claim("test/return", at_least=optimum - 0.01, source=f"value iteration: {optimum:.3f}"),
+        ),
+    )

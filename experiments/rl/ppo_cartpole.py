@@ -1,0 +1,75 @@
+"""PPO balances the pole: CartPole-v1 solved by the loop that trains classifiers.
+
+Proximal policy optimisation (Schulman et al. 2017) with generalised advantages (Schulman et al. 2016). A step of the
+run is one optimizer step on one minibatch; a dispatch plays 32 environments for 128 steps, `rounds` times, and goes
+through each rollout four times. CartPole-v1 counts as solved at a mean return of 475.
+
+    python -m research train experiments/rl/ppo_cartpole.py
+    python -m research train experiments/rl/ppo_cartpole.py --clip 1e9
+
+Expected: a mean return of 500, the longest possible, over 100 episodes (ours, measured over 3 seeds: 500 each).
+Time: under a minute on two cores (AMD EPYC, AVX2).
+"""
+
+import optax
+
+from research.core import Eval
+from research.duration import percent
+from research.experiment import Claim, Experiment
+from research.model import from_nnx
+from research.optim.schedules import warmup_cosine
+from research.rl.acting import acting, episodes, turns
+from research.rl.actor_critic import ActorCritic
+from research.rl.cartpole import cartpole
+from research.rl.measure import measure_return, trials
+from research.rl.policies import sampling
+from research.rl.ppo import minibatches, ppo
+
+
+def experiment(
+    *,
+    rollouts: int = 100,
+    environments: int = 32,
+    length: int = 128,
+    epochs: int = 4,
+    parts: int = 8,
+    rounds: int = 5,
+    learning_rate: float = 1e-3,
+    clip: float = 0.2,
+    discount: float = 0.99,
+    trace: float = 0.95,
+    entropy_weight: float = 0.0,
+) -> Experiment:
+    """Play, learn from it a few times, forget it.
+
+    rollouts: how often the policy plays; `environments * length` steps each
+    epochs: how often a rollout is gone through, in `parts` minibatches each time
+    rounds: rollouts in one dispatch
+    trace: lambda of the advantages
+    """
+    world = cartpole()
+    model = from_nnx(lambda rngs: ActorCritic((4,), num_actions=world.num_actions, rngs=rngs))
+    updates = epochs * parts
+    steps = rollouts * updates
+    schedule = warmup_cosine(learning_rate, steps=steps)
+    learn = minibatches(model, discount=discount, trace=trace, epochs=epochs, parts=parts)
+
+    def play(step):
+        return acting(step, world, policy=sampling(model), batches=learn, length=length, updates=updates)
+
+    measure = measure_return(world, steps=500)
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=ppo(model, clip=clip, entropy_weight=entropy_weight),
+        optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule, eps=1e-5)),
+        schedules={"learning_rate": schedule},
+        source=turns(environments),
+        steps=steps,
+        memories=(episodes(world, environments),),
+        transform=play,
+        stride=rounds * updates,
+        log_every=percent(5),
+        evals={"valid": Eval(trials(20), measure, every=percent(10)), "test": Eval(trials(100, first=1000), measure)},
+        claims=(Claim("test/return", at_least=475, source="gymnasium's threshold for CartPole-v1"),),
+    )

@@ -1,0 +1,78 @@
+"""A small masked autoencoder on unlabelled Fashion-MNIST: three quarters of an image drawn from the rest.
+
+He, Chen, Xie, Li, Dollar & Girshick, "Masked Autoencoders Are Scalable Vision Learners" (CVPR 2022), at a size for
+two CPU cores: 10,000 images cut into 49 patches, of which the encoder sees 12.
+
+    python -m research train experiments/selfsupervised/masked_patches.py
+    python -m research train experiments/selfsupervised/masked_patches.py --ratio 0.5
+    python -m research train experiments/selfsupervised/masked_patches.py --epochs 1 --learning-rate 0
+
+Expected: not measured over seeds yet, so nothing is claimed. Time: a few minutes on two cores.
+"""
+
+import optax
+
+from research.augment.image import normalize
+from research.augment.view import random_view
+from research.core import Eval
+from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.duration import epochs as passes
+from research.duration import in_steps
+from research.experiment import Experiment
+from research.metrics.probe import probe
+from research.model import from_nnx, together
+from research.models.chain import part
+from research.models.mae import PatchDecoder, PatchEncoder, pooled
+from research.models.preprocess import preprocessed
+from research.objectives.masked_patches import masked_patches, measure_masked_patches
+from research.optim.decay import decay_mask
+from research.optim.schedules import warmup_cosine
+
+
+def experiment(
+    *,
+    images: int = 10_000,
+    epochs: int = 30,
+    batch_size: int = 128,
+    ratio: float = 0.75,
+    width: int = 64,
+    depth: int = 2,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 0.05,
+) -> Experiment:
+    """An encoder of `depth` blocks, and a decoder of one block and half the width that is thrown away.
+
+    images: how many of the 60,000 training images are used; only the probe sees their labels
+    ratio: the share of the patches that is hidden
+    learning_rate: the highest; with 0 the probe sees the untrained encoder
+    """
+    data = fashion_mnist("train")
+    sizes = (images, images // 5, None)
+    train, valid, _ = (subset(data, rows) for rows in stratified(data.columns["label"], sizes, seed=0))
+    shape = dict(size=28, patch=4, channels=1)
+    encoder = preprocessed(
+        from_nnx(lambda rngs: PatchEncoder(**shape, width=width, depth=depth, heads=4, rngs=rngs), name="encoder"),
+        lambda image: normalize(image, mean=0.286, std=0.353),
+    )
+    small = dict(inputs=width, width=width // 2, depth=1, heads=2)
+    decoder = from_nnx(lambda rngs: PatchDecoder(**shape, **small, rngs=rngs), name="decoder")
+    features = part(pooled(encoder), "encoder")
+    source = batches(train, batch_size)
+    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
+    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10))
+    crop = random_view(area=(0.5, 1.0), brightness=0, contrast=0)
+    test = fashion_mnist("test")
+    return Experiment(
+        init=together(encoder=encoder, decoder=decoder),
+        apply=features,
+        loss=masked_patches(encoder, decoder, patch=4, ratio=ratio, augment=crop),
+        optimizer=optax.adamw(schedule, b2=0.95, weight_decay=weight_decay, mask=decay_mask()),
+        schedules={"learning_rate": schedule},
+        source=source,
+        steps=steps,
+        evals={
+            "hidden": Eval(sweep(test, 500), measure_masked_patches(encoder, decoder, patch=4, ratio=ratio)),
+            "valid": probe(train, valid, penalty=10.0),
+            "test": probe(train, test, penalty=10.0),
+        },
+    )

@@ -1,0 +1,80 @@
+"""How far diabetes advances in a year: 442 patients, ten measurements each, a network against a straight line.
+
+The data of Efron, Hastie, Johnstone & Tibshirani 2004 as scikit-learn ships them, split into 242 for training, 60 for
+validation and 140 for test. The target is in standard deviations of the training patients', from their mean.
+
+    python -m research train experiments/tabular/regression.py
+    python -m research train experiments/tabular/regression.py --error absolute
+    python -m research train experiments/tabular/regression.py --network linear --learning-rate 3e-2 --weight-decay 0
+
+Expected: R2 0.465 on the test patients, and 0.453 on the validation patients, on whom the knobs were chosen (ours,
+means of 3 seeds); absolute errors give 0.476 and 0.453. A straight line by least squares gives 0.454 and 0.439, and
+the third command, the same line by gradient steps, 0.454 and 0.436: with so few patients a network gains little.
+Time: 10 seconds on two cores.
+"""
+
+from typing import Literal
+
+import numpy as np
+import optax
+from sklearn.datasets import load_diabetes
+
+from research import losses
+from research.core import Eval
+from research.data import arrays, batches, shuffled, subset, sweep
+from research.duration import epochs as passes
+from research.duration import in_steps, percent
+from research.experiment import Claim, Experiment
+from research.metrics.regression import measure_regression
+from research.model import from_nnx
+from research.models.mlp import MLP
+from research.objectives.regress import regress
+from research.optim.decay import decay_mask
+from research.optim.schedules import warmup_cosine
+
+
+def experiment(
+    *,
+    network: Literal["mlp", "linear"] = "mlp",
+    error: Literal["squared", "huber", "absolute"] = "squared",
+    hidden: int = 64,
+    dropout: float = 0.3,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 3.0,
+    batch_size: int = 32,
+    epochs: int = 60,
+) -> Experiment:
+    """One screen from data to claims.
+
+    network: one hidden layer, or none
+    error: what is minimised; huber is linear beyond one standard deviation
+    hidden: units of the hidden layer
+    """
+    features, target = load_diabetes(return_X_y=True)
+    parts = shuffled(len(target), (None, 60, 140), seed=0)
+    known = parts[0]
+    features = (features - features[known].mean(0)) / features[known].std(0)
+    target = ((target - target[known].mean()) / target[known].std())[:, None]
+    data = arrays(features=features.astype(np.float32), target=target.astype(np.float32))
+    train, valid, test = (subset(data, rows) for rows in parts)
+
+    layers = {"mlp": (hidden,), "linear": ()}[network]
+    model = from_nnx(lambda rngs: MLP((10,), hidden=layers, num_classes=1, dropout=dropout, rngs=rngs))
+    errors = {"squared": losses.squared_error, "huber": losses.huber(1.0), "absolute": losses.absolute_error}
+    source = batches(train, batch_size)
+    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
+    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=regress(model, error=errors[error]),
+        optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
+        schedules={"learning_rate": schedule},
+        source=source,
+        steps=steps,
+        evals={
+            "valid": Eval(sweep(valid, 60), measure_regression(), every=percent(10)),
+            "test": Eval(sweep(test, 140), measure_regression()),
+        },
+        claims=(Claim("test/r2", at_least=0.4538, source="ours: that of least squares on the same split"),),
+    )

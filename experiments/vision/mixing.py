@@ -1,0 +1,82 @@
+"""Mixing pairs of images against wrong labels: mixup and cutmix on digits of which 40 % are labelled at random.
+
+Zhang et al. 2018 (mixup; section 4.4 and table 2 are on corrupted labels) and Yun et al. 2019 (cutmix), with a
+multilayer perceptron on scikit-learn's digits, split by class into 1,000 for training, 300 for validation and 497 for
+test. A share of the training labels is drawn anew, evenly from the ten classes; those of the other parts are right.
+
+    python -m research train experiments/vision/mixing.py
+    python -m research train experiments/vision/mixing.py --method mixup --alpha 8
+    python -m research train experiments/vision/mixing.py --method plain
+
+Expected: 90 % of the test images with cutmix, 81 % with mixup and 75 % with neither (ours, means of 3 seeds; the
+learning rate was not tuned, alpha by the validation images). Time: 10 seconds on two cores.
+"""
+
+from typing import Literal
+
+import numpy as np
+import optax
+
+from research.augment.image import normalize
+from research.core import Eval
+from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.duration import epochs as passes
+from research.duration import in_steps, percent
+from research.experiment import Claim, Experiment
+from research.metrics.classification import measure_classification, predict_classes
+from research.model import from_nnx
+from research.models.mlp import MLP
+from research.models.preprocess import preprocessed
+from research.objectives.classify import classify
+from research.objectives.mix import cutmix, mixup
+from research.optim.decay import decay_mask
+from research.optim.schedules import warmup_cosine
+
+
+def experiment(
+    *,
+    method: Literal["plain", "mixup", "cutmix"] = "cutmix",
+    alpha: float = 1.0,
+    corrupted: float = 0.4,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 1e-2,
+    batch_size: int = 50,
+    epochs: int = 60,
+) -> Experiment:
+    """One screen from data to claims.
+
+    alpha: of the Beta distribution that the share of an image is drawn from: 1 is even, more is nearer to halves
+    corrupted: share of the training labels that are drawn anew
+    """
+    data = digits()
+    train, valid, test = (subset(data, rows) for rows in stratified(data.columns["label"], (1000, 300, None), seed=0))
+    rng, known = np.random.default_rng(0), train.take(np.arange(len(train)))
+    drawn = rng.integers(10, size=len(train), dtype=np.int32)
+    train = arrays(image=known["image"], label=np.where(rng.random(len(train)) < corrupted, drawn, known["label"]))
+
+    network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(256, 256), rngs=rngs))
+    model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
+    loss = {
+        "plain": lambda: classify(model),
+        "mixup": lambda: mixup(classify(model), alpha=alpha, num_classes=10),
+        "cutmix": lambda: cutmix(classify(model), alpha=alpha, num_classes=10),
+    }[method]()
+    source = batches(train, batch_size)
+    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
+    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    measure = measure_classification(num_classes=10)
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=loss,
+        optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
+        schedules={"learning_rate": schedule},
+        source=source,
+        steps=steps,
+        evals={
+            "valid": Eval(sweep(valid, 300), measure, every=percent(10)),
+            "test": Eval(sweep(test, 500), measure),
+        },
+        predict=predict_classes(),
+        claims=(Claim("test/accuracy", at_least=0.87, source="ours, measured over 3 seeds: 0.901"),),
+    )
