@@ -30,9 +30,9 @@ def prepare(target, *, out=None) -> Prepared:
     """Makes a data set ready; what is ready already is left as it is.
 
     `target` is one of ours (digits, fashion_mnist, glyphs, stdlib_text) or any TFDS name, prepared under TFDS's data
-    folder (`out` names another); or a .csv or .jsonl file or an image folder, converted into the folder `out` (by default
-    beside it, with `.indexed` added); or any iterable of records, such as a generator of unknown length, converted
-    into `out`. What is converted is read by `indexed(path)`. A killed `prepare` leaves no half of a data set.
+    folder (`out` names another); or a .csv or .jsonl file or an image folder, converted into the folder `out` (by
+    default beside it, with `.indexed` added); or any iterable of records, such as a generator of unknown length,
+    converted into `out`. What is converted is read by `indexed(path)`. A killed `prepare` leaves no half of a data set.
 
     Raises UserError for unknown names and files, for an iterable without `out`, and where `out` holds other data.
     """
