@@ -122,5 +122,6 @@ def test_observers_that_never_act_leave_training_as_it_is(tmp_path):
     changes = {"optimizer": optax.chain(optax.adam(0.05), plateau.scale), "memories": (stop.memory,),
                "observe": (stop.observe, plateau.observe)}  # fmt: skip
     found, plain = go(tmp_path / "a", **changes), go(tmp_path / "b", optimizer=optax.adam(0.05))
-    jax.tree.map(np.testing.assert_array_equal, found.state.params, plain.state.params)
+    # Two programs, which the compiler may round differently.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found.state.params, plain.state.params)
     assert found.step == 40

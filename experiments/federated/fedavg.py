@@ -3,8 +3,9 @@
 FedAvg (McMahan et al. 2017, arXiv:1602.05629), FedProx (Li et al. 2020, arXiv:1812.06127), FedAdam (Reddi et al. 2021,
 arXiv:2003.00295) and FedAvg by securely masked sums (Bonawitz et al. 2017), against training on the same images in
 one place. 10,000 of the training images are dealt out, 100 to each client, by Hsu et al. 2019 (arXiv:1909.06335) with
-alpha = 0.3; ten clients take part in a round. The weights that are judged are the moving average over rounds, since
-the live ones lean to the clients of the last round. The recipe was chosen on 5,000 other images.
+a concentration of 0.3 for each class (alpha = 3); ten clients take part in a round. The weights that are judged are
+the moving average over rounds, since the live ones lean to the clients of the last round. The recipe was chosen on
+5,000 other images.
 
     python -m research train experiments/federated/fedavg.py
     python -m research train experiments/federated/fedavg.py --method central
@@ -12,8 +13,8 @@ the live ones lean to the clients of the last round. The recipe was chosen on 5,
     python -m research train experiments/federated/fedavg.py --method fedadam
     python -m research train experiments/federated/fedavg.py --method secure
 
-Expected: EXPECTED
-Time: TIME
+Expected: 85.1 % of the test images by FedAvg, 86.4 % by training in one place (ours, seeds 0 to 2: 85.1, 84.8, 85.2 and
+86.3, 86.7, 86.3); the other methods are not measured yet. Time: 70 seconds of processor time (AMD EPYC, AVX2).
 """
 
 from typing import Literal
@@ -37,7 +38,7 @@ from research.objectives.classify import classify
 from research.optim.ema import ema
 from research.optim.schedules import warmup_cosine
 
-SOURCE = "SOURCE"
+SOURCE = "ours, measured over 3 seeds: training in one place reaches 0.864; less 3 points"
 
 
 def experiment(
@@ -101,5 +102,5 @@ def experiment(
             "valid": Eval(sweep(subset(data, others), 1000), measure, every=percent(10), view=average.view),
             "test": Eval(sweep(fashion_mnist("test"), 1000), measure, view=average.view),
         },
-        claims=(Claim("test/accuracy", at_least=0.5, source=SOURCE),),
+        claims=(Claim("test/accuracy", at_least=0.834, source=SOURCE),),
     )
