@@ -39,7 +39,7 @@ TINY = {
     "continual": {"width": 16, "epochs": 1},
     "multi_task": {"width": 16, "epochs": 1},
     "adaptation": {"width": 16, "epochs": 1},
-    "distil": {"width": 8, "labels": 100, "batch_size": 8, "steps": 4},
+    "distil": {"wide": (8,), "images": 100, "batch_size": 8, "steps": 4},
     "semi/fixmatch": {"width": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
 

@@ -1,6 +1,9 @@
-"""Fashion-MNIST without labels: SimCLR, MoCo or BYOL, against the same encoder trained with labels.
+"""Fashion-MNIST without labels: SimCLR, MoCo or BYOL, beside the same encoder trained with labels.
 
-Chen et al. 2020 (SimCLR), He et al. 2020 (MoCo), Grill et al. 2020 (BYOL).
+SimCLR is Chen et al. 2020 (arXiv:2002.05709), MoCo He et al. 2020 (arXiv:1911.05722), BYOL Grill et al. 2020
+(arXiv:2006.07733). 10,000 training images, a convolutional encoder of 150,000 weights in two layers and one linear, and
+random crops, mirror images, brightness and contrast. What it learned is measured by a linear classifier on its
+256 features (the linear probe), fitted to the labels of the same images.
 
     python -m research train experiments/selfsupervised/contrastive.py
     python -m research train experiments/selfsupervised/contrastive.py --method moco
@@ -36,7 +39,7 @@ from research.objectives.simclr import simclr
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
 
-EMBEDDING = 64
+FEATURES, EMBEDDING = 256, 64
 
 
 def experiment(
@@ -46,57 +49,59 @@ def experiment(
     epochs: int = 16,
     batch_size: int = 256,
     learning_rate: float = 3e-3,
-    weight_decay: float = 1e-4,
     temperature: float = 0.2,
     area: float = 0.4,
-    features: int = 256,
-    strength: float = 0.4,
 ) -> Experiment:
-    data = fashion_mnist("train")
-    train, valid, _ = (
-        subset(data, rows) for rows in stratified(data.columns["label"], (images, images // 5, None), seed=0)
-    )
+    """One encoder, one optimizer and one augmentation for all four methods.
+
+    images: how many of the 60,000 training images are used
+    learning_rate: the highest of Adam; it warms up over a tenth of the run and falls as a cosine
+    temperature: what the similarities of SimCLR and MoCo are divided by
+    area: the smallest share of an image that a crop shows
+    """
+    data, test = fashion_mnist("train"), fashion_mnist("test")
+    sizes = (images, images // 5, None)
+    train, valid, _ = (subset(data, rows) for rows in stratified(data.columns["label"], sizes, seed=0))
+
+    def head(inputs, name):
+        return from_nnx(lambda rngs: Projector(inputs, hidden=256, outputs=EMBEDDING, rngs=rngs), name=name)
+
     encoder = preprocessed(
-        from_nnx(lambda rngs: PatchCNN(features=features, rngs=rngs), name="encoder"),
+        from_nnx(lambda rngs: PatchCNN(features=FEATURES, rngs=rngs), name="encoder"),
         lambda image: normalize(image, mean=0.286, std=0.353),
     )
-    projector = from_nnx(lambda rngs: Projector(features, hidden=256, outputs=EMBEDDING, rngs=rngs), name="projector")
-    predictor = from_nnx(lambda rngs: Projector(EMBEDDING, hidden=256, outputs=EMBEDDING, rngs=rngs), name="predictor")
-    classifier = chain(encoder=encoder, head=from_nnx(lambda rngs: MLP((features,), hidden=(), rngs=rngs), name="head"))
-    view = random_view(area=(area, 1.0), brightness=strength, contrast=strength)
+    embedder, predictor = chain(encoder=encoder, projector=head(FEATURES, "projector")), head(EMBEDDING, "predictor")
+    classifier = chain(encoder=encoder, head=from_nnx(lambda rngs: MLP((FEATURES,), hidden=(), rngs=rngs)))
+
     source = batches(train, batch_size)
     steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
     schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10))
-
-    model, memories, after, path, evals = chain(encoder=encoder, projector=projector), (), (), ("encoder",), {}
-    init = model.init
-    if method == "simclr":
-        loss = simclr(model, view=view, temperature=temperature)
-    elif method == "moco":
-        m = moco(model, view=view, width=EMBEDDING, momentum=0.99, temperature=temperature)
-        loss, memories, after = m.loss, (m.memory,), (m.after,)
-    elif method == "byol":
-        m = byol(model, predictor, view=view, momentum=rising(0.97, steps=steps))
-        loss, memories, after, path = m.loss, (m.memory,), (m.after,), ("online", "encoder")
-        init = together(online=model, predictor=predictor)
-    else:
-        model, init = classifier, classifier.init
-        loss = classify(model, augment=view)
-        evals = {"classifier": Eval(sweep(fashion_mnist("test"), 500), measure_classification(num_classes=10))}
-    encode = part(encoder, *path)
+    view = random_view(area=(area, 1.0))
+    of_moco = moco(embedder, view=view, width=EMBEDDING, momentum=0.99, temperature=temperature)
+    of_byol = byol(embedder, predictor, view=view, momentum=rising(0.97, steps=steps))
+    init, loss, *remembers = {
+        "simclr": (embedder.init, simclr(embedder, view=view, temperature=temperature)),
+        "moco": (embedder.init, of_moco.loss, of_moco),
+        "byol": (together(online=embedder, predictor=predictor), of_byol.loss, of_byol),
+        "supervised": (classifier.init, classify(classifier, augment=view)),
+    }[method]
+    features = part(encoder, "online", "encoder") if method == "byol" else part(encoder, "encoder")
+    apply = classifier.apply if method == "supervised" else features
+    evals = {
+        name: probe(train, others, features=features, penalty=10.0)
+        for name, others in {"valid": valid, "test": test}.items()
+    }
+    if method == "supervised":
+        evals["classifier"] = Eval(sweep(test, 500), measure_classification(num_classes=10))
     return Experiment(
         init=init,
-        apply=encode if method != "supervised" else model.apply,
+        apply=apply,
         loss=loss,
-        memories=memories,
-        after=after,
-        optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
+        memories=tuple(entry.memory for entry in remembers),
+        after=tuple(entry.after for entry in remembers),
+        optimizer=optax.adamw(schedule, weight_decay=1e-4, mask=decay_mask()),
         schedules={"learning_rate": schedule},
         source=source,
         steps=steps,
-        evals={
-            "valid": probe(train, valid, features=encode, penalty=10.0),
-            "test": probe(train, fashion_mnist("test"), features=encode, penalty=10.0),
-            **evals,
-        },
+        evals=evals,
     )
