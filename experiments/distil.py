@@ -9,7 +9,8 @@ the teacher, on all images but the validation set; the second the student; the t
     python -m research train experiments/distil.py --role student --teacher runs/teacher
     python -m research train experiments/distil.py --role student
 
-Expected: not measured over seeds yet, so nothing is claimed. Time: about a minute on two cores for each.
+Expected: 84.4 % by the distilled student and 80.5 % by the same student alone (ours; seeds 0 to 2: 84.6, 84.3 and
+84.3 % beside 80.4, 80.8 and 80.4 %), with teachers of 87.9 %. Time: under a minute of processor time for each.
 """
 
 from typing import Literal
@@ -20,7 +21,7 @@ from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
 from research.data import batches, fashion_mnist, stratified, subset, sweep
 from research.duration import percent
-from research.experiment import Experiment
+from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
 from research.models.mlp import MLP
@@ -31,6 +32,9 @@ from research.objectives.teacher import taught
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
 from research.start import pretrained
+
+# Means over three seeds, less a margin; the distilled student has to beat the one alone by a point at least.
+LEAST = {"teacher": 0.87, "distilled": 0.83, "alone": 0.79}
 
 
 def experiment(
@@ -89,4 +93,5 @@ def experiment(
             "test": Eval(sweep(fashion_mnist("test"), 500), measure),
         },
         predict=predict_classes(),
+        claims=(Claim("test/accuracy", at_least=LEAST[kind], source="ours, measured over 3 seeds"),),
     )

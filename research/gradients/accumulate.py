@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from research.core import GradFn, Mean, Out, draw, merge, overlay, repeat, weighted_mean
-from research.errors import UserError
+from research.errors import UserError, unknown
 from research.tree import path_name
 from research.whole import check_additive
 
@@ -63,11 +63,11 @@ def in_dtype_of(params, grads):
 
 
 def restricted(stats, changed):
-    """Those entries of `stats` that `changed` has too."""
-    return {
-        name: restricted(stats[name], entry) if isinstance(entry, dict) else stats[name]
-        for name, entry in changed.items()
-    }
+    """Those entries of `stats` that `changed` names; raises UserError where it names another."""
+    for name in changed:
+        if name not in stats:
+            raise unknown("stats entry", name, stats)
+    return {name: restricted(stats[name], x) if isinstance(x, dict) else stats[name] for name, x in changed.items()}
 
 
 def _interleaved(batch, n):

@@ -8,6 +8,7 @@ import optax
 
 from research.core import Ctx, GradFn, Mean, Out, draw, merge, overlay, repeat, weighted_mean
 from research.errors import UserError, unknown
+from research.gradients.accumulate import restricted
 from research.tree import path_name
 
 
@@ -68,7 +69,7 @@ def federated(
             if name not in ctx.stats:
                 raise unknown("stats entry to keep", name, ctx.stats)
         one = ctx._replace(batch=jax.tree.map(lambda x: x[0, 0], ctx.batch))
-        server = _entries(ctx.stats, jax.eval_shape(grad_fn, params, one)[1].stats)  # those that training changes
+        server = restricted(ctx.stats, jax.eval_shape(grad_fn, params, one)[1].stats)  # those that training changes
 
         def client(position, batch):
             key = draw(ctx.key, "client", position)
@@ -126,14 +127,6 @@ def _form(batch):
     if others or len(form) != 2:
         raise UserError(f"a federated batch has fields [clients, local_steps, B, ...]; these begin with {forms}.")
     return form
-
-
-def _entries(stats, changed):
-    """The entries of `stats` that `changed` names."""
-    for name in changed:
-        if name not in stats:
-            raise unknown("stats entry", name, stats)
-    return {name: _entries(stats[name], x) if isinstance(x, dict) else stats[name] for name, x in changed.items()}
 
 
 def _moves(x) -> bool:

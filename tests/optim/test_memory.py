@@ -1,0 +1,81 @@
+"""Optimizer state in 16 bits: rounding without bias, moments that still move, and f32 as the limit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.optim.memory import narrow, round_at_random
+from research.tree import shapes
+
+PARAMS = {"w": jnp.ones(2048), "b": jnp.zeros(())}
+
+
+def grads(step):
+    """Gradients whose square has the mean 2.5, in turn 1 and 2."""
+    return {"w": jnp.full(2048, 1.0 + step % 2), "b": jnp.ones(())}
+
+
+def ran(optimizer, steps):
+    state, params = optimizer.init(PARAMS), PARAMS
+    update = jax.jit(lambda g, s, p: optimizer.update(g, s, p))
+    for step in range(steps):
+        updates, state = update(grads(step), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def test_rounding_is_to_a_neighbour_and_right_on_average():
+    x = jnp.concatenate([jnp.linspace(-3, 3, 301), jnp.array([1e30, -0.0, 1.0])])
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = np.asarray(jax.vmap(lambda key: round_at_random(key, x))(keys), np.float32)
+    gap = np.asarray(jnp.nextafter(jnp.abs(x.astype(jnp.bfloat16)), jnp.bfloat16(jnp.inf)), np.float32) - np.abs(
+        np.asarray(x.astype(jnp.bfloat16), np.float32)
+    )
+    assert np.all(np.abs(drawn - x) <= gap * (1 + 1e-6))
+    assert np.all(np.abs(drawn.mean(0) - x) <= 5 * gap * 0.5 / np.sqrt(4000))
+    assert len(np.unique(drawn[:, 5])) == 2, "both neighbours occur"
+    exact = np.asarray(x.astype(jnp.bfloat16).astype(jnp.float32) == x)
+    assert np.all(drawn[:, exact] == np.asarray(x)[exact])
+
+
+def test_what_is_not_finite_or_would_overflow_stays_what_it_is():
+    x = jnp.array([jnp.inf, -jnp.inf, jnp.nan, 65_510.0])
+    found = np.asarray(round_at_random(jax.random.key(0), x, jnp.float16), np.float32)
+    np.testing.assert_array_equal(found[:3], x[:3])
+    assert found[3] == 65_504
+
+
+def test_in_f32_it_is_the_optimizer_itself():
+    plain, narrowed = ran(optax.adam(1e-3), 5), ran(narrow(optax.adam(1e-3), jnp.float32), 5)
+    jax.tree.map(np.testing.assert_array_equal, plain[0], narrowed[0])
+    jax.tree.map(np.testing.assert_array_equal, plain[1], narrowed[1].inner)
+
+
+def test_in_bf16_the_second_moment_still_moves():
+    (_, plain), (_, half) = (ran(how, 1500) for how in (optax.adam(1e-3), narrow(optax.adam(1e-3))))
+    assert half.inner[0].nu["w"].dtype == jnp.bfloat16 and half.inner[0].nu["b"].dtype == jnp.float32
+    found = np.asarray(half.inner[0].nu["w"], np.float32)
+    np.testing.assert_allclose(found.mean(), plain[0].nu["w"][0], rtol=2e-3)
+    # The nearest rounding stops where a thousandth of the way is less than half a step: far below.
+    stuck = jnp.zeros((), jnp.bfloat16)
+    for step in range(1500):
+        stuck = (stuck.astype(jnp.float32) * 0.999 + 0.001 * (1 + step % 2) ** 2).astype(jnp.bfloat16)
+    assert float(stuck) < 0.6 * float(plain[0].nu["w"][0])
+
+
+def test_the_rounding_differs_from_step_to_step_and_from_array_to_array():
+    optimizer = narrow(optax.trace(0.5))
+    params = {"a": jnp.zeros(512), "b": jnp.zeros(512)}
+    update = jax.jit(lambda s: optimizer.update(jax.tree.map(lambda x: x + 0.7001, params), s, params)[1])
+    one = update(optimizer.init(params))
+    again = update(one._replace(inner=jax.tree.map(jnp.zeros_like, one.inner)))
+    assert not np.array_equal(one.inner.trace["a"], one.inner.trace["b"])
+    assert not np.array_equal(one.inner.trace["a"], again.inner.trace["a"])
+
+
+def test_the_state_takes_half_the_bytes():
+    size = lambda state: sum(x.nbytes for x in jax.tree.leaves(state))
+    half, plain = narrow(optax.adam(1e-3)).init(PARAMS), optax.adam(1e-3).init(PARAMS)
+    assert size(half) < 0.51 * size(plain)
+    assert set(shapes(half.inner)) == set(shapes(plain))
