@@ -1,5 +1,6 @@
 """The command line: `python -m research VERB ...`. Every verb is a function of `research.verbs` as well."""
 
+import argparse
 import os
 import signal
 import sys
@@ -9,8 +10,12 @@ from research.knobs import Parser, add_arguments, knobs_of
 
 VERBS = {
     "train": "train an experiment file, or go on with it",
+    "folds": "train an experiment file once a fold, and tell the mean and spread of its numbers",
+    "plan": "what an experiment's step takes of memory and arithmetic, before anything runs",
+    "sweep": "search the knobs of an experiment with many runs, or go on with it",
     "evaluate": "evaluate a run's checkpoint on its evaluation sets",
     "predict": "write a run's predictions for a data set to a file",
+    "reproduce": "hold an experiment's claims against several seeds",
     "report": "draw the report of a run anew",
     "prepare": "make a data set ready to be read at random",
     "list": "the experiments, with a line on each",
@@ -27,12 +32,20 @@ def main(arguments=None) -> int:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
+        _end(2, str(error))
         return 2
     except KeyboardInterrupt:
         # Dying of the signal, rather than exiting, stops a shell's loop over seeds too.
+        _end(130, "KeyboardInterrupt")
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         return 130
+
+
+def _end(code, text):
+    """In a job of several processes, its end on all of them; they would wait for this one."""
+    if "research.distributed" in sys.modules:
+        sys.modules["research.distributed"].job().fail(code, text)
 
 
 def _dispatch(arguments):
@@ -46,13 +59,15 @@ def _dispatch(arguments):
     return globals()[f"_{verb}"](rest, Parser(prog=f"python -m research {verb}", description=VERBS[verb]))
 
 
-def _train(arguments, parser):
+def train_arguments(arguments, parser):
+    """What a `train` command line gives: ({name: value}, the knobs of its experiment). Raises UserError."""
     parser.add_argument("file", metavar="FILE", help="an experiment, such as experiments/digits.py")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     parser.add_argument("--runs", metavar="DIR", help="where run folders are made (default $RESEARCH_RUNS or runs)")
     parser.add_argument("--run-dir", metavar="DIR", help="this very folder, instead of one named by the knobs")
     parser.add_argument("--again", action="store_true", help="train anew in a new folder")
     parser.add_argument("--from", dest="start_from", metavar="RUN@STEP", help="begin at another run's checkpoint")
+    parser.add_argument("--strategy", default="jit", help="jit, or pmap: one program on every device (default jit)")
     parser.add_argument("--wandb", metavar="PROJECT", help="write to Weights & Biases too")
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="write to MLflow too")
     file = next((a for a in arguments if not a.startswith("-")), None)
@@ -64,13 +79,103 @@ def _train(arguments, parser):
         knobs = knobs_of(loaded.function)
         add_arguments(parser, knobs)
         parser.description = loaded.doc
-    given = vars(parser.parse_args(arguments))
-    from research import writers
+    return vars(parser.parse_args(arguments)), knobs
+
+
+def _train(arguments, parser):
+    given = _run_arguments(arguments, parser)
     from research.verbs import train
 
+    train(**given)
+    return 0
+
+
+def _folds(arguments, parser):
+    given = _run_arguments(arguments, parser)
+    from research.cross_validation import cross_validate
+
+    cross_validate(**given)
+    return 0
+
+
+def _run_arguments(arguments, parser):
+    """What `verbs.train` takes, of a `train` command line."""
+    from research.distributed import join
+
+    join()  # before the experiment is loaded, which may touch the devices
+    given, knobs = train_arguments(arguments, parser)
+    from research import writers
+
     listen = [getattr(writers, name)(given[name]) for name in ("wandb", "mlflow") if given[name]]
-    options = {name: given[name] for name in ("seed", "runs", "run_dir", "again", "start_from")}
-    train(given["file"], listen=listen, **options, **{name: given[name] for name in knobs if name in given})
+    options = {name: given[name] for name in ("file", "seed", "runs", "run_dir", "again", "start_from", "strategy")}
+    return {"listen": listen, **options, **{name: given[name] for name in knobs if name in given}}
+
+
+def _plan(arguments, parser):
+    parser.add_argument("file", metavar="FILE", help="an experiment, such as experiments/digits.py")
+    parser.add_argument("--topology", metavar="NAME", help="compile for devices that are not here, such as v5e:4x4")
+    file = next((a for a in arguments if not a.startswith("-")), None)
+    knobs = {}
+    if file is not None:
+        from research.source import load
+
+        loaded = load(file)
+        knobs = knobs_of(loaded.function)
+        add_arguments(parser, knobs)
+    given = vars(parser.parse_args(arguments))
+    from research.experiment import build
+    from research.plan import described, plan, topology
+    from research.verbs import knob_values
+
+    values = knob_values(loaded, {name: given[name] for name in knobs if name in given})
+    built = build(loaded.function(**values), devices=topology(given["topology"]) if given["topology"] else None)
+    print("\n".join(filter(None, [described(plan(built)), built.table])))
+    return 0
+
+
+def _sweep(arguments, parser):
+    parser.add_argument("file", metavar="FILE", nargs="?", help="an experiment, such as experiments/digits.py")
+    parser.add_argument("--search", default="tpe", help="grid, random, tpe (the default), gp or evolution")
+    parser.add_argument(
+        "--stopping", default="none", help="of bad trials: none (the default), asha, hyperband or median"
+    )
+    parser.add_argument("--metric", metavar="SET/NAME", help="default: that of the experiment's best checkpoint")
+    parser.add_argument("--mode", help="max or min: which values of the metric are good")
+    parser.add_argument("--budget", help="50trials, 2h, 1e6steps, or several with commas (default 30trials)")
+    parser.add_argument("--workers", type=int, default=1, help="processes on this host; 0 only prepares (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the search and of every run (default 0)")
+    parser.add_argument(
+        "--runs", metavar="DIR", help="where the sweep's folder is made (default $RESEARCH_RUNS or runs)"
+    )
+    parser.add_argument("--folder", metavar="DIR", help="this very folder, instead of one named by what is searched")
+    parser.add_argument("--worker", metavar="DIR", help="work on the sweep in this folder, which hosts may share")
+    parser.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # leave when the parent has gone
+    file = next((a for a in arguments if a.endswith(".py") and not a.startswith("-")), None)
+    knobs = {}
+    if file is not None:
+        from research.search.space import HOW
+        from research.source import load
+
+        loaded = load(file)
+        knobs = knobs_of(loaded.function)
+        if taken := set(knobs) & {action.dest for action in parser._actions}:
+            raise UserError(f"{file}: a knob may not be called {sorted(taken)[0]!r}; `sweep` itself has that.")
+        add_arguments(parser, knobs)
+        parser.description = f"{VERBS['sweep']}.\n\nA knob is one value, or what is to be searched. {HOW}"
+    given = vars(parser.parse_args(arguments))
+    from research.search import sweep
+    from research.search.worker import leave_with_parent, work
+
+    if given["worker"]:
+        if given["attached"]:
+            leave_with_parent()
+        work(given["worker"], draw=not given["attached"])
+        return 0
+    if file is None:
+        raise UserError("which experiment? Give a FILE such as experiments/digits.py, or --worker FOLDER.")
+    options = ("search", "stopping", "metric", "mode", "budget", "workers", "seed", "runs", "folder")
+    options = {name: given[name] for name in options}
+    sweep(file, **options, **{name: given[name] for name in knobs if name in given})
     return 0
 
 
@@ -92,6 +197,24 @@ def _predict(arguments, parser):
     from research.verbs import predict
 
     predict(given.run, given.data, out=given.out)
+    return 0
+
+
+def _reproduce(arguments, parser):
+    parser.add_argument("files", metavar="FILE", nargs="+", help="experiments, or finished RUN folders to record")
+    parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, 2, ... (default 3)")
+    parser.add_argument("--runs", metavar="DIR", help="where run folders are made (default $RESEARCH_RUNS or runs)")
+    files, knobs = [a for a in arguments if a.endswith(".py") and not a.startswith("-")], {}
+    if len(files) == 1:
+        from research.source import load
+
+        knobs = knobs_of(load(files[0]).function)
+        add_arguments(parser, knobs)
+    given = vars(parser.parse_args(arguments))
+    from research.reproduce import reproduce
+
+    chosen = {name: given[name] for name in knobs if name in given}
+    reproduce(given["files"], seeds=given["seeds"], runs=given["runs"], **chosen)
     return 0
 
 

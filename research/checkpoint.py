@@ -25,8 +25,10 @@ from etils import epath
 from jax import lax
 from orbax.checkpoint import checkpoint_managers
 
+from research import distributed
 from research.core import State
 from research.errors import UserError
+from research.sharding import on_device
 from research.tree import path_name, shapes
 
 FORMAT = 1
@@ -81,7 +83,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # what a kill during a save leaves behind
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
-        self._fingerprint = jax.jit(fingerprint)
+        self._fingerprint = jax.jit(lambda state: fingerprint(on_device(state)))
 
     def save(self, state: State, meta: dict, *, score: float | None = None):
         """Starts to write a checkpoint of `state` at `meta["step"]`; higher scores are better.
@@ -121,7 +123,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, error, trace):
-        # Where the run failed already, that is the error to show.
+        # Where the run failed already, that is the error to show. (With several processes none comes here then.)
         with contextlib.suppress(*(() if error is None else (UserError,))):
             self.close()
 
@@ -144,8 +146,8 @@ class Checkpoints:
         for candidate in reversed(self.steps()) if step is None else [step]:
             try:
                 return Restored(*self._verified(candidate, abstract), damaged)
-            except Exception as error:  # Orbax raises anything from KeyError to FileNotFoundError for damage
-                reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+            except ValueError as error:
+                reason = str(error)
                 if step is not None:
                     raise UserError(f"the checkpoint at step {step} in {self.folder} is damaged: {reason}") from error
                 self._check_form(candidate, abstract)
@@ -156,9 +158,17 @@ class Checkpoints:
         return Restored(None, {}, damaged)
 
     def _verified(self, step, abstract):
-        meta = read_meta(self.folder / str(step) / "meta")
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract._asdict()))
-        state = State(**self._manager.restore(step, args=args)["state"])
+        """(State, meta); raises ValueError, on all processes alike, where it is damaged for one of them."""
+        meta, state, reason = {}, None, ""
+        try:
+            meta = read_meta(self.folder / str(step) / "meta")
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract._asdict()))
+            state = State(**self._manager.restore(step, args=args)["state"])
+        except Exception as error:  # Orbax raises anything from KeyError to FileNotFoundError for damage
+            reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        # Asked before the checksums, which all compute together.
+        if reasons := [reason for reason in distributed.job().everyone(reason) if reason]:
+            raise ValueError(reasons[0])
         found = checksums(self._fingerprint(state))
         wrong = [name for name, checksum in meta["checksums"].items() if found.get(name) != checksum]
         if wrong:
@@ -180,9 +190,11 @@ class Checkpoints:
 
     def _set_aside(self, step):
         aside = self.folder.parent / "damaged"
-        aside.mkdir(exist_ok=True)
-        number = sum(path.name.startswith(f"{step}-") for path in aside.iterdir())
-        (self.folder / str(step)).rename(aside / f"{step}-{number}")
+        if jax.process_index() == 0:
+            aside.mkdir(exist_ok=True)
+            number = sum(path.name.startswith(f"{step}-") for path in aside.iterdir())
+            (self.folder / str(step)).rename(aside / f"{step}-{number}")
+        distributed.job().everyone(None)
         self._manager.reload()
 
     def _unwritten(self, error):

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from research.core import Eval, Rows, eval_step
 from research.data.prefetch import prefetch
+from research.data.share import share
 from research.errors import UserError
-from research.sharding import place, shardings
+from research.sharding import padded, put, shardings, under
 from research.tree import described
 
 
@@ -32,7 +34,7 @@ def evaluator(ev: Eval, apply, *, mesh):
 
     Raises UserError where the measure does not fit the batches.
     """
-    step = jax.jit(eval_step(apply, ev.measure), donate_argnums=2)
+    step = jax.jit(under(mesh, eval_step(apply, ev.measure)), donate_argnums=2)
     form = None  # of the totals; traced once
 
     def begin(params, stats, batch):
@@ -40,11 +42,11 @@ def evaluator(ev: Eval, apply, *, mesh):
         if form is None:
             form = traced(params, stats, batch)
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), form)
-        return jax.device_put(zeros, shardings(zeros, mesh))
+        return put(zeros, shardings(zeros, mesh))
 
     def traced(params, stats, batch):
         try:
-            measured = jax.eval_shape(lambda *args: ev.measure(apply, *args), params, stats, batch)
+            measured = jax.eval_shape(under(mesh, lambda *args: ev.measure(apply, *args)), params, stats, batch)
         except (TypeError, ValueError, KeyError) as error:
             what = str(error).strip().split("\n")[0]
             raise UserError(f"the evaluation does not fit a batch of {described(batch)}: {what}") from error
@@ -53,7 +55,9 @@ def evaluator(ev: Eval, apply, *, mesh):
     def evaluate(state, interrupted=lambda: False):
         began, totals, rows = time.perf_counter(), None, []
         params, stats = ev.view(state)
-        ahead = prefetch(ev.source, 0, len(ev.source), place=lambda batch: place(batch, mesh))
+        complete = lambda batch: padded(batch, mesh)
+        read, onto = share(ev.source, mesh, size=getattr(ev.source, "size", None), complete=complete)
+        ahead = prefetch(read, 0, len(ev.source), place=onto)
         with contextlib.closing(ahead) as batches:
             for batch, _ in batches:
                 if interrupted():
@@ -62,7 +66,7 @@ def evaluator(ev: Eval, apply, *, mesh):
                 totals, found = step(params, stats, totals, batch)
                 rows.append(found)
         values: dict[str, Any] = {name: total.value() for name, total in on_host(totals).items()}
-        table = _joined(jax.device_get(rows))
+        table = _joined(fetched(rows))
         if ev.finish:
             values = {**values, **ev.finish({**values, "rows": table})}
         results = sorted_out(values, table)
@@ -73,7 +77,16 @@ def evaluator(ev: Eval, apply, *, mesh):
 
 def on_host(states):
     """Metric states fetched from the devices, in f64: there counts and quotients are exact."""
-    return jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(states))
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), fetched(states))
+
+
+def fetched(tree):
+    """Arrays as numpy has them, whole on every process. All processes call it, at the same point."""
+    parted = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array) and not x.is_fully_addressable]
+    if not all(x.is_fully_replicated for x in parted):
+        whole = NamedSharding(parted[0].sharding.mesh, PartitionSpec())
+        tree = jax.jit(lambda tree: tree, out_shardings=whole)(tree)
+    return jax.device_get(tree)
 
 
 def _joined(rows) -> dict[str, np.ndarray]:

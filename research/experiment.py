@@ -1,6 +1,7 @@
 """An experiment is a value: what to train, on what, how it is judged. The step is derived from it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from research.core import (
     train_step,
 )
 from research.errors import UserError, unknown
+from research.gradients.averaged import averaged
+from research.mapped import AXIS, check_replicated, mapped
 from research.tree import described, shapes
 
 
@@ -54,6 +57,9 @@ class Experiment:
     replaces fresh weights by others and is not called on resume; `predict(apply, params, stats, batch)` gives
     {name: [B, ...]} for records without labels. A `transform` is a declared Step -> Step that takes `stride`
     optimizer steps a call, over batches stacked on a leading axis; without one it is `many(step, stride)`.
+
+    `mesh` {axis: devices} and `rules` ((pattern, PartitionSpec or tactic), ...) say where arrays live: see
+    `research.sharding`. They change neither the step nor, to rounding, its numbers.
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]
@@ -92,7 +98,9 @@ class Open(NamedTuple):
 class Built(NamedTuple):
     """An experiment made ready for a seed: checked, placed on a mesh, with every interval in steps.
 
-    `fresh()` gives the State at step 0, `step(state, open, batch)` the compiled step that also adds up metrics.
+    `fresh()` gives the State at step 0, `step(state, open, batch)` the compiled step that also adds up metrics;
+    `abstract` and `abstract_open` are the shapes and shardings of its first two arguments.
+    `table` tells what lives where on the mesh; it is empty on one device.
     """
 
     experiment: Experiment
@@ -103,19 +111,29 @@ class Built(NamedTuple):
     save_every: int
     eval_every: Mapping[str, int]
     abstract: State
+    abstract_open: Open
     fresh: Callable[[], State]
     fresh_open: Callable[[], Open]
     step: Callable[[State, Open, Any], tuple[State, Open]]
     source: Callable[[int], Source]
+    table: str
 
 
-def build(experiment: Experiment, *, seed: int = 0, devices=None) -> Built:
+STRATEGIES = ("jit", "pmap")
+
+
+def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str = "jit") -> Built:
     """Checks an Experiment and derives its step. Nothing is trained and no parameter is made yet.
 
     Raises UserError for what would go wrong later: shapes that do not fit, stats that change their tree,
     durations that cannot be resolved, a batch that cannot be split over the mesh.
+
+    The `strategy` is how the step is compiled: "jit" for the whole mesh, or "pmap" for one device, run on all of them
+    (see `research.mapped`).
     """
     ex = experiment
+    if strategy not in STRATEGIES:
+        raise unknown("strategy", strategy, STRATEGIES)
     if ex.on_nonfinite not in nonfinite.POLICIES:
         raise unknown("on_nonfinite", ex.on_nonfinite, nonfinite.POLICIES)
     mesh = sharding.make_mesh(ex.mesh, devices=devices)
@@ -153,7 +171,8 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None) -> Built:
         params, stats = ex.start(*jax.jit(begin)(np.uint32(seed)))
         return jax.jit(complete, out_shardings=layout)(np.uint32(seed), params, stats)
 
-    step = train_step(ex.grad_fn or gradient(ex.loss), optimizer, ex.after)
+    grad_fn = ex.grad_fn or gradient(ex.loss)
+    step = train_step(averaged(grad_fn, axis=AXIS) if strategy == "pmap" else grad_fn, optimizer, ex.after)
     if ex.on_nonfinite == "skip":
         step = nonfinite.skip(step)
     if ex.transform:
@@ -162,26 +181,36 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None) -> Built:
         step = many(step, ex.stride)
 
     def accumulated(state, sums, batch):
-        new, metrics = step(state, batch)
+        new, metrics = step(sharding.on_device(state), batch)
         first = (sums.bad < 0) & ~jnp.isfinite(metrics["loss"].sum)
         return new, Open(merge(sums.metrics, metrics), jnp.where(first, state.step, sums.bad))
 
+    def compiled(function, carried, placed=None):
+        donated = tuple(range(carried))
+        if strategy == "pmap":
+            return mapped(function, mesh, carried=carried, axis=int(ex.stride > 1), donated=donated)
+        return jax.jit(sharding.under(mesh, function), donate_argnums=donated, out_shardings=placed)
+
+    if strategy == "pmap":
+        check_replicated(layout, mesh)
     source = stacked(ex.source, ex.stride)
-    metrics = _check_step(step, abstract, source(seed)(0))
-    replicated = sharding.shardings(metrics, mesh)
-    everywhere = sharding.shardings(jax.ShapeDtypeStruct((), jnp.int32), mesh)
+    metrics = _check_step(compiled(step, 1), abstract, source(seed)(0))
+    sums = Open(metrics, jax.ShapeDtypeStruct((), jnp.int32))
+    replicated = sharding.shardings(sums, mesh)
 
     def fresh_open():
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics)
-        return jax.device_put(Open(zeros, np.int32(-1)), Open(replicated, everywhere))
+        return sharding.put(Open(zeros, np.int32(-1)), replicated)
 
+    def at(tree, places):
+        return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, places)
+
+    placed = at(abstract, layout)
     return Built(
         ex, seed, mesh, total, steps_of(ex.log_every, total), steps_of(ex.save_every, total),
         {name: steps_of(ev.every, total) if ev.every else total for name, ev in ex.evals.items()},
-        jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, layout),
-        fresh, fresh_open,
-        jax.jit(accumulated, donate_argnums=(0, 1), out_shardings=(layout, Open(replicated, everywhere))),
-        source,
+        placed, at(sums, replicated), fresh, fresh_open, compiled(accumulated, 2, (layout, replicated)), source,
+        sharding.table(placed) if mesh.size > 1 else "",
     )  # fmt: skip
 
 
@@ -192,7 +221,12 @@ def stacked(source, stride: int):
 
     def of_seed(seed):
         batch_at = source(seed)
-        return lambda step: jax.tree.map(lambda *x: np.stack(x), *[batch_at(step + i) for i in range(stride)])
+
+        @functools.wraps(batch_at)  # so that it shows whether it takes rows=
+        def at(step, **rows):
+            return jax.tree.map(lambda *x: np.stack(x), *[batch_at(step + i, **rows) for i in range(stride)])
+
+        return at
 
     return of_seed
 

@@ -93,6 +93,26 @@ class Record:
             self._file.close()
 
 
+class Unrecorded:
+    """In place of a Record, for the processes that write nothing: all but one of a job."""
+
+    def write(self, step: int, values: Mapping[str, float]):
+        """Nothing."""
+
+    def sync(self) -> int:
+        """0; the metadata of a checkpoint are those of the process that writes."""
+        return 0
+
+    def cut(self, length: int):
+        """Nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        pass
+
+
 def timing_writer(path):
     """A subscriber that keeps `timing.jsonl`: wall-clock figures and events, with the time of each."""
     file = open(path, "a", encoding="utf-8")

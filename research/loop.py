@@ -16,11 +16,12 @@ from research import log, nonfinite
 from research.checkpoint import Checkpoints
 from research.core import State, Stop
 from research.data.prefetch import prefetch
+from research.data.share import share
 from research.errors import UserError, unknown
 from research.evaluate import evaluator, on_host
 from research.experiment import Built, Open
 from research.log import Record
-from research.sharding import place
+from research.sharding import put
 
 MAX_ROLLBACKS = 3  # from one checkpoint; another would meet the same trouble
 
@@ -70,8 +71,8 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
     batch_at = built.source(nonfinite.salted(built.seed, int(state.salt)))
     interval = _Interval(built, record, tell, batch_at=batch_at, start=step)
     axis = 0 if ex.stride == 1 else 1
-    onto = lambda batch: place(batch, built.mesh, axis=axis)
-    ahead = prefetch(batch_at, step, built.total, stride=ex.stride, place=onto)
+    read, onto = share(batch_at, built.mesh, size=getattr(ex.source, "size", None), axis=axis)
+    ahead = prefetch(read, step, built.total, stride=ex.stride, place=onto)
     tell(log.Started(step, built.total, lambda: step))
     with contextlib.closing(ahead) as batches, interval.watch:
         while True:
@@ -122,11 +123,11 @@ def _begin(built, checkpoints, record, tell, rollbacks):
     if memory.get("open"):
         leaves, form = jax.tree.flatten(sums)
         kept = [np.asarray(x, leaf.dtype) for x, leaf in zip(memory["open"], leaves, strict=True)]
-        sums = jax.device_put(form.unflatten(kept), form.unflatten([leaf.sharding for leaf in leaves]))
+        sums = put(form.unflatten(kept), form.unflatten([leaf.sharding for leaf in leaves]))
     record.cut(memory["bytes"])
     if rollbacks:
         salt = np.uint32(int(state.salt) + rollbacks)
-        state = state._replace(salt=jax.device_put(salt, built.abstract.salt.sharding))
+        state = state._replace(salt=put(salt, built.abstract.salt.sharding))
     return state, sums, memory
 
 

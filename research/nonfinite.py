@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.core import Mean
+from research.sharding import on_device
 
 POLICIES = ("stop", "skip", "rollback")
 ADVICE = (
@@ -18,6 +19,7 @@ def sound(state) -> jax.Array:
 
     Infinity is a legitimate memory (the best loss so far of a plateau rule), so only params must be finite.
     """
+    state = on_device(state)
     checks = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state.params)]
     others = jax.tree.leaves((state.stats, state.opt))
     checks += [~jnp.any(jnp.isnan(x)) for x in others if jnp.issubdtype(x.dtype, jnp.inexact)]

@@ -14,6 +14,7 @@ import optax
 
 from research.core import Stop
 from research.errors import UserError, unknown
+from research.sharding import put
 
 
 class Watch(NamedTuple):
@@ -136,7 +137,7 @@ def _read(results, metric):
 
 def _like(new, old):
     """Numbers as arrays of the old ones' dtypes, placed as they are."""
-    return jax.tree.map(lambda n, o: jax.device_put(np.asarray(n, o.dtype), o.sharding), new, old)
+    return jax.tree.map(lambda n, o: put(np.asarray(n, o.dtype), o.sharding), new, old)
 
 
 def _worst(mode):

@@ -25,6 +25,21 @@ def folder_name(loaded: Loaded, knobs: Mapping[str, Any], *, seed: int, origin: 
     return f"{loaded.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-s{seed}"
 
 
+def digest(loaded: Loaded, knobs: Mapping[str, Any], *others) -> str:
+    """What the numbers of a run depend on, in a few letters: the same for all processes of a job."""
+    parts = [loaded.sources, plain(knobs), others, versions()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def begun_by_launch(folder) -> Path | None:
+    """The folder that an earlier life of the same launch made for `--again`, by $RESEARCH_STATUS_FILE."""
+    path = os.environ.get("RESEARCH_STATUS_FILE")
+    if not path or not Path(path).exists():
+        return None
+    found = Path(read_json(path)["folder"])
+    return found if found.name.startswith(Path(folder).name) else None
+
+
 def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
     """Knobs as JSON holds them."""
     return {name: v if isinstance(v, bool | int | float | str | None) else str(v) for name, v in knobs.items()}
@@ -142,6 +157,30 @@ def status_writer(folder, *, total):
                 write_json(folder / "status.json", {**status, "text": event.text})
 
     return write
+
+
+def status_file(folder):
+    """A subscriber that tells the launcher of the run, in $RESEARCH_STATUS_FILE, how far it is: see `tell_status`."""
+    step = 0
+
+    def write(event):
+        nonlocal step
+        match event:
+            case log.Started() | log.Saved():
+                step = event.step
+                tell_status("running", step, folder)
+            case log.Ended():
+                step = event.step if event.status != "failed" else step
+                tell_status(event.status, step, folder)
+
+    return write
+
+
+def tell_status(status: str, step: int, folder):
+    """Writes {"status", "step", "folder"} to $RESEARCH_STATUS_FILE, where there is such a variable."""
+    if path := os.environ.get("RESEARCH_STATUS_FILE"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"status": status, "step": step, "folder": str(Path(folder).absolute())})
 
 
 def save_evaluation(folder, name, step, results):

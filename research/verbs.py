@@ -11,14 +11,13 @@ import os
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from research import log, run, writers
+from research import distributed, log, run, writers
 from research.checkpoint import Checkpoints
 from research.core import Eval, Rows, live
 from research.data import open_path, sweep
@@ -34,10 +33,11 @@ from research.report import judge
 from research.report import report as report_of
 from research.sharding import make_mesh
 from research.source import Loaded, experiments, load
+from research.watchdog import limit, watchdog
 
 __all__ = ["evaluate", "experiments", "predict", "report", "train"]
 # Keyword arguments of `train` that are no knobs.
-RUN_OPTIONS = ("seed", "run_dir", "runs", "again", "start_from", "listen", "stream")
+RUN_OPTIONS = ("seed", "run_dir", "runs", "again", "start_from", "strategy", "listen", "stream")
 
 
 class Trained(NamedTuple):
@@ -58,49 +58,70 @@ class Opened(NamedTuple):
 
 def train(
     file, *, seed: int = 0, run_dir=None, runs=None, again: bool = False, start_from: str | None = None,
-    listen=(), stream=None, **knobs,
+    strategy: str = "jit", listen=(), stream=None, **knobs,
 ) -> Trained:  # fmt: skip
     """Trains an experiment file, or goes on with it: the same call finds the same folder, and resumes.
 
     A finished run is not trained twice: its results come back at once, unless `again` asks for a new folder.
     `start_from="RUN@step"` begins a new run at another's checkpoint, with other knobs or more steps. Knobs may
-    be given as texts. Each of `listen` (see `research.writers`) gives one more subscriber. Progress goes to `stream`
-    (sys.stdout). Raises UserError for every mistake; KeyboardInterrupt, when all is saved, after Ctrl-C.
+    be given as texts. The `strategy` is "jit" or "pmap" (`research.mapped`). Each of `listen` (see
+    `research.writers`) gives one more subscriber. Progress goes to `stream` (sys.stdout). Raises UserError for every
+    mistake; KeyboardInterrupt, when all is saved, after Ctrl-C.
     """
-    loaded, stream = load(file), stream or sys.stdout
-    values = knob_values(loaded, knobs)
-    origin = origin_of(start_from) if start_from else None
-    label = origin.label if origin else ""
-    folder = Path(run_dir) if run_dir else Path(runs or os.environ.get("RESEARCH_RUNS", "runs"))
-    if not run_dir:
-        folder /= run.folder_name(loaded, values, seed=seed, origin=label)
-    if again:
-        folder = _unused(folder)
-    with file_errors(folder), run.lock(folder):
-        if origin and not (folder / "run.json").exists():
-            bring(origin, folder)
-        about = run.open_folder(folder, loaded, knobs=values, seed=seed, origin=label, command=_command())
-        status = run.read_json(folder / "status.json") if (folder / "status.json").exists() else {}
+    job = distributed.join()
+    with job.guard(), contextlib.ExitStack() as held:
+        stream = stream or sys.stdout if job.rank == 0 else held.enter_context(open(os.devnull, "w"))
+        loaded = load(file)
+        values = knob_values(loaded, knobs)
+        origin = origin_of(start_from) if start_from else None
+        label = origin.label if origin else ""
+        folder = Path(run_dir) if run_dir else Path(runs or os.environ.get("RESEARCH_RUNS", "runs"))
+        if not run_dir:
+            folder /= run.folder_name(loaded, values, seed=seed, origin=label)
+        job.check_same("source, knobs and versions", run.digest(loaded, values, seed, label, strategy))
+        if again:
+            folder = Path(job.first(lambda: str(run.begun_by_launch(folder) or _unused(folder))))
+        held.enter_context(file_errors(folder))
+
+        def opened():
+            held.enter_context(run.lock(folder))
+            if origin and not (folder / "run.json").exists():
+                bring(origin, folder)
+            about = run.open_folder(folder, loaded, knobs=values, seed=seed, origin=label, command=_command())
+            status = run.read_json(folder / "status.json") if (folder / "status.json").exists() else {}
+            return about, status
+
+        about, status = job.first(opened)
+        job.check_shared(folder)
         if status.get("status") == "finished":
-            if not (folder / "report" / "report.html").exists():
+            if job.rank == 0 and not (folder / "report" / "report.html").exists():
                 report(folder)
             print_results(status["results"], stream)
             print(f"finished already: {folder}. Train it anew with --again, or go on with --from.", file=stream)
+            if job.rank == 0:
+                run.tell_status("finished", status["step"], folder)
             return Trained(folder, "finished", status["results"])
-        return _train(folder, loaded.function(**values), about, seed=seed, listen=listen, stream=stream)
+        experiment = job.turn(lambda: loaded.function(**values))
+        how = {"strategy": strategy, "listen": listen, "stream": stream}
+        return _train(folder, experiment, about, job=job, seed=seed, **how)
 
 
-def _train(folder, experiment, about, *, seed, listen, stream):
-    """Builds and runs an experiment in its folder, with everything that listens to a run."""
+def _train(folder, experiment, about, *, job, seed, strategy, listen, stream):
+    """Builds and runs an experiment in its folder, with everything that listens to a run. Rank 0 writes."""
     about["claims"] = [claim._asdict() for claim in experiment.claims]
-    run.write_json(folder / "run.json", about)
-    built = build(experiment, seed=seed)
-    subscribers = [
-        console(stream=stream, label=about["experiment"]),
-        log.timing_writer(folder / "timing.jsonl"),
-        run.status_writer(folder, total=built.total),
-        *(begin(folder, about) for begin in (writers.tensorboard, *listen)),
-    ]
+    built = build(experiment, seed=seed, strategy=strategy)
+    subscribers = []
+    if job.rank == 0:
+        run.write_json(folder / "run.json", about)
+        subscribers = [
+            console(stream=stream, label=about["experiment"]),
+            log.timing_writer(folder / "timing.jsonl"),
+            run.status_writer(folder, total=built.total),
+            run.status_file(folder),
+            *(begin(folder, about) for begin in (writers.tensorboard, *listen)),
+        ]
+    if seconds := limit(os.environ, processes=job.count):
+        subscribers.append(watchdog(seconds, beats=lambda: job.interruption.calls, end=job.hung))
 
     def tell(event):
         for subscriber in subscribers:
@@ -111,31 +132,37 @@ def _train(folder, experiment, about, *, seed, listen, stream):
             with contextlib.suppress(OSError):  # such as the full disk that the run ends of
                 subscriber(event)
 
+    if built.table:
+        tell(log.Noted(0, f"Where the arrays live:\n{built.table}"))
     identity = {key: about[key] for key in ("experiment", "knobs", "seed", "versions")}
     changed = {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}
     if changed:
         tell(log.Noted(0, f"The run began with other versions than {changed}: it may not repeat bit for bit."))
     with (
-        signals() as caught,
-        log.Record(folder / "metrics.jsonl") as record,
+        job.signals() as interruption,
+        log.Record(folder / "metrics.jsonl") if job.rank == 0 else log.Unrecorded() as record,
         Checkpoints(
             folder / "checkpoints", keep=experiment.keep, about=identity, required=bool(about["origin"])
         ) as checkpoints,
+        job.guard(),
     ):
+        job.last_words = lambda text: end(log.Ended(0, "failed", {}, text))
         try:
-            outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=lambda: bool(caught))
+            outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interruption)
         except BaseException as error:
             end(log.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
             raise
         end(log.Ended(outcome.step, outcome.status, outcome.results))
-    if outcome.status == "finished":
+    job.last_words = lambda text: None
+    if outcome.status == "finished" and job.rank == 0:
         report_of(folder, experiment)
     print_results(outcome.results, stream)
     for verdict in (judge(claim, outcome.results) for claim in about["claims"] if outcome.status == "finished"):
         print(f"claim: {verdict.metric} {verdict.bound}: {verdict.outcome}", file=stream)
     more = f"report: {folder}/report/report.html" if outcome.status == "finished" else "the same command goes on"
     print(f"{outcome.status} at step {outcome.step} of {built.total}: {folder} ({more})", file=stream)
-    if signal.SIGINT in caught:
+    if interruption.number == signal.SIGINT:
+        job.leave()
         raise KeyboardInterrupt
     return Trained(folder, outcome.status, outcome.results)
 
@@ -213,32 +240,6 @@ def restore(path):
     with Checkpoints(opened.folder / "checkpoints", keep=opened.experiment.keep) as checkpoints:
         state = checkpoints.restore(built.abstract, step=origin.step).state
     return opened, state, origin.step
-
-
-@contextlib.contextmanager
-def signals():
-    """The signals that ask the run to end, as a list that fills: the loop finishes its step and saves.
-
-    A second Ctrl-C leaves at once. Outside the main thread nothing is caught.
-    """
-    caught: list[int] = []
-
-    def handle(number, frame):
-        if signal.SIGINT in caught and number == signal.SIGINT:
-            os._exit(130)
-        caught.append(number)
-        hint = " Ctrl-C again leaves at once." if number == signal.SIGINT else ""
-        os.write(2, f"\n{signal.Signals(number).name}: finishing the step and saving.{hint}\n".encode())
-
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -35,12 +35,14 @@ TINY = {
     "rl/grid_world": {"steps": 200},
     "federated/fedavg": {"examples": 100, "clients": 10, "per_round": 2, "epochs": 1, "hidden": (8,), "steps": 4},
     "robust/adversarial": {"channels": (2, 2), "batch_size": 8, "attack_steps": 1, "tested": 100, "epochs": 1},
+    "language/gpt_parallel": {"width": 48, "depth": 1, "length": 32, "steps": 4},
     "language/gpt_stdlib": {"width": 48, "depth": 1, "length": 32, "steps": 4, "sample_length": 16},
     "continual": {"width": 16, "epochs": 1},
     "multi_task": {"width": 16, "epochs": 1},
     "adaptation": {"width": 16, "epochs": 1},
     "distil": {"wide": (8,), "images": 100, "batch_size": 8, "steps": 4},
-    "semi/fixmatch": {"width": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
+    "tabular/breast_cancer": {"hidden": 4, "folds": 2, "epochs": 1},
+    "semi/fixmatch": {"features": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
 
 

@@ -134,8 +134,8 @@ def test_a_second_ctrl_c_leaves_at_once():
     """While the step or the save that the first one waits for goes on and on."""
     script = (
         "import time\n"
-        "from research.verbs import signals\n"
-        "with signals() as caught:\n"
+        "from research.preemption import signals\n"
+        "with signals(print):\n"
         "    print('ready', flush=True)\n"
         "    while True: time.sleep(0.05)\n"
     )

@@ -8,9 +8,11 @@ to tell all of these apart, whose last layer is replaced and which is then fine-
 
     python -m research train experiments/meta/maml.py
     python -m research train experiments/meta/maml.py --method first_order
-    python -m research train experiments/meta/maml.py --method pretrained
+    python -m research train experiments/meta/maml.py --method pretrained --batch-size 128
 
-Expected: not measured over seeds yet, so nothing is claimed. Time: a few minutes on two cores.
+Expected: 81.1 and 79.4 % of the test characters with seeds 0 and 1, and from the classifier more: 88.1 % of the
+validation characters (seed 0) where its rate is tuned on them, though 31 % at MAML's own rate of 0.1. So at this
+size MAML does not beat it, and nothing is claimed. Time: 4.5 minutes of processor time.
 """
 
 from typing import Literal
@@ -53,8 +55,8 @@ def experiment(
     shots: int = 1,
     inner_learning_rate: float = 0.1,
     inner_steps: int = 1,
-    tuned_learning_rate: float = 0.1,
-    tuned_steps: int = 10,
+    tuned_learning_rate: float | None = None,
+    tuned_steps: int | None = None,
     batch_size: int = 16,
     queries: int = 10,
     learning_rate: float = 1e-3,
@@ -64,7 +66,8 @@ def experiment(
 
     method: second-order MAML, its first-order form, or the fine-tuned classifier
     inner_learning_rate: of the descent within a task while training
-    tuned_learning_rate: of the descent within a task that was not trained on, for `tuned_steps`
+    tuned_learning_rate: of the descent within a task that was not trained on; by default what suits the method
+    tuned_steps: how many steps that descent takes; likewise
     batch_size: tasks, or images for the classifier
     """
     images, labels = (glyphs().columns[name] for name in ("image", "label"))
@@ -89,9 +92,11 @@ def experiment(
     loss = classify(model)
     source = batches(sets[0], batch_size) if pretraining else tasks[0]
     schedule = warmup_cosine(learning_rate, steps=steps, warmup=steps // 20)
+    rate, count = (0.003, 30) if pretraining else (0.1, 10)  # chosen on the validation characters
+    rate, count = tuned_learning_rate or rate, tuned_steps or count
     measure = measure_adaptation(
-        loss, model, learning_rate=tuned_learning_rate, steps=tuned_steps, begin=fresh_head if pretraining else None
-    )
+        loss, model, learning_rate=rate, steps=count, begin=fresh_head if pretraining else None
+    )  # fmt: skip
     adapting = maml(loss, learning_rate=inner_learning_rate, steps=inner_steps, first_order=method == "first_order")
     return Experiment(
         init=model.init,

@@ -10,8 +10,8 @@ random crops, mirror images, brightness and contrast. What it learned is measure
     python -m research train experiments/selfsupervised/contrastive.py --method byol
     python -m research train experiments/selfsupervised/contrastive.py --method supervised
 
-Expected: not measured over seeds yet, so nothing is claimed; with --epochs 12 and seed 0 a linear probe of 83.7 % by
-SimCLR, 83.2 % by MoCo and 82.8 % by BYOL, and 85.1 % with labels. Time: a few minutes on two cores.
+Expected: a linear probe of 85.3 % by SimCLR without a label, 86.3 % by the encoder trained with labels (ours, seeds 0
+to 2: 85.3, 85.6, 85.1 and 85.7, 86.9, 86.3). Time: under two minutes of processor time (AMD EPYC, AVX2).
 """
 
 from typing import Literal
@@ -24,7 +24,7 @@ from research.core import Eval
 from research.data import batches, fashion_mnist, stratified, subset, sweep
 from research.duration import epochs as passes
 from research.duration import in_steps
-from research.experiment import Experiment
+from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification
 from research.metrics.probe import probe
 from research.model import from_nnx, together
@@ -40,6 +40,7 @@ from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
 
 FEATURES, EMBEDDING = 256, 64
+SOURCE = "ours, measured over 3 seeds: the encoder trained with labels reaches 0.863; less 4 points"
 
 
 def experiment(
@@ -104,4 +105,5 @@ def experiment(
         source=source,
         steps=steps,
         evals=evals,
+        claims=(Claim("test/probe_accuracy", at_least=0.823, source=SOURCE),),
     )

@@ -1,17 +1,20 @@
 """Learning Fashion-MNIST from 40 labels a class and 20,000 unlabelled images.
 
-FixMatch (Sohn et al. 2020, arXiv:2001.07685) beside mean teacher (Tarvainen & Valpola 2017), pseudo-labels (Lee
-2013) and training on the 400 labels alone. All share the network, the weak augmentation (mirrored, shifted by up to
-two pixels), the labelled batches, the number of steps, and are evaluated on the moving average of the weights.
+FixMatch (Sohn et al. 2020, arXiv:2001.07685) with distribution alignment and the guesses of the moving average,
+beside mean teacher (Tarvainen & Valpola 2017), pseudo-labels (Lee 2013) and training on the 400 labels alone. All share
+the network, the weak augmentation (mirrored, shifted by up to two pixels), the labelled batches, the number of steps,
+and are evaluated on the moving average of the weights.
 
     python -m research train experiments/semi/fixmatch.py
     python -m research train experiments/semi/fixmatch.py --method supervised
 
-Expected: not measured over seeds yet, so nothing is claimed. Time: about five minutes on two cores.
+Expected: 82.4 % by FixMatch and 79.1 % from the labels alone with seed 0; not measured over more seeds yet, so nothing
+is claimed. Time: 5 minutes of processor time (AMD EPYC, AVX2).
 """
 
 from typing import Literal
 
+import jax
 import optax
 
 from research.augment.image import crop_and_flip, normalize
@@ -23,8 +26,11 @@ from research.duration import percent
 from research.experiment import Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
-from research.models.fashion_cnn import FashionCNN, space_to_depth
+from research.models.chain import chain
+from research.models.mlp import MLP
+from research.models.patch_cnn import PatchCNN
 from research.models.preprocess import preprocessed
+from research.objectives.alignment import alignment
 from research.objectives.classify import classify
 from research.objectives.fixmatch import fixmatch
 from research.objectives.mean_teacher import mean_teacher, sigmoid_ramp
@@ -41,13 +47,13 @@ def experiment(
     unlabelled: int = 20_000,
     batch_size: int = 32,
     ratio: int = 7,
-    steps: int = 2_000,
-    width: int = 64,
+    steps: int = 5_000,
+    features: int = 256,
     learning_rate: float = 3e-3,
     weight_decay: float = 1e-2,
-    threshold: float = 0.95,
+    threshold: float = 0.9,
     weight: float = 1.0,
-    hole: int = 14,
+    hole: int = 10,
 ) -> Experiment:
     """One screen from data to claims.
 
@@ -57,14 +63,17 @@ def experiment(
     data = fashion_mnist("train")
     sizes = (10 * labels_per_class, 5_000, unlabelled)
     train, valid, others = (subset(data, rows) for rows in stratified(data.columns["label"], sizes, seed=0))
-    # Patches of 4 x 4 pixels: a quarter of the network's usual cost.
-    network = from_nnx(lambda rngs: FashionCNN(channels=4, width=width, rngs=rngs))
-    model = preprocessed(network, lambda image: space_to_depth(normalize(image, mean=0.286, std=0.353)))
+    encoder = from_nnx(lambda rngs: PatchCNN(features=features, rngs=rngs), name="encoder")
+    head = from_nnx(lambda rngs: MLP((features,), hidden=(), rngs=rngs))
+    network = chain(encoder=encoder, head=preprocessed(head, jax.nn.relu))
+    model = preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353))
 
-    average = ema(0.999)
-    weak = crop_and_flip(padding=2)
+    average, even = ema(0.999), alignment([1.0] * 10)
+    weak, bent = crop_and_flip(padding=2), strong(degrees=12.0, shear=0.15, hole=hole)
     loss = {
-        "fixmatch": lambda: fixmatch(model, weak=weak, strong=strong(hole=hole), threshold=threshold, weight=weight),
+        "fixmatch": lambda: fixmatch(
+            model, weak=weak, strong=bent, threshold=threshold, weight=weight, view=average.view, align=even
+        ),
         "mean_teacher": lambda: mean_teacher(
             model, view=average.view, augment=weak, weight=sigmoid_ramp(10.0, steps=steps // 4)
         ),
@@ -80,7 +89,7 @@ def experiment(
         apply=model.apply,
         loss=loss,
         optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
-        memories=(average.memory,),
+        memories=(average.memory, *((even.memory,) if method == "fixmatch" else ())),
         after=(average.after,),
         schedules={"learning_rate": schedule},
         source=paired(batches(train, batch_size), others, ratio=ratio),

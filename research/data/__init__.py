@@ -28,7 +28,7 @@ training), `federated.rounds` (clients), `few_shot` (tasks) and `sequence.in_seq
 All of them take `rows=`, the rows of the global batch that this process holds; only those are read. `batches(...)`
 and `mixture(...)` have `size` and `examples`; `sweep(...)` has `len()`, `size`, `examples` and `data` too. A batch
 holds numbers only: fields of strings stay behind. `prefetch` computes batches ahead of the step in a thread;
-`stratified` and `shuffled` split a data set; `prepare` makes ready whatever has to be made ready once.
+`stratified`, `shuffled` and `folds` split a data set; `prepare` makes ready whatever has to be made ready once.
 
 Importing this package imports none of tensorflow_datasets, scikit-learn and Pillow.
 """
@@ -45,7 +45,7 @@ from research.data.prefetch import prefetch
 from research.data.prepare import Prepared, prepare
 from research.data.ready import digits, fashion_mnist, glyphs, stdlib_text
 from research.data.sources import Arrays, arrays, in_memory, mapped, subset
-from research.data.splits import shuffled, stratified
+from research.data.splits import folds, shuffled, stratified
 from research.data.tables import csv, jsonl
 from research.data.tfds import tfds_source
 
@@ -61,6 +61,7 @@ __all__ = [
     "csv",
     "digits",
     "fashion_mnist",
+    "folds",
     "glyphs",
     "image_folder",
     "in_memory",

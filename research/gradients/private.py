@@ -1,5 +1,6 @@
 """The private gradient: each example's gradient is clipped, and noise hides what any one of them did."""
 
+import contextlib
 import math
 
 import jax
@@ -9,6 +10,7 @@ import optax
 from research.core import GradFn, Loss, Mean, Out, draw, merge, repeat
 from research.errors import UserError
 from research.fields import example_weights
+from research.mapped import AXIS
 from research.tree import path_name
 from research.whole import check_additive
 
@@ -34,11 +36,12 @@ def private(loss: Loss, *, clip: float, noise: float, expected: float, microbatc
     and neither is an optimizer that reads the loss as `value`. The noise repeats for whoever knows the run's seed,
     so the guarantee needs a seed that stays secret.
 
-    On a mesh the batch may be split over devices. Inside pmap every device would add noise of its own.
+    On a mesh the batch may be split over devices. Inside pmap every device would add noise of its own, and take its
+    rows for the whole batch: that is refused.
 
     `stats` stay as they are. Raises UserError for a loss that changes an entry, such as the averages of BatchNorm
     (examples mix in them, and no noise hides what they hold); for a loss that is Whole; for noise without clipping;
-    for a microbatch that does not divide the batch.
+    for a microbatch that does not divide the batch; under `--strategy pmap`.
     """
     if not clip > 0:
         raise UserError(f"private with clip={clip}; expected a positive norm, or math.inf for none.")
@@ -54,6 +57,9 @@ def private(loss: Loss, *, clip: float, noise: float, expected: float, microbatc
         raise UserError(f"private with microbatch={microbatch}; expected at least 1 row.")
 
     def grad_fn(params, ctx):
+        with contextlib.suppress(NameError):  # which is raised outside of pmap
+            jax.lax.axis_size(AXIS)
+            raise UserError("private cannot run under pmap, where each device would add its own noise; use jit.")
         jax.eval_shape(lambda params, ctx: _check(loss, params, ctx), params, ctx)
         size = len(jax.tree.leaves(ctx.batch)[0])
         rows = microbatch or size

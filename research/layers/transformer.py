@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 
 from research.errors import UserError
-from research.layers.attention import SelfAttention
+from research.layers.attention import SelfAttention, attention
 
 
 class FeedForward(nnx.Module):
@@ -22,20 +22,20 @@ class Block(nnx.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)), each branch with dropout: [B, T, width] -> the same.
 
     Pre-LN (Xiong et al. 2020). `hidden` defaults to four times the width; `out_init` is the initialiser of the two
-    layers that write into the residual stream.
+    layers that write into the residual stream; `attend` is as for `SelfAttention`.
 
     Raises UserError where the width is not a multiple of the heads.
     """
 
     def __init__(
         self, width, *, heads, hidden=None, dropout=0.0, epsilon=1e-6,
-        kernel_init, out_init=None, dtype=None, rngs: nnx.Rngs,
+        kernel_init, out_init=None, attend=attention, dtype=None, rngs: nnx.Rngs,
     ):  # fmt: skip
         if width % heads:
             raise UserError(f"a width of {width} cannot be split over {heads} heads.")
         inits = dict(kernel_init=kernel_init, out_init=out_init, dtype=dtype, rngs=rngs)
         self.attention_norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
-        self.attention = SelfAttention(width, heads=heads, **inits)
+        self.attention = SelfAttention(width, heads=heads, attend=attend, **inits)
         self.feed_forward_norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.feed_forward = FeedForward(width, hidden=hidden or 4 * width, **inits)
         self.dropout = nnx.Dropout(dropout)

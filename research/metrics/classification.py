@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research import losses
 from research.core import Rows, weighted_mean
@@ -29,9 +30,79 @@ def confusion(labels, predictions, *, num_classes: int, weights) -> Confusion:
     return Confusion(zeros.at[labels, predictions].add(weights, mode="drop"))
 
 
-def measure_classification(*, num_classes: int, inputs: str = "image", labels: str = "label"):
-    """The measure of an Eval: loss (nats), accuracy, confusion [C, C], and rows of label, prediction, confidence
-    and loss for every example. Labels are int [B]; examples of mask 0 do not count.
+class Reliability(NamedTuple):
+    """What a classifier's confidence is worth: of each bin of confidence the `count` of examples, and the sums of
+    their `confidence` and `hits`, f32 [bins]. States add up.
+    """
+
+    count: jax.Array
+    confidence: jax.Array
+    hits: jax.Array
+
+    def value(self) -> np.ndarray:
+        """[bins, 3]: count, mean confidence and accuracy of each bin; NaN where a bin is empty."""
+        count = np.asarray(self.count)
+        size = np.where(count == 0, np.nan, count)
+        return np.stack([count, self.confidence / size, self.hits / size], -1)
+
+
+class CalibrationError(NamedTuple):
+    """The expected calibration error of Guo et al. 2017 (equation 5), still open. States add up."""
+
+    bins: Reliability
+
+    def value(self) -> jax.Array:
+        """sum_b |hits_b - confidence_b| / count; 0 where nothing was counted."""
+        count = self.bins.count.sum()
+        return abs(self.bins.hits - self.bins.confidence).sum() / (count + (count == 0))
+
+
+def reliability(confidence, hits, *, bins: int, weights) -> Reliability:
+    """The Reliability of confidences and hits [B] in `bins` of equal width over 0..1; each includes its upper end.
+
+    A confidence that is NaN makes its bin NaN, and with it the calibration error.
+    """
+    weights = jnp.asarray(weights, jnp.float32)
+    at = jnp.clip(jnp.ceil(jnp.nan_to_num(confidence) * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    # Padding may hold NaN, which times 0 is still NaN.
+    columns = [weights, *(jnp.where(weights == 0, 0, x * weights) for x in (confidence, hits))]
+    return Reliability(*(jnp.zeros(bins, jnp.float32).at[at].add(x) for x in columns))
+
+
+def top_hits(logits, labels, k: int):
+    """1 where the label is among the `k` largest logits, else 0: [B, C] and int [B] -> f32 [B].
+
+    Of equal logits those of the higher class count as larger, as in scikit-learn's `top_k_accuracy_score`. A label
+    that is no class is no hit; logits with a NaN have no order, and give NaN.
+    """
+    classes = jnp.arange(logits.shape[-1])
+    own = jnp.take_along_axis(logits, jnp.clip(labels, 0, len(classes) - 1)[:, None], -1)
+    before = (logits > own) | ((logits == own) & (classes > labels[:, None]))
+    hit = (before.sum(-1) < k) & (labels >= 0) & (labels < len(classes))
+    return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, hit.astype(jnp.float32))
+
+
+def brier(probabilities, labels):
+    """sum_c (p_c - [c = label]) ** 2, and half of it for two classes, as scikit-learn's `brier_score_loss`: float
+    [B, C] and int [B] -> f32 [B]. A label that is no class gives NaN.
+    """
+    num_classes = probabilities.shape[-1]
+    away = probabilities - jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+    score = jnp.sum(away**2, -1) / (2 if num_classes == 2 else 1)
+    return jnp.where((labels >= 0) & (labels < num_classes), score, jnp.nan)
+
+
+def measure_classification(
+    *, num_classes: int, inputs: str = "image", labels: str = "label", top: tuple[int, ...] = (), bins: int = 15,
+    keep: int = 20,
+):  # fmt: skip
+    """The measure of an Eval: loss (nats; scikit-learn's log loss), accuracy, top_<k> for every k of `top`, brier,
+    ece (the expected calibration error over `bins`), reliability [bins, 3] (see Reliability), confusion [C, C], and
+    rows of label, prediction, confidence, loss and, up to `keep` classes, probabilities for every example.
+
+    Labels are int [B]; examples of mask 0 do not count. Logits with a NaN make the numbers NaN, and are in no cell of
+    the confusion. What else can be computed of confusion and rows (precision,
+    recall, F1, ROC and precision-recall curves) is added by `finish=`: see `research.metrics.scores`.
 
     The measure raises UserError where the batch lacks a field or the model has another number of classes.
     """
@@ -42,13 +113,22 @@ def measure_classification(*, num_classes: int, inputs: str = "image", labels: s
         if logits.shape[-1] != num_classes:
             raise UserError(f"the model gives {logits.shape[-1]} classes, the measure expects {num_classes}.")
         weights = example_weights(batch, len(x))
-        loss = losses.cross_entropy(logits, y)
+        # The argmax of a NaN would be a class like any other.
+        broken = jnp.isnan(logits).any(-1)
+        loss, hits = losses.cross_entropy(logits, y), jnp.where(broken, jnp.nan, losses.hits(logits, y))
         found = predicted(logits)
-        rows = {"label": y, "prediction": found["prediction"], "confidence": found["confidence"], "loss": loss}
+        calibration = reliability(found["confidence"], hits, bins=bins, weights=weights)
+        rows = {"label": y, "loss": loss, **found}
+        if num_classes > keep:
+            rows.pop("probabilities")
         return {
             "loss": weighted_mean(loss, weights),
-            "accuracy": weighted_mean(losses.hits(logits, y), weights),
-            "confusion": confusion(y, found["prediction"], num_classes=num_classes, weights=weights),
+            "accuracy": weighted_mean(hits, weights),
+            **{f"top_{k}": weighted_mean(top_hits(logits, y, k), weights) for k in top},
+            "brier": weighted_mean(brier(found["probabilities"], y), weights),
+            "ece": CalibrationError(calibration),
+            "reliability": calibration,
+            "confusion": confusion(y, found["prediction"], num_classes=num_classes, weights=weights * ~broken),
             "rows": Rows(rows, weights),
         }
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research import losses
 from research.core import Rows, weighted_mean
@@ -24,12 +25,15 @@ class R2(NamedTuple):
 
     def value(self) -> jax.Array:
         """The mean over the outputs of 1 - residual / (sum of squares around the targets' mean), as scikit-learn's
-        `r2_score`: a constant target counts 1 where it is predicted exactly, else 0.
+        `r2_score`: a constant target counts 1 where it is predicted exactly, else 0; of fewer than two examples it is
+        NaN. Targets count as constant whose spread is below a thousandth of their distance from the fixed number: it
+        has no digits in sums of f32.
         """
         squares = self.second - self.first**2 / (self.weight + (self.weight == 0))
-        constant = squares <= 0
+        constant = squares <= 1e-6 * self.second
         score = 1 - self.residual / (squares + constant * (1 - squares))
-        return (score * (1 - constant) + constant * (self.residual == 0)).mean()
+        score = (score * (1 - constant) + constant * (self.residual == 0)).mean()
+        return score + (np.nan if self.weight < 2 else 0)
 
 
 def measure_regression(*, inputs: str = "features", targets: str = "target", center: float = 0.0):

@@ -1,13 +1,44 @@
 """The decoder-only language model GPT-2 (Radford et al. 2019), over packed documents; also as an encoder."""
 
+import functools
 import math
 
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
+from jax.sharding import PartitionSpec as P
 
 from research.errors import UserError
-from research.layers.attention import causal_mask, segment_mask
+from research.layers.attention import attention, causal_mask, segment_mask
+from research.layers.experts import ExpertBlock, Routed
 from research.layers.transformer import Block
+from research.sharding import BATCH_AXES, constrain, fsdp
+
+
+def rules(*, experts: bool = False, min_size: int = 2**14):
+    """Where a GPT's params live, on every mesh (a tuple for `Experiment.rules`): "tensor" splits heads and hidden
+    units (Shoeybi et al. 2019, Megatron-LM), "expert" the experts, "fsdp" the largest dimension that is left of all
+    arrays of at least `min_size` entries; "pipeline" the layers, where they are stacked.
+    """
+    lead = ("expert",) if experts else ()
+    return (
+        (r"attention/[qkv]/kernel$", fsdp(None, "tensor", min_size=min_size)),
+        (r"attention/[qkv]/bias$", P("tensor")),
+        (r"attention/out/kernel$", fsdp("tensor", min_size=min_size)),
+        (r"feed_forward/up/kernel$", fsdp(*lead, None, "tensor", min_size=min_size)),
+        (r"feed_forward/up/bias$", P(*lead, "tensor")),
+        (r"feed_forward/down/kernel$", fsdp(*lead, "tensor", min_size=min_size)),
+        *(((r"feed_forward/down/bias$", P(*lead)),) if experts else ()),
+        (r".", fsdp(min_size=min_size)),
+    )
+
+
+def gathered(arrays, **options):
+    """What an nnx.Embed computes with, its table (the last) gathered first where a mesh splits it: otherwise the
+    partitioner would split what is looked up as the table is, and then find no way to split it by rows again.
+    """
+    *inputs, table = promote_dtype(arrays, **options)
+    return *inputs, constrain(table, None, None)
 
 
 class GPT(nnx.Module):
@@ -19,39 +50,54 @@ class GPT(nnx.Module):
 
     `mask(length)` says who attends to whom by place alone. With `full_mask` a token sees both sides and the logits
     are those of the token itself: an encoder for masked language modelling (BERT, with the norms before the layers).
+    `attend` is the attention function. With `mask=None` it knows the places by itself and is given the segments: take
+    `layers.ring.ring_attention` for rows too long for one device.
+
+    `experts` are options of `layers.experts.Experts`, such as {"number": 8}, which then take the place of the
+    feed-forward layers; in training the result is Routed(logits, balance [B]), with the mean over the layers.
+    `stack(build, depth)`, such as `layers.stack.Stack`, keeps the blocks as one.
 
     Raises UserError where a row is longer than `length`.
     """
 
     def __init__(
         self, *, vocabulary=50_257, length=1024, width=768, depth=12, heads=12, dropout=0.0, mask=causal_mask,
-        dtype=None, rngs: nnx.Rngs,
+        attend=attention, experts=None, stack=None, dtype=None, rngs: nnx.Rngs,
     ):  # fmt: skip
         normal = nnx.initializers.normal
-        self.embed = nnx.Embed(vocabulary, width, embedding_init=normal(0.02), dtype=dtype, rngs=rngs)
-        self.place = nnx.Embed(length, width, embedding_init=normal(0.01), dtype=dtype, rngs=rngs)
+        tables = dict(promote_dtype=gathered, dtype=dtype, rngs=rngs)
+        self.embed = nnx.Embed(vocabulary, width, embedding_init=normal(0.02), **tables)
+        self.place = nnx.Embed(length, width, embedding_init=normal(0.01), **tables)
         self.dropout = nnx.Dropout(dropout)
         # 2 * depth layers write into the residual stream: scaled so that their sum does not grow with depth.
         out = normal(0.02 / math.sqrt(2 * depth))
-        self.blocks = nnx.List(
-            Block(
-                width, heads=heads, dropout=dropout, epsilon=1e-5, kernel_init=normal(0.02), out_init=out, dtype=dtype,
-                rngs=rngs,
-            )
-            for _ in range(depth)
-        )  # fmt: skip
+        block = Block if experts is None else functools.partial(ExpertBlock, experts=experts)
+
+        def build():
+            return block(
+                width, heads=heads, dropout=dropout, epsilon=1e-5, kernel_init=normal(0.02), out_init=out,
+                attend=attend, dtype=dtype, rngs=rngs,
+            )  # fmt: skip
+
+        self.blocks = stack(build, depth) if stack else nnx.List(build() for _ in range(depth))
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
-        self.length, self.mask = length, mask
+        self.length, self.depth, self.mask, self.routed = length, depth, mask, experts is not None
 
     def __call__(self, tokens, segments=None, positions=None, *, train: bool, rngs=None):
         if tokens.shape[1] > self.length:
             raise UserError(f"rows of {tokens.shape[1]} tokens are longer than the model's length of {self.length}.")
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions
         x = self.embed(tokens.astype(jnp.int32)) + self.place(positions.astype(jnp.int32))
-        x = self.dropout(x, deterministic=not train, rngs=rngs)
-        mask = self.mask(tokens.shape[1])
-        if segments is not None:
-            mask = mask & segment_mask(segments)
-        for block in self.blocks:
+        x = constrain(self.dropout(x, deterministic=not train, rngs=rngs), BATCH_AXES, "context")
+        mask = segments
+        if self.mask is not None:
+            mask = self.mask(tokens.shape[1])
+            if segments is not None:
+                mask = mask & segment_mask(segments)
+        if self.routed:
+            x = Routed(x, jnp.zeros(len(tokens)))
+        for block in self.blocks if isinstance(self.blocks, nnx.List) else [self.blocks]:
             x = block(x, mask=mask, train=train, rngs=rngs)
-        return self.embed.attend(self.norm(x))
+        x, balance = x if self.routed else (x, None)
+        logits = self.embed.attend(self.norm(x))
+        return Routed(logits, balance / self.depth) if self.routed and train else logits

@@ -5,14 +5,15 @@ import jax.numpy as jnp
 from research import losses
 from research.core import Loss, Out, View, draw, live, weighted_mean
 from research.fields import example_weights, field
+from research.objectives.alignment import Alignment
 from research.objectives.pseudo_label import sure
 from research.objectives.teacher import targets
 from research.objectives.unlabelled import amount, per_labelled, unlabelled_rows
 
 
 def fixmatch(
-    model, *, weak, strong, threshold: float = 0.95, weight=1.0, view: View = live, inputs: str = "image",
-    labels: str = "label", unlabelled: str = "unlabelled",
+    model, *, weak, strong, threshold: float = 0.95, weight=1.0, view: View = live, align: Alignment | None = None,
+    inputs: str = "image", labels: str = "label", unlabelled: str = "unlabelled",
 ) -> Loss:  # fmt: skip
     """Cross-entropy(labels) + weight(step) * cross-entropy(guess for a weak view, logits for a strong view).
 
@@ -37,12 +38,15 @@ def fixmatch(
         easy = weak(draw(ctx.key, "weak"), {inputs: rows})[inputs]
         hard = strong(draw(ctx.key, "strong"), {inputs: rows})[inputs]
         both = jnp.concatenate([x, hard])
+        weights = example_weights(batch, len(x))
         logits, stats = apply(params, ctx.stats, both, key=draw(ctx.key, "model"), train=True)
         guesses = targets(apply, view, params, ctx, easy, key=draw(ctx.key, "guess"), train=True)
+        if align:
+            stats = {**stats, **align.changed(ctx.stats, guesses, jnp.repeat(weights, len(guesses) // len(x)))}
+            guesses = align.aligned(ctx.stats, guesses)
         term, taken = sure(logits[len(x) :], guesses, threshold=threshold)
         supervised = losses.cross_entropy(logits[: len(x)], y)
         term, taken = per_labelled(term, len(x)), per_labelled(taken, len(x))
-        weights = example_weights(batch, len(x))
         metrics = {
             "loss": weighted_mean(supervised + amount(weight, ctx.step) * term, weights),
             "accuracy": weighted_mean(losses.hits(logits[: len(x)], y), weights),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from research import losses
 from research.core import Loss, Out, draw, weighted_mean
 from research.fields import example_weights, field
+from research.layers.experts import Routed
 
 
 class Targets(NamedTuple):
@@ -16,11 +17,14 @@ class Targets(NamedTuple):
     weights: Any
 
 
-def language(model, *, smoothing: float = 0.0) -> Loss:
+def language(model, *, smoothing: float = 0.0, balance: float = 0.01) -> Loss:
     """The Loss of a language model on a batch of {"tokens", "segments", "positions"}, each int [B, T].
 
     `model` is a Model or its `apply`, called with these three and giving logits [B, T, V]. Metrics are loss (nats a
     token) and accuracy. All the model's stats are passed on; the key is folded with "model".
+
+    A model of experts gives Routed(logits, its load-balance losses [B]): their mean, each row's weighted by its
+    tokens, becomes the metric `balance`, and `balance` times it is added to the loss (Fedus et al. 2021, section 2.2).
 
     Raises UserError while tracing where the batch lacks a field or the logits do not fit.
     """
@@ -28,11 +32,15 @@ def language(model, *, smoothing: float = 0.0) -> Loss:
 
     def loss(params, ctx):
         logits, stats = apply(params, ctx.stats, *inputs(ctx.batch), key=draw(ctx.key, "model"), train=True)
+        logits, uneven = logits if isinstance(logits, Routed) else (logits, None)
         labels, weights = targets(ctx.batch)
         metrics = {
             "loss": weighted_mean(losses.cross_entropy(logits, labels, smoothing=smoothing), weights),
             "accuracy": weighted_mean(losses.hits(logits, labels), weights),
         }
+        if uneven is not None:
+            mean = metrics["balance"] = weighted_mean(uneven, weights.sum(-1))
+            metrics["loss"] = metrics["loss"]._replace(sum=metrics["loss"].sum + balance * mean.sum)
         return metrics["loss"].value(), Out(stats, metrics)
 
     return loss

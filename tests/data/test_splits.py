@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from research.data import shuffled, stratified
+from research.data import folds, shuffled, stratified
 from research.errors import UserError
 
 LABELS = load_digits().target
@@ -70,3 +70,46 @@ def test_errors(sizes):
 def test_labels_must_be_one_a_record():
     with pytest.raises(UserError, match=r"shape \[2, 3\]"):
         stratified(np.zeros((2, 3)), [1], seed=0)
+
+
+GROUPS = np.arange(1797) // 7
+
+
+@pytest.mark.parametrize("labels", [None, LABELS], ids=["any", "labels"])
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["any", "groups"])
+def test_every_record_is_tested_once_and_trained_on_in_the_other_folds(labels, groups):
+    parts = folds(1797, 5, seed=0, labels=labels, groups=groups)
+    assert len(parts) == 5
+    np.testing.assert_array_equal(np.sort(np.concatenate([part.test for part in parts])), np.arange(1797))
+    for train, test in parts:
+        np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(1797))
+        assert (np.diff(train) > 0).all() and (np.diff(test) > 0).all() and 330 < len(test) < 390
+        if groups is not None:
+            assert not set(groups[train]) & set(groups[test])
+        spread = np.ptp([np.sum(LABELS[part.test] == 3) for part in parts])
+        # By chance 36 of a class are in a fold, give or take 5; groups of 7 records allow no less than one or two.
+        assert (spread <= 1) if labels is not None and groups is None else (spread < 6) == (labels is not None)
+
+
+def test_the_seed_decides_which_fold_a_record_is_tested_in():
+    first, again, other = (folds(100, 4, seed=seed)[0].test.tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_labels_may_be_strings_and_rare():
+    parts = folds(10, 3, seed=0, labels=["a"] * 8 + ["b"] * 2)
+    assert sorted(sum(i >= 8 for i in part.test) for part in parts) == [0, 1, 1]
+
+
+def test_folds_that_cannot_be_are_errors():
+    for arguments, why in (
+        (dict(k=1), "1 folds; expected a whole number of at least 2"),
+        (dict(k=2.5), "2.5 folds"),
+        (dict(k=101), "101 folds of 100 records"),
+        (dict(k=5, groups=np.arange(100) // 50), "5 folds of 100 records.*groups: 2"),
+        (dict(k=60, labels=np.arange(100) % 2), "60 folds of 100 records.*each class"),
+        (dict(k=5, labels=np.zeros(99)), r"labels of shape \[99\]; expected one a record, \[100\]"),
+        (dict(k=5, groups=np.zeros((100, 1))), r"groups of shape \[100, 1\]"),
+    ):
+        with pytest.raises(UserError, match=why):
+            folds(100, seed=0, **arguments)

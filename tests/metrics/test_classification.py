@@ -1,11 +1,26 @@
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from research.core import Rows, eval_step
+from research.core import Rows, eval_step, merge
 from research.errors import UserError
-from research.metrics.classification import Confusion, confusion, measure_classification, predict_classes
+from research.evaluate import on_host
+from research.metrics.classification import (
+    CalibrationError,
+    Confusion,
+    brier,
+    confusion,
+    measure_classification,
+    predict_classes,
+    reliability,
+    top_hits,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 4)).astype(np.float32)
@@ -78,3 +93,76 @@ def test_another_number_of_classes_is_an_error():
         measure_classification(num_classes=4)(linear, W, {}, padded(0))
     with pytest.raises(UserError, match="unknown batch field 'picture'"):
         measure_classification(num_classes=5, inputs="picture")(linear, W, {}, padded(0))
+
+
+def test_calibration_brier_and_top_k_over_ragged_batches_in_any_order():
+    measure = jax.jit(functools.partial(measure_classification(num_classes=5, top=(2, 3), bins=4), linear))
+    parts = [measure(W, {}, padded(start, 6)) for start in range(0, 24, 6)]
+    rows = [part.pop("rows") for part in parts]
+    forward, backward = (on_host(functools.reduce(merge, order)) for order in (parts, parts[::-1]))
+    whole = measure(W, {}, {"image": X, "label": Y})
+    scores = X.astype(np.float64) @ W
+    probabilities = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    kept = np.concatenate([np.asarray(row.values["probabilities"])[np.asarray(row.mask) > 0] for row in rows])
+    np.testing.assert_allclose(kept, probabilities, rtol=1e-5)
+    confidence, hit = probabilities.max(-1), probabilities.argmax(-1) == Y
+    at = [next(b for b in range(4) if c <= (b + 1) / 4) for c in confidence]
+    bins = [[b == found for found in at] for b in range(4)]
+    expected = {
+        "top_2": sklearn.metrics.top_k_accuracy_score(Y, scores, k=2, labels=range(5)),
+        "top_3": sklearn.metrics.top_k_accuracy_score(Y, scores, k=3, labels=range(5)),
+        "brier": sklearn.metrics.brier_score_loss(Y, probabilities, labels=range(5)),
+        "ece": sum(sum(b) / 23 * abs(confidence[b].mean() - hit[b].mean()) for b in bins if any(b)),
+        "reliability": [[sum(b), *((confidence[b].mean(), hit[b].mean()) if any(b) else [np.nan] * 2)] for b in bins],
+    }
+    assert 0 < expected["top_2"] < expected["top_3"] < 1 and sum(any(b) for b in bins) > 2
+    for name, value in expected.items():
+        for states in (forward, backward, on_host({name: whole[name]})):
+            np.testing.assert_allclose(states[name].value(), value, rtol=1e-5, err_msg=name)
+
+
+def test_the_brier_score_of_two_classes_is_half_as_in_sklearn():
+    p = np.array([[0.2, 0.8], [0.9, 0.1], [0.4, 0.6]])
+    assert brier(p, np.array([1, 0, 0])).mean() == pytest.approx(sklearn.metrics.brier_score_loss([1, 0, 0], p[:, 1]))
+    assert np.isnan(brier(p, np.array([1, 2, -1]))).tolist() == [False, True, True]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 4, st.integers(0, 3)), min_size=1, max_size=20), st.integers(1, 3))
+@settings(max_examples=20, deadline=None)
+def test_ties_among_the_top_k_are_those_of_sklearn(table, k):
+    *scores, label = np.array(table + [[0, 0, 0, 0, 1]] * (20 - len(table))).T
+    scores = np.stack(scores, 1)
+    expected = sklearn.metrics.top_k_accuracy_score(label, scores, k=k, labels=range(4))
+    found = jax.jit(top_hits, static_argnums=2)(scores.astype(np.float32), label, k)
+    assert found.mean() == pytest.approx(expected)
+
+
+def test_a_label_that_is_no_class_is_not_among_the_top():
+    assert top_hits(np.zeros((3, 2), np.float32), np.array([-1, 2, 0]), 2).tolist() == [0, 0, 1]
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_lower_bin():
+    confidence = np.array([0.0, 0.25, 0.2500001, 0.5, 1.0, np.nan], np.float32)
+    found = reliability(confidence, np.array([0, 1, 0, 1, 1, 1]), bins=4, weights=np.array([1, 1, 1, 1, 1, 0]))
+    table = np.asarray(found.value())
+    assert table[:, 0].tolist() == [2, 2, 0, 1]
+    np.testing.assert_allclose(table[:, 1], [0.125, 0.375, np.nan, 1], rtol=1e-6)
+    np.testing.assert_allclose(table[:, 2], [0.5, 0.5, np.nan, 1])
+    assert CalibrationError(found).value() == pytest.approx((0.75 + 0.25) / 5)
+    none = reliability(confidence, np.ones(6), bins=4, weights=np.zeros(6))
+    assert CalibrationError(none).value() == 0 and np.isnan(none.value()[:, 1:]).all()
+
+
+def test_logits_with_a_nan_have_no_prediction_and_make_the_numbers_nan():
+    measure = measure_classification(num_classes=5, top=(2,))
+    x = X[:3].copy()
+    x[1, 0] = np.nan
+    found = on_host({k: v for k, v in measure(linear, W, {}, {"image": x, "label": Y[:3]}).items() if k != "rows"})
+    assert all(np.isnan(found[name].value()) for name in ("loss", "accuracy", "top_2", "brier", "ece"))
+    assert found["confusion"].value().sum() == 2
+
+
+def test_probabilities_of_many_classes_are_not_kept():
+    measure = measure_classification(num_classes=5, keep=4)
+    rows = measure(linear, W, {}, padded(0))["rows"].values
+    assert set(rows) == {"label", "prediction", "confidence", "loss"}

@@ -57,7 +57,16 @@ def test_constant_targets_count_as_in_sklearn():
     predictions = targets + np.array([0, 1, 0.5], np.float32)
     state = on_host(r2(predictions, targets, weights=np.ones(4)))
     np.testing.assert_allclose(state.value(), sklearn.metrics.r2_score(targets, predictions), rtol=1e-6)
-    assert on_host(r2(predictions, targets, weights=np.zeros(4))).value() == 1
+    for count in (0, 1):
+        assert np.isnan(on_host(r2(predictions, targets, weights=np.arange(4) < count)).value())
+
+
+@pytest.mark.parametrize("constant", [0.1, -123.4])
+def test_constant_targets_without_an_exact_binary_form(constant):
+    targets = np.full((20, 50), constant, np.float32)
+    for away, expected in ((0, 1), (0.5, 0)):
+        parts = [r2(row + np.float32(away), row, weights=np.ones(50)) for row in targets]
+        assert on_host(functools.reduce(merge, parts)).value() == expected
 
 
 def test_shapes_that_would_be_broadcast_are_an_error():

@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.optim.memory import narrow, round_at_random
+from research.checkpoint import Checkpoints
+from research.experiment import build
+from research.optim.memory import narrow, offloaded, round_at_random
 from research.tree import shapes
+from tests import toys
 
 PARAMS = {"w": jnp.ones(2048), "b": jnp.zeros(())}
 
@@ -79,3 +82,24 @@ def test_the_state_takes_half_the_bytes():
     half, plain = narrow(optax.adam(1e-3)).init(PARAMS), optax.adam(1e-3).init(PARAMS)
     assert size(half) < 0.51 * size(plain)
     assert set(shapes(half.inner)) == set(shapes(plain))
+
+
+def test_an_offloaded_state_lives_on_the_host_between_steps_and_changes_no_number(tmp_path):
+    def ran(optimizer):
+        built = build(toys.experiment(optimizer=optimizer, on_nonfinite="skip"), devices=jax.devices()[:1])
+        state, sums = built.fresh(), built.fresh_open()
+        for step in range(3):
+            state, sums = built.step(state, sums, built.source(0)(step))
+        return built, state
+
+    (_, plain), (built, state) = ran(optax.adam(0.05)), ran(offloaded(optax.adam(0.05)))
+    jax.tree.map(np.testing.assert_array_equal, plain.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, plain.opt, state.opt.on_host)
+    assert {x.sharding.memory_kind for x in jax.tree.leaves(state.opt)} == {"pinned_host"}
+    assert {x.sharding.memory_kind for x in jax.tree.leaves(state.params)} == {"device"}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, {"step": 3})
+        checkpoints.wait()
+        again = checkpoints.restore(built.abstract).state
+    jax.tree.map(np.testing.assert_array_equal, state, again)
+    assert {x.sharding.memory_kind for x in jax.tree.leaves(again.opt)} == {"pinned_host"}

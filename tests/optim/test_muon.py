@@ -51,3 +51,18 @@ def test_only_what_is_matched_decays():
     np.testing.assert_array_equal(with_decay["head"]["kernel"], without["head"]["kernel"])
     with pytest.raises(UserError, match="matches no parameter"):
         muon(1.0, pattern="nowhere", adam_learning_rate=1.0).init(PARAMS)
+
+
+def test_stacked_layers_are_matrices_of_their_own():
+    gradient = jnp.asarray(RNG.normal(size=(3, 6, 4)), jnp.float32)
+
+    def moved(gradient, path="stacked"):
+        params = {path: {"conv": {"kernel": jnp.zeros_like(gradient)}}}
+        optimizer = muon(1.0, pattern=r"conv/kernel$", adam_learning_rate=1e-2)
+        return optimizer.update({path: {"conv": {"kernel": gradient}}}, optimizer.init(params), params)[0][path]
+
+    together = moved(gradient)["conv"]["kernel"]
+    for layer in range(3):
+        alone = moved(gradient[layer], path="layer")["conv"]["kernel"]
+        np.testing.assert_allclose(together[layer], alone, rtol=1e-4, atol=1e-5)
+    assert float(jnp.abs(together - moved(gradient, path="layer")["conv"]["kernel"]).max()) > 0.1

@@ -1,0 +1,94 @@
+"""The GPT of gpt_stdlib.py on any mesh: split copies, matrices, layers, experts or rows.
+
+    python -m research train experiments/language/gpt_parallel.py --fsdp 4 --tensor 2
+    python -m research train experiments/language/gpt_parallel.py --pipeline 4 --microbatches 16
+    python -m research train experiments/language/gpt_parallel.py --experts 8 --expert 8
+    python -m research train experiments/language/gpt_parallel.py --length 8192 --batch-size 8 --context 8
+
+The devices that no knob takes hold copies of all, each with its part of the batch. To try it without accelerators, put
+JAX_NUM_CPU_DEVICES=8 in front.
+
+Expected: the loss of one device, to rounding, for the same knobs of the model; nothing is claimed of how well it
+learns, which was not measured. Time: as gpt_stdlib.py, divided among the devices.
+"""
+
+import functools
+
+import numpy as np
+import optax
+
+from research.core import Eval
+from research.data import batches, stdlib_text, subset, sweep
+from research.data.byte_text import BEGIN, VOCABULARY, byte_rows
+from research.duration import percent
+from research.experiment import Best, Experiment
+from research.layers.attention import attention, causal_mask
+from research.layers.ring import ring_attention
+from research.layers.stack import Stack
+from research.metrics.language import measure_language
+from research.model import from_nnx
+from research.models.gpt import GPT, rules
+from research.objectives.language import language
+from research.optim.decay import decay_mask
+from research.optim.schedules import warmup_cosine
+
+
+def experiment(
+    *,
+    width: int = 128,
+    depth: int = 4,
+    length: int = 128,
+    batch_size: int = 32,
+    steps: int = 900,
+    learning_rate: float = 3e-3,
+    experts: int = 0,
+    fsdp: int = 1,
+    tensor: int = 1,
+    pipeline: int = 1,
+    microbatches: int = 0,
+    expert: int = 1,
+    context: int = 1,
+) -> Experiment:
+    """A decoder of width / 32 heads, trained by Adam.
+
+    experts: feed-forward layers in each block, of which a token takes two; 0 is one for all
+    fsdp: devices over which params and moments are split, and the batch too
+    tensor: devices over which heads and hidden units are split
+    pipeline: stages of layers
+    microbatches: parts in which a batch goes through the pipeline; 0 is four for each stage
+    expert: devices over which the experts are split, and the batch too
+    context: devices over which each row is split; they attend in a ring, but in a pipeline
+    """
+    # A pipeline has no room for a ring in it: there the keys and values are gathered.
+    ring = context > 1 and pipeline == 1
+    train, valid, test = (
+        byte_rows(stdlib_text(split).columns["text"], length) for split in ("train", "validation", "test")
+    )
+    some = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
+    model = from_nnx(
+        lambda rngs: GPT(
+            vocabulary=VOCABULARY, length=length, width=width, depth=depth, heads=max(1, width // 32),
+            attend=ring_attention if ring else attention, mask=None if ring else causal_mask,
+            experts={"number": experts} if experts else None,
+            stack=functools.partial(Stack, microbatches=microbatches or 4 * pipeline) if pipeline > 1 else None,
+            rngs=rngs,
+        )
+    )  # fmt: skip
+    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    measure = measure_language(bytes_of=lambda labels: labels < BEGIN)
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=language(model),
+        optimizer=optax.adamw(schedule, b2=0.98, weight_decay=0.01, mask=decay_mask()),
+        schedules={"learning_rate": schedule},
+        source=batches(train, batch_size),
+        steps=steps,
+        evals={
+            "valid": Eval(sweep(some, batch_size), measure, every=percent(20)),
+            "test": Eval(sweep(test, batch_size), measure),
+        },
+        mesh={"data": -1, "fsdp": fsdp, "tensor": tensor, "pipeline": pipeline, "expert": expert, "context": context},
+        rules=rules(experts=experts > 0),
+        best=Best("valid/bits_per_byte", mode="min"),
+    )

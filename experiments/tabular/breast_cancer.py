@@ -1,0 +1,93 @@
+"""Malignant or benign: 569 breast tumours, thirty measurements each, judged fold by fold and slice by slice.
+
+The data of Street, Wolberg & Mangasarian 1993 as scikit-learn ships them, in stratified folds: a run trains on all
+folds but one and is tested on that one, so that every tumour is tested once.
+
+    python -m research folds experiments/tabular/breast_cancer.py
+    python -m research train experiments/tabular/breast_cancer.py --fold 3
+    python -m research folds experiments/tabular/breast_cancer.py --network linear --folds 10
+
+Expected: over the five folds an accuracy of 98.2 % and an area under the ROC curve of 0.9957 (ours, means of 3 seeds;
+from fold to fold 1.3 points and 0.006 of standard deviation). scikit-learn's logistic regression has 97.9 % and 0.9955
+on the same folds: thirty good measurements leave a network little to add. By size the tumours of the middle third are
+the hardest: 96.7 % there, 99.4 % of the small and 98.5 % of the large ones. No knob was chosen by these figures.
+Time: 20 seconds a fold on two cores, most of them to compile and to draw the report.
+"""
+
+from typing import Literal
+
+import numpy as np
+import optax
+from sklearn.datasets import load_breast_cancer
+
+from research.core import Eval
+from research.data import batches, subset, sweep
+from research.data.sources import of_columns
+from research.data.splits import folds as split
+from research.duration import epochs as passes
+from research.duration import in_steps, percent
+from research.experiment import Claim, Experiment
+from research.metrics.classification import measure_classification, predict_classes
+from research.metrics.scores import also, class_scores, composite, ranking
+from research.metrics.slices import bands, classes, sliced
+from research.model import from_nnx
+from research.models.mlp import MLP
+from research.objectives.classify import classify
+from research.optim.decay import decay_mask
+from research.optim.schedules import warmup_cosine
+
+NAMES = ("benign", "malignant")
+
+
+def experiment(
+    *,
+    network: Literal["mlp", "linear"] = "mlp",
+    hidden: int = 32,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.1,
+    batch_size: int = 32,
+    epochs: int = 30,
+    fold: int = 0,
+    folds: int = 5,
+) -> Experiment:
+    """One screen from data to claims.
+
+    network: one hidden layer, or none
+    hidden: units of the hidden layer
+    fold: the one that is tested on, from 0
+    folds: how many there are
+    """
+    features, benign = load_breast_cancer(return_X_y=True)
+    label = (1 - benign).astype(np.int32)
+    rows = split(len(label), folds, labels=label, seed=0)[fold]
+    radius = features[:, 0].astype(np.float32)  # of the cells' nuclei, on average, in pixels
+    features = (features - features[rows.train].mean(0)) / features[rows.train].std(0)
+    data = of_columns({"features": features.astype(np.float32), "radius": radius, "label": label}, classes=NAMES)
+    train, test = (subset(data, part) for part in rows)
+
+    layers = {"mlp": (hidden,), "linear": ()}[network]
+    model = from_nnx(lambda rngs: MLP((30,), hidden=layers, num_classes=2, dropout=0.2, rngs=rngs))
+    source = batches(train, batch_size)
+    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
+    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    # Of every ten points five are for ranking, three for decisions, two for honest probabilities.
+    score = composite(higher={"auc": 5, "f1_binary": 3}, lower={"brier": 1, "ece": 1}, worst={"brier": 0.25})
+    judged = Eval(
+        sweep(test, 128),
+        measure_classification(num_classes=2, inputs="features"),
+        every=percent(10),
+        finish=also(class_scores("binary"), ranking(), score),
+    )
+    sizes = bands(lambda batch: batch["radius"], np.quantile(radius[rows.train], (1 / 3, 2 / 3)))
+    return Experiment(
+        init=model.init,
+        apply=model.apply,
+        loss=classify(model, inputs="features"),
+        optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
+        schedules={"learning_rate": schedule},
+        source=source,
+        steps=steps,
+        evals={"test": sliced(judged, by={"radius": sizes, "class": classes(NAMES)}, higher=("accuracy",))},
+        predict=predict_classes(inputs="features"),
+        claims=(Claim("test/auc", at_least=0.98, source="ours: the least of 5 folds and 3 seeds is 0.985"),),
+    )

@@ -1,0 +1,203 @@
+"""Several processes on this host, as a cluster would run them: each with its share of the devices.
+
+They are watched to the end: their output is shown with the rank before each line, signals are passed on, and when one
+of them fails the others are not left behind.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from launch.life import OVER, barred, told
+from launch.plan import Job, Plan
+from research.errors import UserError
+
+GRACE = 15.0  # seconds that the other processes get when one has failed; mostly they leave within one
+PATIENCE = 600.0  # seconds to save after a signal; then it may have been swallowed
+
+
+def arguments(parser):
+    """Adds the resources of a job on this host."""
+    parser.add_argument("--processes", type=int, default=1, metavar="N")
+    parser.add_argument("--devices", type=int, metavar="N", help="per process; of a CPU as many as wished")
+    parser.add_argument("--max-restarts", type=int, default=0, metavar="N", help="after a crash or preemption")
+    parser.add_argument("--patience", type=float, default=PATIENCE, metavar="S", help="seconds to save after a signal")
+
+
+def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
+    """One command, which starts the processes. Raises UserError for counts below 1, and for what is no training."""
+    for name in ("processes", "devices"):
+        if resources[name] is not None and resources[name] < 1:
+            raise UserError(f"--{name} {resources[name]}; expected at least 1.")
+    if resources["processes"] > 1 and job.arguments[0] != "train":
+        raise UserError(f"{job.arguments[0]} runs in one process; --processes is for train.")
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in resources.items() if value is not None]
+    status = f"--status-file={job.folder}/status.json"
+    return Plan({}, ((job.python, "-m", "launch.local", *options, status, "--", *job.command()),))
+
+
+def submit(plan: Plan) -> int:
+    """Becomes the plan's command, so that signals meet it without a process between."""
+    sys.stdout.flush()
+    os.execv(plan.commands[0][0], plan.commands[0])
+
+
+def environment(rank: int, *, processes: int, devices: int | None, port: int) -> dict[str, str]:
+    """What the process of a rank finds in its environment besides what is there already."""
+    env = {"RESEARCH_COORDINATOR": f"127.0.0.1:{port}", "RESEARCH_PROCESSES": str(processes)}
+    env |= {"RESEARCH_PROCESS": str(rank), "PYTHONUNBUFFERED": "1"}
+    if devices:
+        env |= {"JAX_NUM_CPU_DEVICES": str(devices)}
+    if devices and processes > 1:
+        env |= {"JAX_LOCAL_DEVICE_IDS": ",".join(str(rank * devices + i) for i in range(devices))}
+    return env
+
+
+class Life:
+    """One life of a job: its processes from the start to their end. `stop` is what a signal handler calls."""
+
+    def __init__(self, command, *, status_file, processes: int, devices: int | None):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.until, self.asked = float("inf"), []
+        self._ranks, self._pumps = [], []
+        for rank in range(processes):
+            env = os.environ | environment(rank, processes=processes, devices=devices, port=port)
+            env |= {"RESEARCH_STATUS_FILE": os.path.abspath(status_file)}
+            whole = processes == 1  # then it has the terminal for itself
+            process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
+                stdout=None if whole else subprocess.PIPE, stderr=None if whole else subprocess.STDOUT,
+            )  # fmt: skip
+            self._ranks.append(process)
+            if not whole:
+                self._pumps.append(threading.Thread(target=_pump, args=(rank, process.stdout), daemon=True))
+                self._pumps[-1].start()
+
+    def stop(self, number: int, patience: float):
+        """Passes a signal on; kills after `patience` seconds, or at once at the second Ctrl-C."""
+        for process in self._ranks:
+            if process.poll() is None:
+                process.send_signal(number)
+        again = number == signal.SIGINT and number in self.asked
+        self.asked.append(number)
+        self.until = 0 if again else min(self.until, time.monotonic() + patience)
+
+    def wait(self) -> int:
+        """Waits for all processes; gives the first exit status that was not 0, else 0."""
+        code = 0
+        try:
+            while (codes := [process.poll() for process in self._ranks]).count(None):
+                failed = [(rank, code) for rank, code in enumerate(codes) if code]
+                if failed and not code:
+                    code = failed[0][1]
+                    _say(f"rank {failed[0][0]} ended with {_told(code)}; the others have {GRACE:g} s")
+                    self.until = min(self.until, time.monotonic() + GRACE)
+                if time.monotonic() > self.until:
+                    _say("killing what still runs")
+                    break
+                time.sleep(0.05)
+        finally:
+            for process in self._ranks:
+                _kill_group(process.pid)
+            codes = [process.wait() for process in self._ranks]
+        for pump in self._pumps:
+            pump.join(5)
+        return code or next((code for code in codes if code), 0)
+
+
+def run(command, *, status_file, processes=1, devices=None, max_restarts=0, patience=PATIENCE) -> int:
+    """Runs a command in `processes` processes, life after life, and gives its exit status (128 + n for signal n).
+
+    A job that was preempted (other than through this process) or that crashed is started again, up to
+    `max_restarts` times, unless a life came no step further than the one before; a mistake of the user, exit
+    status 2, is not.
+    """
+    life, ended = None, []
+    for path in (status_file, f"{status_file}.lives"):  # of another launch
+        Path(path).unlink(missing_ok=True)
+
+    def handle(number, frame):
+        ended.append(number)
+        if life:
+            life.stop(number, patience)
+
+    before = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    try:
+        code = 0
+        while not ended:
+            if why := barred(status_file, max_restarts):
+                if not max_restarts:  # the status of its only life is the answer
+                    return code
+                _say(f"not started again: {why}")
+                return code or OVER
+            life = Life(command, status_file=status_file, processes=processes, devices=devices)
+            for number in ended:  # that came while the processes were started
+                life.stop(number, patience)
+            code = life.wait()
+            preempted = code == 0 and told(status_file)["status"] == "preempted"
+            code = 128 - code if code < 0 else code
+            if code == 2 or (code == 0 and not preempted):
+                return code
+            if max_restarts and not ended:
+                _say(f"{'preempted' if preempted else f'ended with {code}'} at step {told(status_file)['step']}")
+        return 130 if signal.SIGINT in ended else code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _pump(rank, stream):
+    with stream:
+        for line in stream:
+            _write(b"[%d] %s" % (rank, line if line.endswith(b"\n") else line + b"\n"))
+
+
+def _say(text):
+    _write(f"launch: {text}\n".encode())
+
+
+def _write(data):
+    sys.stdout.buffer.write(data)  # one call is one line, also of several threads
+    sys.stdout.buffer.flush()
+
+
+def _told(code):
+    return f"exit status {code}" if code > 0 else signal.Signals(-code).name
+
+
+def _kill_group(pid):
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # nothing of it is left; macOS says the latter of zombies
+        pass
+
+
+def _die_with_parent():
+    """Processes in sessions of their own would outlive a launcher that is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main(given=None) -> int:
+    """The command line; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m launch.local", description=__doc__)
+    arguments(parser)
+    parser.add_argument("--status-file", required=True, help="where the job tells how far it is")
+    parser.add_argument("command", nargs="+")
+    given = vars(parser.parse_args(given))
+    return run(given.pop("command"), **given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

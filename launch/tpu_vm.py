@@ -1,0 +1,164 @@
+"""A Cloud TPU slice as a queued resource: create, wait, copy the code, install, run on all workers, delete.
+
+All is one shell script in the foreground, so that the slice is deleted whatever happens: it costs money while it is
+there. States: https://cloud.google.com/tpu/docs/queued-resources
+"""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from launch.life import AGAIN
+from launch.plan import Job, Plan, copied, pairs, submit
+from research.errors import UserError
+
+__all__ = ["arguments", "cancel", "logs", "plan", "status", "submit"]
+
+TEMPLATE = """\
+#!/bin/bash
+set -uo pipefail
+name={name}
+code={folder}/code.tar.gz
+place=({place})
+queued() {{ gcloud compute tpus queued-resources "$1" "$name" "${{place[@]}}" "${{@:2}}"; }}
+copy() {{ gcloud compute tpus tpu-vm scp "${{place[@]}}" "$@"; }}
+workers() {{ gcloud compute tpus tpu-vm ssh "$name" "${{place[@]}}" --worker=all --command="$1" & wait $!; }}
+say() {{ echo "[$(date +%T)] $name: $*" >&2; }}
+state() {{ queued describe --format='value(state.state)'; }}
+remove() {{ {remove}; }}
+trap remove EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+life() {{
+    queued create --node-id="$name" {resource} || return 1
+    seen= unknown=0
+    until [ "$seen" = ACTIVE ]; do
+        if now=$(state); then unknown=0; elif ((++unknown == 10)); then return 1; else now=unknown; fi
+        [ "$now" = "$seen" ] || say "$now"
+        seen=$now
+        case $now in
+        ACTIVE) ;;
+        SUSPEND*) return {again} ;;
+        FAILED | DELETING) queued describe; return 1 ;;
+        *) sleep {poll} ;;
+        esac
+    done
+    for try in 1 2 3; do # the first ones can come before the keys
+        copy --worker=all "$code" "$name:code.tar.gz" && break
+        ((try < 3)) && sleep {poll} || return 1
+    done
+    workers {install} || return 1
+    workers {run}
+    result=$?
+    if ((result)); then
+        case $(state) in
+        ACTIVE) workers true || return {again} ;; # who does not answer is being taken away
+        SUSPEND*) return {again} ;;
+        *) return $result ;; # deleted by another hand
+        esac
+    fi
+    {fetch}
+    return $result
+}}
+
+git ls-files -z --cached --others --exclude-standard |
+    tar --null --files-from=- --ignore-failed-read -czf "$code" || exit 1
+for ((restart = 0; ; restart++)); do
+    life
+    result=$?
+    ((result == {again})) || exit $result
+    say "the slice was taken away{advice}"
+    ((restart < {max_restarts})) || exit 1
+    remove
+done
+"""
+FETCH = """copy --recurse --worker=0 "$name:code/runs" . || {
+        say "cannot copy the runs: the slice is kept. Fetch code/runs from it, then delete it."
+        trap - EXIT
+    }"""
+# The images come with a Python that is too old.
+INSTALL = (
+    "curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv venv --quiet --clear --python 3.12 ~/venv && "
+    "~/.local/bin/uv pip install --quiet --python ~/venv/bin/python -c constraints.txt -e '.[tpu]'"
+)
+METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number"
+PYTHON = "~/venv/bin/python"
+
+
+def arguments(parser):
+    """Adds the resources of a slice."""
+    parser.add_argument("--accelerator", required=True, metavar="TYPE", help="such as v5litepod-16")
+    parser.add_argument("--runtime", required=True, metavar="VERSION", help="such as v2-alpha-tpuv5-lite")
+    parser.add_argument("--zone", required=True, metavar="ZONE")
+    parser.add_argument("--project", metavar="PROJECT")
+    parser.add_argument("--mount", metavar="COMMAND", help="mounts the folder `runs` on each worker from a shared disk")
+    parser.add_argument("--spot", action="store_true", help="cheaper; where it is taken away, it is asked for anew")
+    parser.add_argument("--reserved", action="store_true")
+    parser.add_argument("--wait", metavar="DURATION", help="give up where there is no slice after, such as 6h")
+    parser.add_argument("--create", action="append", default=[], metavar="OPTION", help="more for gcloud's create")
+    parser.add_argument("--setup", metavar="COMMAND", default=INSTALL, help=f"installs into ~/venv (default {INSTALL})")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--keep", action="store_true", help="do not delete the slice")
+    parser.add_argument("--poll", type=float, default=30, metavar="SECONDS")
+    parser.add_argument("--max-restarts", type=int, default=20, metavar="N", help="needs --mount")
+
+
+def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
+    """The script that does it all, and the command that runs it."""
+    r = dict(resources)
+    if found := copied(job, "a TPU VM").given("--runs", "--run-dir"):
+        raise UserError(f"{found}: on a slice runs go to `runs`, and come back from there; see --mount. Leave it out.")
+    place = {"zone": r["zone"], "project": r["project"]}
+    resource = {
+        "accelerator-type": r["accelerator"],
+        "runtime-version": r["runtime"],
+        "spot": r["spot"],
+        "reserved": r["reserved"],
+        "valid-until-duration": r["wait"],
+    }
+    env = {
+        "RESEARCH_CLUSTER": "tpu",
+        "RESEARCH_STATUS_FILE": f"runs/launched/{job.name}/status.json",
+        **pairs("--env", r["env"]),
+    }
+    unpack = "rm -rf code && mkdir -p code/runs && tar -xzf code.tar.gz -C code && cd code"
+    install = " && ".join([unpack, *filter(None, [r["mount"]]), r["setup"]])
+    life = f'{PYTHON} -m launch.life --max-restarts {r["max_restarts"]} --worker "$worker" -- {PYTHON}'
+    run = (
+        f"cd code && set -o pipefail && worker=$(curl -sf -H 'Metadata-Flavor: Google' {METADATA}) && "
+        f"env {shlex.join(f'{k}={v}' for k, v in env.items())} {life} {shlex.join(job.command()[1:])} 2>&1 "
+        "| tee ~/train.log"
+    )
+    script = TEMPLATE.format(
+        name=job.name, folder=shlex.quote(job.folder), place=_flags(place), resource=_flags(resource, r["create"]),
+        remove=f'say "kept: delete it with {shlex.join(cancel(job.name)[0])} {_flags(place)}"' if r["keep"]
+        else "queued delete --force --quiet",
+        poll=r["poll"], again=AGAIN, install=shlex.quote(install),
+        run=shlex.quote(run), fetch=":" if r["mount"] else FETCH,
+        advice="" if r["mount"] else "; with --mount the runs would outlive it, and it would be asked for anew",
+        max_restarts=r["max_restarts"] if r["mount"] else 0,
+    )  # fmt: skip
+    path = f"{job.folder}/slice.sh"
+    return Plan({path: script}, (("bash", path),))
+
+
+def _flags(values, more=()):
+    flags = [f"--{name}" if value is True else f"--{name}={value}" for name, value in values.items() if value]
+    return shlex.join([*flags, *more])
+
+
+def status(job: str) -> tuple[tuple[str, ...], ...]:
+    """The commands that show a slice."""
+    return (("gcloud", "compute", "tpus", "queued-resources", "describe", job),)
+
+
+def cancel(job: str) -> tuple[tuple[str, ...], ...]:
+    """The commands that end a slice for good."""
+    return (("gcloud", "compute", "tpus", "queued-resources", "delete", job, "--force", "--quiet"),)
+
+
+def logs(job: str) -> tuple[tuple[str, ...], ...]:
+    """The commands that follow the output of all workers."""
+    follow = ("--worker=all", "--command=tail -n +1 -F train.log")
+    return (("gcloud", "compute", "tpus", "tpu-vm", "ssh", job, *follow),)

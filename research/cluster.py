@@ -1,0 +1,169 @@
+"""Which processes make up this job: the one contract that every launcher fulfils, read from the environment.
+
+| told by      | variables                                                                                |
+|--------------|------------------------------------------------------------------------------------------|
+| explicit     | RESEARCH_COORDINATOR=host:port, RESEARCH_PROCESSES=n, RESEARCH_PROCESS=i                 |
+| JobSet       | RESEARCH_COORDINATOR, RESEARCH_PROCESSES; the rank is JOB_COMPLETION_INDEX, plus         |
+|              | JOB_INDEX * RESEARCH_PROCESSES_PER_JOB where there are several jobs                      |
+| SLURM step   | SLURM_STEP_ID, SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_NODELIST; RESEARCH_PORT    |
+| TPU VM       | RESEARCH_CLUSTER=tpu: all from the metadata server                                       |
+| nothing      | one process; RESEARCH_PROCESSES=1 says so where a cluster could be meant                 |
+
+A whole first row with n=1 is a job of one process: on a CPU its devices then add up in the same order as those of
+several processes, and so to the same bits, which without a job they need not for more than two.
+
+The first row that is begun counts. What is begun and not whole is refused: a job that falls back to one process
+trains the wrong batch on one host, or n times the same run, and says nothing.
+"""
+
+import zlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from research.errors import UserError, unknown
+
+# Steps that SLURM makes by itself: interactive shell, batch script, external. No task of the user runs in them.
+_NO_STEP = {str(number) for number in range(0xFFFFFFFA, 0xFFFFFFFF)}
+_PORTS = range(15_000, 32_000)  # below the ports that Linux hands out by itself
+_ALONE = "set RESEARCH_PROCESSES=1 if one process is meant"
+# Launchers that are not read: {how many processes they started: who they are}.
+_FOREIGN = {"OMPI_COMM_WORLD_SIZE": "Open MPI", "PMI_SIZE": "MPI", "WORLD_SIZE": "torchrun or a PyTorchJob"}
+
+
+class Cluster(NamedTuple):
+    """`rank` of `processes`, and the host:port at which rank 0 listens; all None where TPU metadata tells."""
+
+    coordinator: str | None
+    processes: int | None
+    rank: int | None
+
+
+TPU = Cluster(None, None, None)
+_ONE = Cluster("", 1, 0)
+
+
+def resolve(env: Mapping[str, str]) -> Cluster | None:
+    """The Cluster that an environment describes; None for one process. Pure.
+
+    Raises UserError, with the cure, where an environment describes a part of a cluster.
+    """
+    for found in (_explicit(env), _tpu(env), _slurm(env)):
+        if found is not None:
+            return None if found == _ONE else found
+    _refuse_foreign(env)
+    return None
+
+
+def _explicit(env):
+    names = ("RESEARCH_COORDINATOR", "RESEARCH_PROCESSES", "RESEARCH_PROCESS")
+    given = [name for name in names if env.get(name)]
+    if not given:
+        return None
+    if given == ["RESEARCH_PROCESSES"] and _number(env, "RESEARCH_PROCESSES", least=1) == 1:
+        return _ONE
+    rank = "RESEARCH_PROCESS" if env.get("RESEARCH_PROCESS") else "JOB_COMPLETION_INDEX"
+    missing = [name for name in names[:2] if not env.get(name)] + ([] if env.get(rank) else [names[2]])
+    if missing:
+        raise UserError(
+            f"the environment has {', '.join(given)} and no {' and no '.join(missing)}: a job of several processes "
+            f"needs RESEARCH_COORDINATOR=host:port, RESEARCH_PROCESSES=n and, for each, RESEARCH_PROCESS=0 to n-1. "
+            f"Give all three, or none of them; {_ALONE}."
+        )
+    processes = _number(env, "RESEARCH_PROCESSES", least=1)
+    number = _number(env, rank)
+    if rank == "JOB_COMPLETION_INDEX" and env.get("JOB_INDEX"):
+        job = _number(env, "JOB_INDEX")
+        if job and not env.get("RESEARCH_PROCESSES_PER_JOB"):
+            raise UserError(
+                f"JOB_INDEX={job} and no RESEARCH_PROCESSES_PER_JOB: the pods of several jobs would take the same "
+                "ranks. Set it to the number of pods of each job."
+            )
+        number += job * (_number(env, "RESEARCH_PROCESSES_PER_JOB", least=1) if job else 0)
+    return _checked(Cluster(_address(env["RESEARCH_COORDINATOR"]), processes, number), rank)
+
+
+def _tpu(env):
+    cluster = env.get("RESEARCH_CLUSTER")
+    if cluster not in (None, "", "tpu"):
+        raise unknown("RESEARCH_CLUSTER", cluster, ["tpu"])
+    return TPU if cluster else None
+
+
+def _slurm(env):
+    job, step = env.get("SLURM_JOB_ID"), env.get("SLURM_STEP_ID")
+    if not job and not step:
+        return None
+    if not step or step in _NO_STEP:
+        names = ("SLURM_NTASKS", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+        tasks = max([1, *(_number(env, name) for name in names if env.get(name))])
+        if tasks > 1:
+            raise UserError(
+                f"SLURM job {job} has {tasks} tasks or nodes, and this process is in none of its steps: without srun "
+                f"only one process starts. Start it with srun; {_ALONE}."
+            )
+        return _ONE
+    count = "SLURM_STEP_NUM_TASKS" if env.get("SLURM_STEP_NUM_TASKS") else "SLURM_NTASKS"
+    needed = ("SLURM_JOB_ID", count, "SLURM_PROCID", "SLURM_STEP_NODELIST")
+    if missing := [name for name in needed if not env.get(name)]:
+        raise UserError(
+            f"SLURM_STEP_ID={step} and no {' and no '.join(missing)}: this is a part of the environment of a SLURM "
+            f"step, such as a shell that came in by ssh has it. Start the process with srun; {_ALONE}."
+        )
+    if env[count] == "1":
+        return _ONE
+    if env.get("RESEARCH_PORT"):
+        port = _number(env, "RESEARCH_PORT", least=1)
+    else:
+        # Two steps on one node must not share a port: gRPC would let both listen there, and they would mix.
+        life = f"{job}.{step}.{env.get('SLURM_RESTART_COUNT') or 0}"
+        port = _PORTS[zlib.crc32(life.encode()) % len(_PORTS)]
+    address = _address(f"{first_host(env['SLURM_STEP_NODELIST'])}:{port}")
+    return _checked(Cluster(address, _number(env, count, least=1), _number(env, "SLURM_PROCID")), "SLURM_PROCID")
+
+
+def first_host(nodelist: str) -> str:
+    """The first host of a SLURM node list: `a1` of `a1,b2`, `n007` of `n[007-012,20],m1`."""
+    host, bracket, rest = nodelist.partition("[") if "[" in nodelist.split(",")[0] else (nodelist.split(",")[0], "", "")
+    if not bracket:
+        return host
+    numbers, _, tail = rest.partition("]")
+    return host + numbers.replace("-", ",").split(",")[0] + tail.split(",")[0]
+
+
+def _refuse_foreign(env):
+    if env.get("JOB_COMPLETION_INDEX"):
+        raise UserError(
+            f"JOB_COMPLETION_INDEX={env['JOB_COMPLETION_INDEX']}, so this is a pod of an indexed Kubernetes Job, and "
+            "there is no RESEARCH_COORDINATOR=host:port and no RESEARCH_PROCESSES=n. Set both, or launch with "
+            f"python -m launch kubernetes; {_ALONE}."
+        )
+    hosts = (env.get("TPU_WORKER_HOSTNAMES") or "").split(",")
+    found = [(name, who, env[name]) for name, who in _FOREIGN.items() if env.get(name, "1") not in ("", "1")]
+    if len(hosts) > 1:
+        found.append(("TPU_WORKER_HOSTNAMES", "a slice of several TPU hosts", ",".join(hosts)))
+    for name, who, value in found:
+        raise UserError(
+            f"{name}={value}: this process seems to be one of several, started by {who}, which is not read. Set "
+            f"RESEARCH_COORDINATOR, RESEARCH_PROCESSES and RESEARCH_PROCESS (on a TPU VM: RESEARCH_CLUSTER=tpu); "
+            f"{_ALONE}."
+        )
+
+
+def _number(env, name, *, least=0) -> int:
+    text = env[name]
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise UserError(f"{name}={text!r}; expected a whole number of at least {least}.")
+    return int(text)
+
+
+def _address(text) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"a coordinator at {text!r}; expected host:port, such as node1:29500.")
+    return text
+
+
+def _checked(cluster, name):
+    if cluster.rank >= cluster.processes:
+        raise UserError(f"{name} makes this rank {cluster.rank} of {cluster.processes} processes; they count from 0.")
+    return cluster

@@ -1,0 +1,107 @@
+"""A mixture of experts: many feed-forward layers, of which every token goes through a few."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from research.errors import UserError
+from research.layers.attention import SelfAttention, attention
+from research.sharding import BATCH_AXES, constrain
+
+
+class Routed(NamedTuple):
+    """What comes out of layers of experts, and the sum of their load-balance losses for every example, f32 [B]."""
+
+    output: Any
+    balance: jax.Array
+
+
+class Experts(nnx.Module):
+    """`number` feed-forward layers, of which each token takes the `top`: [B, T, width] -> Routed([B, T, width], [B]).
+
+    The router's softmax is in f32. With more than one expert a token's weights are scaled to add up to 1 (Lepikhin et
+    al. 2020, GShard); one alone keeps its probability, which is what the router learns from (Fedus et al. 2021,
+    Switch).
+    Every example is a group of its own: an expert takes `capacity` * top * T / number of its tokens, rounded up, and
+    what is more passes it by. Earlier tokens come first, so that no token's output depends on a later one. With
+    capacity = number / top none is ever left out. The balance of an example is number * sum_e f_e p_e (Switch, equation
+    4): f_e is the share of choices that fell on expert e, p_e its mean probability; it is 1 where all are alike.
+
+    On a mesh with an axis "expert" the examples are split over it too, and exchanged for the experts that it holds.
+    Params: `router`, `up` and `down`, the last two with a leading axis [number]. Raises UserError for a `top` that is
+    not between 1 and `number`.
+    """
+
+    def __init__(
+        self, width, *, number, top=2, capacity=1.25, hidden=None, kernel_init, out_init=None, dtype=None,
+        rngs: nnx.Rngs,
+    ):  # fmt: skip
+        if not 1 <= top <= number:
+            raise UserError(f"each token takes {top} of {number} experts; expected 1 to {number}.")
+        hidden = hidden or 4 * width
+        self.router = nnx.Linear(width, number, use_bias=False, kernel_init=kernel_init, rngs=rngs)
+        self.up = Linears(number, width, hidden, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        self.down = Linears(number, hidden, width, kernel_init=out_init or kernel_init, dtype=dtype, rngs=rngs)
+        self.number, self.top, self.capacity = number, top, capacity
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        length = x.shape[1]
+        chances = jax.nn.softmax(self.router(x.astype(jnp.float32)))
+        best, chosen = jax.lax.top_k(chances, self.top)
+        taken = jax.nn.one_hot(chosen, self.number).sum(-2)
+        weights = taken * chances / (best.sum(-1, keepdims=True) if self.top > 1 else 1)
+        balance = self.number * jnp.sum(taken.mean(1) / self.top * chances.mean(1), -1)
+
+        places = min(length, math.ceil(self.capacity * self.top * length / self.number))
+        place = (jnp.cumsum(taken, 1) - taken).astype(jnp.int32)
+        # [B, T, expert, place]: a token behind the last place has a row of zeros
+        sent = jax.nn.one_hot(place, places, dtype=x.dtype) * taken.astype(x.dtype)[..., None]
+        arrived = jnp.einsum("btec,btd->ebcd", sent, x)
+        arrived = constrain(arrived, "expert", ("data", "fsdp"))
+        made = self.down(jax.nn.gelu(self.up(arrived), approximate=True))
+        made = constrain(made, "expert", ("data", "fsdp"))
+        back = jnp.einsum("btec,bte,ebcd->btd", sent, weights.astype(x.dtype), made)
+        return Routed(constrain(back, BATCH_AXES), balance)
+
+
+class Linears(nnx.Module):
+    """`number` linear layers side by side: [number, ..., inputs] -> [number, ..., outputs]."""
+
+    def __init__(self, number, inputs, outputs, *, kernel_init, dtype=None, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (number, inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((number, outputs), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x):
+        dtype = self.dtype or x.dtype
+        y = jnp.einsum("e...i,eio->e...o", x, self.kernel[...].astype(dtype))
+        return y + self.bias[...].astype(dtype).reshape(len(y), *(1,) * (y.ndim - 2), -1)
+
+
+class ExpertBlock(nnx.Module):
+    """The block of `layers.transformer` with Experts, of these options, for its feed-forward layer: Routed -> Routed,
+    the balances added up.
+    """
+
+    def __init__(
+        self, width, *, heads, experts, dropout=0.0, epsilon=1e-6,
+        kernel_init, out_init=None, attend=attention, dtype=None, rngs: nnx.Rngs,
+    ):  # fmt: skip
+        if width % heads:
+            raise UserError(f"a width of {width} cannot be split over {heads} heads.")
+        inits = dict(kernel_init=kernel_init, out_init=out_init, dtype=dtype, rngs=rngs)
+        self.attention_norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.attention = SelfAttention(width, heads=heads, attend=attend, **inits)
+        self.feed_forward_norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.feed_forward = Experts(width, **experts, **inits)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(self, routed, *, mask=None, train: bool, rngs=None):
+        x, balance = routed
+        y = self.attention(self.attention_norm(x), mask=mask, train=train, rngs=rngs)
+        x = x + self.dropout(y, deterministic=not train, rngs=rngs)
+        y, more = self.feed_forward(self.feed_forward_norm(x), train=train, rngs=rngs)
+        return Routed(x + self.dropout(y, deterministic=not train, rngs=rngs), balance + more)

@@ -1,0 +1,173 @@
+"""What the host computes of a classifier's evaluation when all of it is there: the `finish` of an Eval.
+
+    Eval(source, measure_classification(num_classes=10), finish=also(class_scores(), ranking(), composite(...)))
+
+The figures are scikit-learn's, and so is what they do with degenerate input, except that its warnings are silent.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from research.errors import UserError, unknown
+
+Finish = Callable[[Mapping], Mapping]
+AVERAGES = ("macro", "weighted", "micro", "binary")
+
+
+def also(*finishes: Finish) -> Finish:
+    """One `finish` of several: each sees the results together with what those before it have found."""
+
+    def finish(results):
+        found = {}
+        for one in finishes:
+            found = {**found, **one({**results, **found})}
+        return found
+
+    return finish
+
+
+def class_scores(*averages: str) -> Finish:
+    """precision_<average>, recall_<average> and f1_<average> of the confusion [C, C], for each of `averages`: macro
+    (the default), weighted, micro or binary (class 1 of two), as in `precision_recall_fscore_support`.
+
+    A precision or recall without a denominator counts 0; a class that is neither a label nor a prediction is left out
+    of the averages. Raises UserError for another average, and where the confusion is empty or the accuracy is NaN.
+    """
+    averages = averages or ("macro",)
+    for average in averages:
+        if average not in AVERAGES:
+            raise unknown("average", average, AVERAGES)
+
+    def finish(results):
+        from sklearn.metrics import precision_recall_fscore_support
+
+        counts = np.asarray(_part(results, "confusion"))
+        label, prediction = np.nonzero(counts)
+        if not len(label):
+            raise UserError("precision, recall and F1 of no example: the confusion is empty.")
+        if np.isnan(results.get("accuracy", 0)):
+            raise UserError("precision, recall and F1 where a logit is NaN: the example has no prediction.")
+        if "binary" in averages and len(counts) != 2:
+            raise UserError(f"the average 'binary' is of two classes; there are {len(counts)}.")
+        found = {}
+        for average in averages:
+            three = precision_recall_fscore_support(
+                label, prediction, sample_weight=counts[label, prediction], average=average, zero_division=0
+            )
+            found |= {f"{name}_{average}": x for name, x in zip(("precision", "recall", "f1"), three, strict=False)}
+        return found
+
+    return finish
+
+
+def ranking() -> Finish:
+    """auc and average_precision of rows label [N] and probabilities [N, C], and the arrays roc and precision_recall.
+
+    Of two classes, they are those of class 1; of more, the unweighted means of each class against the rest. auc is
+    `roc_auc_score`: NaN where a class (or everything but it) is absent. average_precision is
+    `average_precision_score`: 0 for a class that is absent. Equal probabilities are one point of a curve. roc [P, 4]
+    holds class, false positive rate, true positive rate and threshold of every point of every class, as `roc_curve`;
+    precision_recall [P, 4] class, recall, precision and threshold, as `precision_recall_curve`; the ends of the curves
+    have an infinite threshold.
+
+    Raises UserError where there is no example, a probability is not finite or a label is no class, and where the
+    measure keeps no probabilities.
+    """
+
+    def finish(results):
+        from sklearn import metrics
+
+        label, scores = _scored(results)
+        classes = range(scores.shape[1]) if scores.shape[1] > 2 else [1]
+        auc, precision, roc, curve = [], [], [], []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is undefined is told above, and is to be seen in the number
+            for c in classes:
+                true, score = label == c, scores[:, c]
+                auc.append(metrics.roc_auc_score(true, score))
+                precision.append(metrics.average_precision_score(true, score))
+                roc.append(_points(c, *metrics.roc_curve(true, score)))
+                p, r, threshold = metrics.precision_recall_curve(true, score, drop_intermediate=True)
+                curve.append(_points(c, r, p, np.append(threshold, np.inf)))
+        return {
+            "auc": np.mean(auc),
+            "average_precision": np.mean(precision),
+            "roc": np.concatenate(roc),
+            "precision_recall": np.concatenate(curve),
+        }
+
+    return finish
+
+
+def composite(name: str = "score", *, higher=None, lower=None, worst=None) -> Finish:
+    """One number out of several, weighted: the nuScenes detection score (Caesar et al. 2020, equation 3) is
+    composite("NDS", higher={"mAP": 5}, lower={"mATE": 1, "mASE": 1, ...}).
+
+    `higher` and `lower` are {metric: weight} of those where more is better and where less is. A metric of `lower`
+    counts max(0, 1 - value / worst): 1 where it is 0, and 0 from `worst[metric]` on, by default 1. The score is the
+    sum of weight times count over the sum of the weights; NaN where a metric is.
+
+    Raises UserError for weights that are not above 0, for a `worst` that is not in `lower`, and for a metric that the
+    results do not have or that is no single number.
+    """
+    higher, lower, worst = dict(higher or {}), dict(lower or {}), dict(worst or {})
+    if both := set(higher) & set(lower):
+        raise UserError(f"the metric {sorted(both)[0]!r} of {name!r} is better both when higher and when lower.")
+    for metric in worst:
+        if metric not in lower:
+            raise unknown("metric of lower=", metric, lower)
+    for what, numbers in (("weight", {**higher, **lower}), ("worst", worst)):
+        for metric, number in numbers.items():
+            if not 0 < number < np.inf:
+                raise UserError(f"the {what} of {metric!r} in {name!r} is {number}; expected a number above 0.")
+    if not higher and not lower:
+        raise UserError(f"{name!r} is made of no metric; give higher={{metric: weight}} or lower=.")
+
+    def finish(results):
+        total = sum(weight * single(results, metric) for metric, weight in higher.items())
+        for metric, weight in lower.items():
+            total += weight * np.maximum(0, 1 - single(results, metric) / worst.get(metric, 1))
+        return {name: total / sum([*higher.values(), *lower.values()])}
+
+    return finish
+
+
+def numbers_of(results) -> dict[str, float]:
+    """Those of the results that are single numbers."""
+    return {k: v for k, v in results.items() if k != "rows" and not isinstance(v, str) and np.ndim(v) == 0}
+
+
+def single(results, metric: str) -> float:
+    """The number that the results have as `metric`. Raises UserError where it has none, or where that is an array."""
+    numbers = numbers_of(results)
+    if metric not in numbers:
+        raise unknown("metric", metric, numbers)
+    return numbers[metric]
+
+
+def _scored(results):
+    rows = results["rows"]
+    if "probabilities" not in rows:
+        raise UserError(
+            "the measure keeps no rows of probabilities: measure_classification(..., keep=) of more classes."
+        )
+    label, scores = np.asarray(_part(rows, "label")), np.asarray(rows["probabilities"], np.float64)
+    if not len(label):
+        raise UserError("a ROC curve of no example.")
+    if bad := int((~np.isfinite(scores)).any(-1).sum()):
+        raise UserError(f"the probabilities of {bad} of {len(scores)} examples are not finite; they have no order.")
+    if (outside := (label < 0) | (label >= scores.shape[1])).any():
+        raise UserError(f"the label {label[outside][0]} is none of the {scores.shape[1]} classes.")
+    return label, scores
+
+
+def _part(results, name):
+    if name not in results:
+        raise unknown("part of the results", name, results)
+    return results[name]
+
+
+def _points(c, x, y, threshold):
+    return np.stack([np.full(len(x), c), x, y, threshold], -1)

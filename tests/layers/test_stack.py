@@ -1,0 +1,93 @@
+"""Stacked layers against a list of the same; on a mesh they are in tests/test_sharding.py."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from research.errors import UserError
+from research.layers.batch_norm import BatchNorm
+from research.layers.stack import Stack
+from research.model import from_nnx
+from research.sharding import make_mesh, under
+from tests.models.fresh import fresh
+
+X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+
+
+class Layer(nnx.Module):
+    """A linear layer with dropout, added to its input."""
+
+    def __init__(self, *, rate=0.0, rngs):
+        self.linear = nnx.Linear(4, 4, rngs=rngs)
+        self.dropout = nnx.Dropout(rate)
+
+    def __call__(self, x, *, mask=None, train, rngs=None):
+        y = self.dropout(jax.numpy.tanh(self.linear(x)), deterministic=not train, rngs=rngs)
+        return x + y
+
+
+def stacked(depth=3, rate=0.0, **options):
+    return from_nnx(lambda rngs: Stack(lambda: Layer(rate=rate, rngs=rngs), depth, **options))
+
+
+def test_it_computes_what_the_layers_do_one_after_the_other():
+    model = stacked()
+    params, _ = model.init(jax.random.key(0))
+    assert params["stacked"]["linear"]["kernel"].shape == (3, 4, 4)
+    single, expected = from_nnx(lambda rngs: Layer(rngs=rngs)), X
+    for i in range(3):
+        expected, _ = single.apply(jax.tree.map(lambda x, i=i: x[i], params["stacked"]), {}, expected)
+    np.testing.assert_allclose(model.apply(params, {}, X, train=True)[0], expected, atol=1e-5)
+    # Each layer begins with numbers of its own, and draws its own dropout.
+    assert len({x.tobytes() for x in np.asarray(params["stacked"]["linear"]["kernel"])}) == 3
+
+
+def test_dropout_differs_from_layer_to_layer_and_by_key():
+    class Ones(nnx.Module):
+        def __init__(self):
+            self.dropout, self.scale = nnx.Dropout(0.5), nnx.Param(jax.numpy.ones(()))
+
+        def __call__(self, x, *, mask=None, train, rngs=None):
+            return x * 3 + self.dropout(jax.numpy.ones_like(x), deterministic=not train, rngs=rngs)
+
+    model = from_nnx(lambda rngs: Stack(Ones, 2))
+    params, _ = model.init(jax.random.key(0))
+    run = lambda seed: np.asarray(model.apply(params, {}, X * 0, key=jax.random.key(seed), train=True)[0])
+    # 3 * first + second, each 0 or 2: all four where layers draw for themselves.
+    assert set(np.unique(run(0))) == {0, 2, 6, 8} and (run(0) != run(1)).any() and (run(0) == run(0)).all()
+
+
+def _trace(model, **axes):
+    mesh = make_mesh(axes, devices=jax.devices()[:4])
+    return jax.eval_shape(under(mesh, lambda params: model.apply(params, {}, X, train=True)[0]), fresh(model)[0])
+
+
+def test_what_does_not_divide_is_refused():
+    with pytest.raises(UserError, match="3 layers cannot be split over 4 stages"):
+        _trace(stacked(), pipeline=4)
+    with pytest.raises(UserError, match="6 examples cannot go through a pipeline in 4 microbatches"):
+        _trace(stacked(4), pipeline=4)
+    assert _trace(stacked(4, microbatches=3), pipeline=4).shape == X.shape
+    with pytest.raises(UserError, match="keep stats, such as BatchNorm, cannot be stacked"):
+        Stack(lambda: BatchNorm(4), 2)
+
+
+def test_what_is_computed_anew_changes_no_number_and_keeps_less():
+    params, _ = stacked().init(jax.random.key(0))
+
+    def grads(remat):
+        model = stacked(remat=remat)
+        loss = lambda p: (model.apply(p, {}, X, train=True)[0] ** 2).sum()
+        return jax.grad(loss)(params), str(jax.make_jaxpr(jax.grad(loss))(params))
+
+    (plain, kept), (again, anew), (dots, some) = (
+        grads(name) for name in (None, "nothing_saveable", "dots_saveable")
+    )  # fmt: skip
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), plain, again)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), plain, dots)
+    products = [text.count("dot_general") for text in (kept, some, anew)]
+    assert products[0] == products[1] < products[2], "a product is computed again only where it was not kept"
+    assert kept.count("tanh") < some.count("tanh")
+    with pytest.raises(UserError, match="remat policy.*dots_saveable"):
+        stacked(remat="dots_savable").init(jax.random.key(0))

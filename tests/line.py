@@ -1,0 +1,62 @@
+"""A linear model split over all devices, for the tests of several processes. On wish it is slow, raises or hangs."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import PartitionSpec
+
+from research.core import Eval, Out, Rows, weighted_mean
+from research.data import arrays, batches, sweep
+from research.experiment import Best, Experiment
+
+
+def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble: str = "", rank: int = 1) -> Experiment:
+    """`pause` seconds before each batch; at step 23 the data of one `rank` raises or sleeps, as `trouble` says."""
+    rng = np.random.default_rng(0)
+    data = arrays(x=rng.normal(size=(50, 16)).astype(np.float32), y=rng.normal(size=(50, 4)).astype(np.float32))
+    train = batches(data, 8)
+
+    def source(seed):
+        batch_at = train(seed)
+
+        def troubled(step, rows=slice(None)):
+            time.sleep(pause)
+            if step and jax.process_count() > 1:
+                assert len(rows) * jax.process_count() == train.size, "each reads its own rows only"
+            if trouble and step >= 23 and jax.process_index() == rank:
+                if trouble == "raise":
+                    raise ValueError("the data of this rank is no good")
+                time.sleep(600)
+            return batch_at(step, rows=rows)
+
+        return troubled
+
+    source.size, source.examples = train.size, train.examples
+
+    def apply(params, stats, x, key=None, train=False):
+        return jnp.tanh(x @ params["up"]) @ params["down"], {}
+
+    def loss(params, ctx):
+        x = ctx.batch["x"] + 0.3 * jax.random.normal(ctx.key, ctx.batch["x"].shape)
+        error = (apply(params, ctx.stats, x)[0] - ctx.batch["y"]) ** 2
+        mean = weighted_mean(error.mean(1), jnp.ones(len(error)))
+        return mean.value(), Out({}, {"loss": mean})
+
+    def measure(apply, params, stats, batch):
+        y, _ = apply(params, stats, batch["x"])
+        error = ((y - batch["y"]) ** 2).mean(1)
+        return {"mse": weighted_mean(error, batch["mask"]), "rows": Rows({"error": error}, batch["mask"])}
+
+    def init(key):
+        up, down = jax.random.split(key)
+        return {"up": jax.random.normal(up, (16, 8)), "down": jax.random.normal(down, (8, 4))}, {}
+
+    return Experiment(
+        init=init, apply=apply, loss=loss, optimizer=optax.adam(0.05), source=source, steps=steps, stride=stride,
+        evals={"valid": Eval(sweep(data, 16), measure, every=20), "test": Eval(sweep(data, 12), measure)},
+        mesh={"fsdp": -1}, rules=((r"(up|down)$", PartitionSpec("fsdp")),), best=Best("valid/mse", "min"),
+        log_every=4, save_every=12,
+    )  # fmt: skip
