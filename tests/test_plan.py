@@ -106,3 +106,9 @@ def test_the_command_prints_it_and_names_the_nearest_knob(capsys, monkeypatch):
     assert main(["plan", "experiments/digits.py", "--network", "mlp"]) == 0
     assert f"{64 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10:,} parameters" in capsys.readouterr().out
     assert main(["plan", "experiments/digits.py", "--netwerk", "mlp"]) == 2 and "--network" in capsys.readouterr().err
+
+
+def test_a_step_is_compiled_for_tpus_that_are_not_there():
+    pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip install 'research[tpu]'")
+    found = plan(build(experiment(mesh={"fsdp": 4}), devices=topology("v5e:2x2")))
+    assert found.devices == 4 and "TPU" in found.kind and found.bytes["batch"] > 0 and sum(found.collectives.values())

@@ -213,7 +213,7 @@ def test_the_rules_of_the_gpt_leave_nothing_large_whole(experts):
     assert blocks["blocks/0/attention/out/kernel"][0] == "tensor"
 
 
-FAST = ("data fsdp tensor", "ring", "pipeline fsdp tensor", "expert pipeline")
+FAST = ("data fsdp tensor", "expert pipeline")
 # Programs of toys: to compile them without optimisation takes half the time.
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 

@@ -69,7 +69,9 @@ def start(made):
     ((path, text),) = made.files.items()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text)
-    started.append(subprocess.Popen(made.commands[0], start_new_session=True))
+    # What a shell finds ignored, as under nohup, it cannot trap.
+    command = ("env", "--default-signal=HUP", *made.commands[0])
+    started.append(subprocess.Popen(command, start_new_session=True))
     return started[-1]
 
 
