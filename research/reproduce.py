@@ -230,14 +230,16 @@ interval is within its bounds, or outside; else it is undecided, as it is after 
 
 
 def claims_in(source: str) -> list[str]:
-    """The claims that stand in an experiment's source, read without running it: "test/accuracy at_least 0.97"."""
+    """The claims that stand in an experiment's source, read without running it: "test/accuracy at least 0.97"."""
+    told = lambda node: str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)
+
+    def bound(keyword):
+        return f"{keyword.arg.replace('_', ' ')} {told(keyword.value)}" if keyword.arg else told(keyword.value)
+
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     claims = [call for call in calls if getattr(call.func, "id", "") == "Claim" and call.args]
-    told = lambda node: str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)
-    bounds = lambda call: [f"{k.arg.replace('_', ' ')} {told(k.value)}" for k in call.keywords if k.arg != "source"]
-    return [
-        " and ".join([f"{told(call.args[0])} {bounds(call)[0]}", *bounds(call)[1:]]) for call in claims if bounds(call)
-    ]
+    bounds = [" and ".join(bound(k) for k in call.keywords if k.arg != "source") for call in claims]
+    return [f"{told(call.args[0])} {text}".strip() for call, text in zip(claims, bounds, strict=True)]
 
 
 def _costs(folder):

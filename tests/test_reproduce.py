@@ -140,6 +140,13 @@ def test_what_cannot_be_reproduced_is_said(folder, monkeypatch, capsys):
         run(begun)
 
 
+def test_claims_are_read_off_a_source_that_is_not_run():
+    text = (
+        "x = Claim('a/b', at_least=0.5, at_most=LIMIT, source='x'), Claim(name, **BOUNDS[kind], source='y'), Claim('c')"
+    )
+    assert reproduce.claims_in(text) == ["a/b at least 0.5 and at most LIMIT", "name BOUNDS[kind]", "c"]
+
+
 def test_the_form_of_a_source_is_its_code():
     plain = {"a.py": "x = 1\n"}
     assert form(plain) == form({"a.py": '"""Text."""\n# why\nx  =  1\n'}) != form({"a.py": "x = 2\n"})
