@@ -70,16 +70,23 @@ def train_arguments(arguments, parser):
     parser.add_argument("--strategy", default="jit", help="jit, or pmap: one program on every device (default jit)")
     parser.add_argument("--wandb", metavar="PROJECT", help="write to Weights & Biases too")
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="write to MLflow too")
-    file = next((a for a in arguments if not a.startswith("-")), None)
-    knobs = {}
-    if file is not None:
-        from research.source import load
-
-        loaded = load(file)
-        knobs = knobs_of(loaded.function)
-        add_arguments(parser, knobs)
-        parser.description = loaded.doc
+    loaded, knobs = _add_knobs(next((a for a in arguments if not a.startswith("-")), None), parser)
+    parser.description = loaded.doc if loaded else parser.description
     return vars(parser.parse_args(arguments)), knobs
+
+
+def _add_knobs(file, parser):
+    """(Loaded, its knobs) of an experiment file, which the parser now takes too; (None, {}) without a file."""
+    if file is None:
+        return None, {}
+    from research.source import load
+
+    loaded = load(file)
+    knobs = knobs_of(loaded.function)
+    if taken := set(knobs) & {action.dest for action in parser._actions}:
+        raise UserError(f"{file}: a knob may not be called {sorted(taken)[0]!r}; `{parser.prog}` itself has that.")
+    add_arguments(parser, knobs)
+    return loaded, knobs
 
 
 def _train(arguments, parser):
@@ -114,14 +121,7 @@ def _run_arguments(arguments, parser):
 def _plan(arguments, parser):
     parser.add_argument("file", metavar="FILE", help="an experiment, such as experiments/digits.py")
     parser.add_argument("--topology", metavar="NAME", help="compile for devices that are not here, such as v5e:4x4")
-    file = next((a for a in arguments if not a.startswith("-")), None)
-    knobs = {}
-    if file is not None:
-        from research.source import load
-
-        loaded = load(file)
-        knobs = knobs_of(loaded.function)
-        add_arguments(parser, knobs)
+    loaded, knobs = _add_knobs(next((a for a in arguments if not a.startswith("-")), None), parser)
     given = vars(parser.parse_args(arguments))
     from research.experiment import build
     from research.plan import described, plan, topology
@@ -151,16 +151,10 @@ def _sweep(arguments, parser):
     parser.add_argument("--worker", metavar="DIR", help="work on the sweep in this folder, which hosts may share")
     parser.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # leave when the parent has gone
     file = next((a for a in arguments if a.endswith(".py") and not a.startswith("-")), None)
-    knobs = {}
-    if file is not None:
+    _, knobs = _add_knobs(file, parser)
+    if knobs:
         from research.search.space import HOW
-        from research.source import load
 
-        loaded = load(file)
-        knobs = knobs_of(loaded.function)
-        if taken := set(knobs) & {action.dest for action in parser._actions}:
-            raise UserError(f"{file}: a knob may not be called {sorted(taken)[0]!r}; `sweep` itself has that.")
-        add_arguments(parser, knobs)
         parser.description = f"{VERBS['sweep']}.\n\nA knob is one value, or what is to be searched. {HOW}"
     given = vars(parser.parse_args(arguments))
     from research.search import sweep
@@ -204,12 +198,8 @@ def _reproduce(arguments, parser):
     parser.add_argument("files", metavar="FILE", nargs="+", help="experiments, or finished RUN folders to record")
     parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, 2, ... (default 3)")
     parser.add_argument("--runs", metavar="DIR", help="where run folders are made (default $RESEARCH_RUNS or runs)")
-    files, knobs = [a for a in arguments if a.endswith(".py") and not a.startswith("-")], {}
-    if len(files) == 1:
-        from research.source import load
-
-        knobs = knobs_of(load(files[0]).function)
-        add_arguments(parser, knobs)
+    files = [a for a in arguments if a.endswith(".py") and not a.startswith("-")]
+    _, knobs = _add_knobs(files[0] if len(files) == 1 else None, parser)
     given = vars(parser.parse_args(arguments))
     from research.reproduce import reproduce
 

@@ -205,8 +205,14 @@ def put(tree, shardings):
 
 
 def on_device(tree):
-    """The arrays of a traced tree in the device's memory, wherever they came from: XLA computes with no others."""
-    return jax.tree.map(lambda x: jax.device_put(x, jax.memory.Space.Device), tree)
+    """A traced State with what lives in the host's memory brought to the device: XLA computes with nothing else. All
+    other arrays are left alone.
+    """
+
+    def bring(path, x):
+        return jax.device_put(x, jax.memory.Space.Device) if ON_HOST in path_name(path).split("/") else x
+
+    return jax.tree.map_with_path(bring, tree)
 
 
 def placement(mesh, *, axis: int = 0) -> NamedSharding:

@@ -73,7 +73,7 @@ def test_plans_are_as_they_were_read(name):
         (kubernetes, TRAIN, "--image i --volume v --tpu-type t --tpu-topology 2x3", "6 chips are not a multiple"),
         (kubernetes, TRAIN, "--image i --volume v --tpu-type t --tpu-topology 4x4 --gpus-per-node 1", "GPUs or TPUs"),
         (kubernetes, TRAIN, "--image i --volume v --env A", "--env takes NAME=VALUE, not 'A'"),
-        (kubernetes, (*TRAIN, "--run-dir", "/tmp/r"), "--image i --volume v", "--run-dir /tmp/r would be lost"),
+        (kubernetes, (*TRAIN, "--run-dir", "/there"), "--image i --volume v", "--run-dir /there would be lost"),
         (kubernetes, ("train", "/else/where.py"), "--image i --volume v", "outside the working folder"),
         (kubernetes, ("sweep", "--worker", "r"), "--image i --volume v", "to sweep, use local or slurm"),
         (tpu_vm, TRAIN, "--zone z --accelerator a", "required: --runtime"),
