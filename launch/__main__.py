@@ -7,7 +7,7 @@ from pathlib import Path
 
 from launch import kubernetes, local, slurm, tpu_vm
 from launch.plan import Job, call, launched
-from research.__main__ import train_arguments
+from research.commands import train_arguments
 from research.errors import UserError, unknown
 from research.knobs import Parser, resolve
 
