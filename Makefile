@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow check lock clean
+.PHONY: demo test slow check bench lock clean
 
 demo: $(VENV)/.ready
-	$(BIN)/python -m research train experiments/digits.py
+	$(BIN)/python -m research train experiments/digits.py --watch
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
@@ -26,9 +26,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# Speed, side by side with Keras and PyTorch, which want an environment of their own. Hours; WORKS="mlp gpt" and
+# ARGS="--rounds 5" narrow it down.
+bench:
+	$(MAKE) VENV=.venv-bench .venv-bench/.ready
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	.venv-bench/bin/python -m tests.benchmarks $(WORKS) $(ARGS)
+
 # New pins: the newest versions that pyproject.toml allows, on each Python. Needs both of them.
 lock:
 	$(PYTHON) .ci/lock.py python3.11 python3.12 > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench build *.egg-info .pytest_cache .ruff_cache

@@ -11,8 +11,9 @@ from research.knobs import Parser
 VERBS = {
     verb.__name__.rstrip("_"): verb
     for verb in (
-        commands.train, commands.folds, commands.plan, commands.sweep, commands.evaluate, commands.predict,
-        commands.reproduce, commands.report, commands.prepare, commands.list_,
+        commands.train, commands.folds, commands.plan, commands.doctor, commands.sweep, commands.evaluate,
+        commands.predict, commands.reproduce, commands.report, commands.compare, commands.runs,
+        commands.prepare, commands.list_,
     )
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The verbs of the command line, one function each: it adds what its verb takes to a parser, parses, and runs."""
 
 import argparse
+import os
 
 from research.errors import UserError
 from research.knobs import add_arguments, knobs_of
@@ -15,6 +16,8 @@ def train_arguments(arguments, parser):
     parser.add_argument("--again", action="store_true", help="train anew in a new folder")
     parser.add_argument("--from", dest="start_from", metavar="RUN@STEP", help="begin at another run's checkpoint")
     parser.add_argument("--strategy", default="jit", help="jit, or pmap: one program on every device (default jit)")
+    parser.add_argument("--watch", action="store_true", help="record gradients, weights, activations of every layer")
+    parser.add_argument("--profile", action="store_true", help="trace a few steps, and tell what the time goes to")
     parser.add_argument("--wandb", metavar="PROJECT", help="write to Weights & Biases too")
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="write to MLflow too")
     loaded, knobs = _add_knobs(next((a for a in arguments if not a.startswith("-")), None), parser)
@@ -58,10 +61,12 @@ def _run_arguments(arguments, parser):
 
     join()  # before the experiment is loaded, which may touch the devices
     given, knobs = train_arguments(arguments, parser)
-    from research import writers
+    from research import profile, writers
 
     listen = [getattr(writers, name)(given[name]) for name in ("wandb", "mlflow") if given[name]]
-    options = {name: given[name] for name in ("file", "seed", "runs", "run_dir", "again", "start_from", "strategy")}
+    listen += [profile.profiler] if given["profile"] else []
+    names = ("file", "seed", "runs", "run_dir", "again", "start_from", "strategy", "watch")
+    options = {name: given[name] for name in names}
     return {"listen": listen, **options, **{name: given[name] for name in knobs if name in given}}
 
 
@@ -78,6 +83,24 @@ def plan(arguments, parser):
     values = knob_values(loaded, {name: given[name] for name in knobs if name in given})
     built = build(loaded.function(**values), devices=topology(given["topology"]) if given["topology"] else None)
     print("\n".join(filter(None, [described(plan(built)), built.table])))
+
+
+def doctor(arguments, parser):
+    """Check an experiment before it runs, or a run by what it left."""
+    parser.add_argument(
+        "file", metavar="FILE|RUN", help="an experiment, such as experiments/digits.py; or a run folder"
+    )
+    parser.add_argument("--no-rate", dest="rate_test", action="store_false", help="without the learning-rate test")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    parser.add_argument("--runs", metavar="DIR", help="where its folder is made (default $RESEARCH_RUNS or runs)")
+    parser.add_argument("--folder", metavar="DIR", help="this very folder, for doctor.html and its pictures")
+    file = next((a for a in arguments if a.endswith(".py") and not a.startswith("-")), None)
+    _, knobs = _add_knobs(file, parser)
+    given = vars(parser.parse_args(arguments))
+    from research.diagnose.doctor import doctor
+
+    options = {name: given[name] for name in ("file", "rate_test", "seed", "runs", "folder")}
+    return int(any(found.problem for found in doctor(**options, **{k: given[k] for k in knobs if k in given})))
 
 
 def sweep(arguments, parser):
@@ -162,6 +185,48 @@ def report(arguments, parser):
     from research import verbs
 
     print(verbs.report(given.run))
+
+
+def compare(arguments, parser):
+    """Hold runs against the first of them: what differs, by how much, and whether that is chance."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the first is what others are held against")
+    parser.add_argument("--metric", metavar="SET/NAME", help="the main metric (default: that of the first claim)")
+    parser.add_argument("--independent", action="store_true", help="the evaluation sets are not of the same examples")
+    parser.add_argument("--same-code", action="store_true", help="other commits are no other recipe")
+    parser.add_argument("--out", metavar="FILE", help="the page (default report/compare.html of the first run)")
+    parser.add_argument(
+        "--no-regression", action="store_true",
+        help="exit with 1 where the second run (or recipe) is shown to be worse than the first: one-sided, 95 %%",
+    )  # fmt: skip
+    parser.add_argument("--margin", type=float, default=0.0, help="a loss that does not count, in units of the metric")
+    given = parser.parse_args(arguments)
+    from research.report.compare import compare, no_regression
+    from research.report.compare_page import told, write
+
+    how = {"metric": given.metric, "independent": given.independent, "same_code": given.same_code}
+    judged = no_regression(given.runs, margin=given.margin, **how) if given.no_regression else None
+    found = compare(given.runs, **how)
+    print(told(found))
+    print(f"page: {write(found, given.out)}")
+    if judged:
+        print(judged.text)
+    return int(bool(judged and judged.shown))
+
+
+def runs(arguments, parser):
+    """List runs, with conditions and in order."""
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", help="default $RESEARCH_RUNS or runs")
+    parser.add_argument(
+        "--where", metavar="CONDITION", nargs="+", action="extend", default=[],
+        help="such as network=cnn 'learning_rate>=1e-3' 'test/accuracy>0.9'",
+    )  # fmt: skip
+    parser.add_argument("--sort", metavar="NAME", help="a metric, a knob, step, ...: best first; --sort=-NAME: last")
+    parser.add_argument("--status", metavar="STATUS", help="finished, running, preempted, failed, damaged, ...")
+    given = parser.parse_args(arguments)
+    from research.report.runs import runs, told
+
+    folder = given.folder or os.environ.get("RESEARCH_RUNS", "runs")
+    print(told(runs(folder, where=given.where, sort=given.sort, status=given.status)))
 
 
 def prepare(arguments, parser):

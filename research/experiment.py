@@ -198,9 +198,9 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     sums = Open(metrics, jax.ShapeDtypeStruct((), jnp.int32))
     replicated = sharding.shardings(sums, mesh)
 
+    @functools.partial(jax.jit, out_shardings=replicated)
     def fresh_open():
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics)
-        return sharding.put(Open(zeros, np.int32(-1)), replicated)
+        return Open(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
 
     def at(tree, places):
         return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, places)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from research.gauges import compilations, memory
+
 
 class Started(NamedTuple):
     """The loop begins at `step` of `total`; `position()` is the step it has come to, for a live display."""
@@ -114,13 +116,16 @@ class Unrecorded:
 
 
 def timing_writer(path):
-    """A subscriber that keeps `timing.jsonl`: wall-clock figures and events, with the time of each."""
+    """A subscriber that keeps `timing.jsonl`: wall-clock figures and events, with the time of each; of an interval also
+    the `memory` (bytes, the most so far) and the seconds of `compiling` (see `research.gauges`).
+    """
     file = open(path, "a", encoding="utf-8")
+    compiled, close = compilations()
 
     def write(event):
         match event:
             case Interval():
-                line = {"step": event.step, **event.timing}
+                line = {"step": event.step, **event.timing, "memory": memory(), "compiling": compiled()}
             case Evaluated():
                 line = {"step": event.step, "event": "evaluated", "text": event.name, **event.results.timing}
             case Saved():
@@ -134,6 +139,7 @@ def timing_writer(path):
         print(json.dumps({**line, "time": time.time()}), file=file, flush=True)
         if isinstance(event, Ended):
             file.close()
+            close()
 
     return write
 

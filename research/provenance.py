@@ -24,19 +24,24 @@ def hardware() -> dict[str, Any]:
     """The devices, the processor and the memory of this machine."""
     import jax
 
-    model = ""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().split("\n")
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "devices": jax.device_count(),
         "device": jax.devices()[0].device_kind,
         "processes": jax.process_count(),
-        "processor": model or platform.processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
     }
+
+
+def processor() -> str:
+    """The model of the processor, as its maker names it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().split("\n"):
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
 
 
 def git_state(folder) -> tuple[str, str]:

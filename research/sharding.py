@@ -184,9 +184,15 @@ def _bytes(count):
 
 
 def place(batch, mesh, *, axis: int = 0):
-    """A host batch on the devices: the leaves' `axis` split over the mesh's batch axes."""
+    """A host batch on the devices: the leaves' `axis` split over the mesh's batch axes.
+
+    On a single CPU device it is the batch itself: a compiled function takes host arrays as they are, which costs a
+    fifth of what `device_put` does.
+    """
     for x in jax.tree.leaves(batch):
         check_batch(np.shape(x)[axis], mesh)
+    if mesh.size == 1 and mesh.devices.item().platform == "cpu":
+        return batch
     return put(batch, placement(mesh, axis=axis))
 
 

@@ -17,10 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research import distributed, log, run, writers
+from research import distributed, log, profile, run, writers
 from research.checkpoint import Checkpoints
+from research.compilation import keep_compiled
 from research.core import Eval, Rows, live
 from research.data import open_path, sweep
+from research.diagnose.layers import LAYERS, spared, with_layers
+from research.diagnose.live import diagnosis
 from research.errors import UserError, unknown
 from research.evaluate import evaluator
 from research.experiment import build
@@ -37,7 +40,7 @@ from research.watchdog import limit, watchdog
 
 __all__ = ["evaluate", "experiments", "predict", "report", "train"]
 # Keyword arguments of `train` that are no knobs.
-RUN_OPTIONS = ("seed", "run_dir", "runs", "again", "start_from", "strategy", "listen", "stream")
+RUN_OPTIONS = ("seed", "run_dir", "runs", "again", "start_from", "strategy", "watch", "listen", "stream")
 
 
 class Trained(NamedTuple):
@@ -58,17 +61,19 @@ class Opened(NamedTuple):
 
 def train(
     file, *, seed: int = 0, run_dir=None, runs=None, again: bool = False, start_from: str | None = None,
-    strategy: str = "jit", listen=(), stream=None, **knobs,
+    strategy: str = "jit", watch: bool = False, listen=(), stream=None, **knobs,
 ) -> Trained:  # fmt: skip
     """Trains an experiment file, or goes on with it: the same call finds the same folder, and resumes.
 
     A finished run is not trained twice: its results come back at once, unless `again` asks for a new folder.
     `start_from="RUN@step"` begins a new run at another's checkpoint, with other knobs or more steps. Knobs may
-    be given as texts. The `strategy` is "jit" or "pmap" (`research.mapped`). Each of `listen` (see
+    be given as texts. The `strategy` is "jit" or "pmap" (`research.mapped`). With `watch` the statistics of every layer
+    are recorded ten times a run (`research.diagnose.layers`). Each of `listen` (see
     `research.writers`) gives one more subscriber. Progress goes to `stream` (sys.stdout). Raises UserError for every
     mistake; KeyboardInterrupt, when all is saved, after Ctrl-C.
     """
     job = distributed.join()
+    keep_compiled()
     with job.guard(), contextlib.ExitStack() as held:
         stream = stream or sys.stdout if job.rank == 0 else held.enter_context(open(os.devnull, "w"))
         loaded = load(file)
@@ -102,11 +107,11 @@ def train(
                 run.tell_status("finished", status["step"], folder)
             return Trained(folder, "finished", status["results"])
         experiment = job.turn(lambda: loaded.function(**values))
-        how = {"strategy": strategy, "listen": listen, "stream": stream}
+        how = {"strategy": strategy, "watch": watch, "listen": listen, "stream": stream}
         return _train(folder, experiment, about, job=job, seed=seed, **how)
 
 
-def _train(folder, experiment, about, *, job, seed, strategy, listen, stream):
+def _train(folder, experiment, about, *, job, seed, strategy, watch, listen, stream):
     """Builds and runs an experiment in its folder, with everything that listens to a run. Rank 0 writes."""
     about["claims"] = [claim._asdict() for claim in experiment.claims]
     built = build(experiment, seed=seed, strategy=strategy)
@@ -114,11 +119,12 @@ def _train(folder, experiment, about, *, job, seed, strategy, listen, stream):
     if job.rank == 0:
         run.write_json(folder / "run.json", about)
         subscribers = [
-            console(stream=stream, label=about["experiment"]),
+            spared(console(stream=stream, label=about["experiment"])),
             log.timing_writer(folder / "timing.jsonl"),
-            run.status_writer(folder, total=built.total),
+            spared(run.status_writer(folder, total=built.total)),
             run.status_file(folder),
             *(begin(folder, about) for begin in (writers.tensorboard, *listen)),
+            diagnosis(lambda note: tell(note), folder=folder),
         ]
     if seconds := limit(os.environ, processes=job.count):
         subscribers.append(watchdog(seconds, beats=lambda: job.interruption.calls, end=job.hung))
@@ -132,6 +138,11 @@ def _train(folder, experiment, about, *, job, seed, strategy, listen, stream):
             with contextlib.suppress(OSError):  # such as the full disk that the run ends of
                 subscriber(event)
 
+    if watch:
+        try:
+            built = with_layers(built)
+        except UserError as error:
+            tell(log.Noted(0, f"No statistics of layers: {error}"))
     if built.table:
         tell(log.Noted(0, f"Where the arrays live:\n{built.table}"))
     identity = {key: about[key] for key in ("experiment", "knobs", "seed", "versions")}
@@ -152,11 +163,14 @@ def _train(folder, experiment, about, *, job, seed, strategy, listen, stream):
         except BaseException as error:
             end(log.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
             raise
+        outcome.results.pop(LAYERS, None)  # no headline
         end(log.Ended(outcome.step, outcome.status, outcome.results))
     job.last_words = lambda text: None
     if outcome.status == "finished" and job.rank == 0:
         report_of(folder, experiment)
     print_results(outcome.results, stream)
+    if spent := profile.read_summary(folder):
+        print(profile.described(spent), file=stream)
     for verdict in (judge(claim, outcome.results) for claim in about["claims"] if outcome.status == "finished"):
         print(f"claim: {verdict.metric} {verdict.bound}: {verdict.outcome}", file=stream)
     more = f"report: {folder}/report/report.html" if outcome.status == "finished" else "the same command goes on"
@@ -226,6 +240,7 @@ def knob_values(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def open_run(path) -> Opened:
     """A run with its experiment, made from the source and the knobs that the run folder keeps."""
+    keep_compiled()
     folder = run.find_run(path)
     about = run.read_json(folder / "run.json")
     loaded = load(folder / "source" / about["file"])

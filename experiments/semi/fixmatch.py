@@ -1,4 +1,4 @@
-"""Learning Fashion-MNIST from 40 labels a class and 20,000 unlabelled images.
+"""Learning Fashion-MNIST from 40 labels a class and 50,000 unlabelled images.
 
 FixMatch (Sohn et al. 2020, arXiv:2001.07685) with distribution alignment and the guesses of the moving average,
 beside mean teacher (Tarvainen & Valpola 2017), pseudo-labels (Lee 2013) and training on the 400 labels alone. All share
@@ -8,8 +8,8 @@ and are evaluated on the moving average of the weights.
     python -m research train experiments/semi/fixmatch.py
     python -m research train experiments/semi/fixmatch.py --method supervised
 
-Expected: 82.4 % by FixMatch and 79.1 % from the labels alone with seed 0; not measured over more seeds yet, so nothing
-is claimed. Time: 5 minutes of processor time (AMD EPYC, AVX2).
+Expected: 83.8 % by FixMatch and 79.2 % from the labels alone (ours, seeds 0 to 2: 83.3, 84.1, 83.9 and 79.1, 79.1,
+79.5). Time: 9.5 minutes of processor time, so about five on two cores; the labels alone take 1.6 (AMD EPYC, AVX2).
 """
 
 from typing import Literal
@@ -23,7 +23,7 @@ from research.core import Eval
 from research.data import batches, fashion_mnist, stratified, subset, sweep
 from research.data.paired import paired
 from research.duration import percent
-from research.experiment import Experiment
+from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
 from research.models.chain import chain
@@ -39,15 +39,17 @@ from research.optim.decay import decay_mask
 from research.optim.ema import ema
 from research.optim.schedules import warmup_cosine
 
+SOURCE = "ours, measured over 3 seeds: the labels alone reach 0.792; plus 4 points"
+
 
 def experiment(
     *,
     method: Literal["fixmatch", "mean_teacher", "pseudo_label", "supervised"] = "fixmatch",
     labels_per_class: int = 40,
-    unlabelled: int = 20_000,
+    unlabelled: int = 50_000,
     batch_size: int = 32,
     ratio: int = 7,
-    steps: int = 5_000,
+    steps: int = 10_000,
     features: int = 256,
     learning_rate: float = 3e-3,
     weight_decay: float = 1e-2,
@@ -99,4 +101,5 @@ def experiment(
             "test": Eval(sweep(fashion_mnist("test"), 500), measure, view=average.view),
         },
         predict=predict_classes(),
+        claims=(Claim("test/accuracy", at_least=0.832, source=SOURCE),) if method == "fixmatch" else (),
     )

@@ -67,7 +67,7 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 500), measure, every=percent(10)),
+            "valid": Eval(sweep(valid, 500), measure, every=percent(20)),
             "test": Eval(sweep(fashion_mnist("test"), 500), measure),
         },
         predict=predict_classes(),

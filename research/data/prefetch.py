@@ -1,47 +1,61 @@
 """Batches ahead of the step: one thread reads and places them while the devices work."""
 
 import atexit
-import queue
 import threading
 import time
+from collections import deque
 
 from research.errors import UserError
 
+AHEAD = 64 * 2**20  # bytes of batches that wait
+FEWEST, MOST = 2, 16
 
-def prefetch(source, start: int, stop: int, *, place, stride: int = 1, depth: int = 2):
+
+def prefetch(source, start: int, stop: int, *, place, stride: int = 1, depth: int | None = None):
     """A generator of `(place(source(step)), seconds waited for it)` for step in range(start, stop, stride).
 
     `place` (host batch -> device batch) runs in the thread too. At most `depth` batches exist besides the one that
-    the consumer holds. What `source` or `place` raises is raised here, at the step that it belongs to, with its
-    traceback. Closing the generator, or dropping it, ends the thread after the batch that it is at.
-    Raises UserError for a stride or depth below 1.
+    the consumer holds; by default as many as 64 MiB hold, but 2 to 16. When half of them are taken the thread makes
+    the next half: waking it costs as much as a small step. What `source` or `place` raises is raised here, at the
+    step that it belongs to, with its traceback. Closing the generator, or dropping it, ends the thread after the
+    batch that it is at. Raises UserError for a stride or depth below 1.
     """
-    if stride < 1 or depth < 1:
+    if stride < 1 or (depth is not None and depth < 1):
         raise UserError(f"prefetch with stride {stride} and depth {depth}; expected at least 1.")
     return _prefetched(source, range(start, stop, stride), place, depth)
 
 
 def _prefetched(source, steps, place, depth):
-    ready = queue.SimpleQueue()
-    slots = threading.Semaphore(depth)  # taken before a batch is made, so that `depth` bounds the memory
-    closed = threading.Event()
+    ready: deque = deque()
+    change = threading.Condition()
+    limit, closed = depth, False
 
     def work():
+        nonlocal limit
+        room = lambda: closed or len(ready) <= limit // 2
         for step in steps:
-            slots.acquire()
-            if closed.is_set():
-                return
+            batch = failure = None
             try:
-                ready.put((place(source(step)), None))
+                batch = place(source(step))
             except BaseException as error:  # The consumer decides what it means, KeyboardInterrupt included.
-                ready.put((None, error))
+                failure = error
+            limit = limit or _fitting(batch)
+            with change:
+                ready.append((batch, failure))
+                del batch  # else this frame would keep one more alive
+                change.notify()
+                if len(ready) >= limit:
+                    change.wait_for(room)
+            if closed or failure is not None:
                 return
 
     def close():
-        if closed.is_set():
+        nonlocal closed
+        if closed:
             return
-        closed.set()
-        slots.release()
+        with change:
+            closed = True
+            change.notify()
         # The garbage collector may run this in the worker itself.
         if thread is not threading.current_thread():
             thread.join()
@@ -55,9 +69,12 @@ def _prefetched(source, steps, place, depth):
     try:
         for _ in steps:
             began = time.perf_counter()
-            batch, error = ready.get()
+            with change:
+                change.wait_for(lambda: ready)
+                batch, error = ready.popleft()
+                if limit and len(ready) <= limit // 2:
+                    change.notify()
             waited = time.perf_counter() - began
-            slots.release()
             if error is not None:
                 raise error
             yield batch, waited
@@ -66,3 +83,11 @@ def _prefetched(source, steps, place, depth):
         close()
         unregister(close)
         error = None  # an error's traceback refers to this frame
+
+
+def _fitting(batch) -> int:
+    """How many such batches may wait."""
+    import jax
+
+    size = sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(batch))
+    return min(MOST, max(FEWEST, AHEAD // max(size, 1)))

@@ -6,6 +6,7 @@ from research.report.figure import COLOURS, inline_svg, new_figure, style, write
 from research.report.folder import number
 
 MAX_PLOTS = 24
+LAYERS = "layers"  # the evaluation of research.diagnose.layers, which has plots of its own
 FIRST, LAST = ("loss", "accuracy"), ("learning_rate",)
 
 
@@ -54,7 +55,7 @@ def curves(lines) -> dict[str, dict[str, Series]]:
     for line in sorted(lines, key=lambda line: line["step"]):
         for name, value in line.items():
             of, slash, metric = name.partition("/")
-            if not slash:
+            if not slash or of == LAYERS:
                 continue
             series = found.setdefault(metric, {}).setdefault(of, Series([], []))
             value = number(value)
@@ -76,15 +77,20 @@ def _plot(ax, metric, plot, colours):
         points = sum(value == value for value in series.values)
         marker = "o" if points <= (3 if of == "train" else 40) else None
         ax.plot(series.steps, series.values, color=colours[of], label=of, linewidth=1.4, marker=marker, markersize=3)
-    if "loss" in metric and min(values) > 0 and max(values) > 30 * min(values):
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")  # the default writes formulas
-        ax.yaxis.set_minor_formatter("")
+    value_axis(ax, metric, values)
     ax.set_title(metric.replace("_", " "), pad=20 if len(plot) > 1 or "train" not in plot else 6)
     ax.set_xlabel("step")
     step_axis(ax)
     if len(plot) > 1 or "train" not in plot:
         ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, borderpad=0.1, handlelength=1.4)
+
+
+def value_axis(ax, metric, values):
+    """A logarithmic axis for a loss that falls far; `values` are the finite ones of the plot."""
+    if "loss" in metric and min(values) > 0 and max(values) > 30 * min(values):
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")  # the default writes formulas
+        ax.yaxis.set_minor_formatter("")
 
 
 def step_axis(ax):

@@ -84,7 +84,8 @@ def happenings(lines) -> list[Happening]:
 
 
 def pace_curves(lines, path=None) -> list[str]:
-    """Steps per second and the share of time spent waiting for data, over the step, as SVG elements; PNG at `path`.
+    """Steps per second, the share of time spent waiting for data, and, where the run tells it, the most memory taken so
+    far, over the step, as SVG elements; PNG at `path`.
 
     Of steps that were taken again after a restart, the last figures are shown. Without any interval: [].
     """
@@ -100,15 +101,17 @@ def pace_curves(lines, path=None) -> list[str]:
     plots = [
         ("steps per second", COLOURS[0], column("steps_per_second"), None),
         ("waiting for data, % of the time", COLOURS[1], column("data_wait", 100), 100),
+        ("memory, the most so far, GiB", COLOURS[2], column("memory", 2**-30), None),
     ]
+    plots = [plot for plot in plots if any(value == value for value in plot[2])]
     svgs = []
     with style():
         for plot in plots:
             figure, (ax,) = new_figure(4.4, 2.3)
             _plot(ax, steps, *plot)
             svgs.append(inline_svg(figure, label=f"{plot[0]}, over the step"))
-        if path is not None:
-            figure, axes = new_figure(9.2, 2.4, columns=2)
+        if path is not None and plots:
+            figure, axes = new_figure(4.6 * len(plots), 2.4, columns=len(plots))
             for ax, plot in zip(axes, plots, strict=True):
                 _plot(ax, steps, *plot)
             write_png(figure, path)

@@ -2,18 +2,26 @@
 
 from pathlib import Path
 
+from research import profile
 from research.errors import UserError
 from research.report import confusion, pace
 from research.report.claims import judge
 from research.report.curves import MAX_PLOTS, curves, learning_curves
+from research.report.findings import diagnosis
 from research.report.folder import Evaluation, Run, read_run, results
 from research.report.gallery import gallery
-from research.report.markup import Html, details, duration, element, figure, join, percent, section, shortened, table
+from research.report.layers import layers
+from research.report.markup import Html, details, element, figure, join, percent, section, shortened, table
+from research.report.ranked import ranked
 from research.report.record import recorded
+from research.report.slices import slice_tables
 from research.report.theme import CSS
+from research.report.timeline import happened, timeline
 
-PICTURES = ("learning_curves.png", "throughput.png", "confusion_*.png", "worst_*.png")
+PICTURES = ("learning_curves.png", "throughput.png", "confusion_*.png", "worst_*.png", "curves_*.png", "timeline.png",
+            "layers.png")  # fmt: skip
 LONGEST = 20_000  # characters of a sample
+WIDEST = 6  # metrics in columns
 
 
 def report(folder, experiment=None) -> Path:
@@ -43,7 +51,9 @@ def _page(run: Run, experiment, out: Path) -> str:
     name = run.about.get("experiment", run.folder.name)
     parts = [
         _headline(run, name),
+        diagnosis(run),
         _curves(run, out / "learning_curves.png"),
+        layers(run, out / "layers.png"),
         *[_evaluation(key, run.evaluations[key], experiment, out) for key in results(run) if key in run.evaluations],
         _pace(run, out / "throughput.png"),
         recorded(run),
@@ -75,6 +85,9 @@ def _headline(run: Run, name) -> Html:
         for of, numbers in found.items()
     ]
     numbers = table(["evaluation", *metrics], rows, numeric=metrics) if rows else element("p", "No evaluation yet.")
+    if len(metrics) > WIDEST:  # columns would run off the paper and off a telephone
+        columns = [[metric, *[row[1 + i] for row in rows]] for i, metric in enumerate(metrics)]
+        numbers = table(["metric", *found], columns, numeric=list(found))
     return join([
         element("header", element("h1", name), element("p", run.about.get("summary", ""))),
         element("p", element("span", word, class_=f"badge {word}"), " ", step, class_="status"),
@@ -109,8 +122,8 @@ def _curves(run: Run, path) -> Html:
     return section("Learning curves", _grid(plots), remark)
 
 
-def _grid(plots) -> Html:
-    return element("div", *[element("div", Html(plot), class_="plot") for plot in plots], class_="plots")
+def _grid(plots, kind="plots") -> Html:
+    return element("div", *[element("div", Html(plot), class_="plot") for plot in plots], class_=kind)
 
 
 def _evaluation(name, found: Evaluation, experiment, out: Path) -> Html:
@@ -124,9 +137,16 @@ def _evaluation(name, found: Evaluation, experiment, out: Path) -> Html:
     if confusion.is_confusion(matrix):
         names = confusion.class_names(len(matrix), given)
         parts += _confusion(matrix, names, name, out / f"confusion_{name}.png")
+    plots, remark = ranked(found, given or (), out / f"curves_{name}.png")
+    parts += [element("h3", "Ranking and calibration"), _grid(plots, "plots small")] if plots else []
+    parts += [element("p", remark, class_="remark")] if remark else []
+    tables = slice_tables(found)
+    parts += [element("h3", "Slices"), *tables] if tables else []
     if {"label", "prediction"} & set(found.rows):
         parts += [element("h3", "Worst errors"), gallery(found.rows, data, names=given, path=out / f"worst_{name}.png")]
     for title, text in found.texts.items():
+        if title == "slices" and tables:
+            continue  # the same as a text
         parts += [
             element("h3", title.replace("_", " ").capitalize()),
             element("pre", shortened(text, LONGEST), class_="sample"),
@@ -158,13 +178,22 @@ def _confusion(matrix, names, name, path) -> list[Html]:
 def _pace(run: Run, path) -> Html:
     plots = pace.pace_curves(run.timing, path)
     words = pace.described(pace.pace(run.timing))
-    rows = [
-        ["" if row.seconds is None else duration(row.seconds), row.step, row.event, row.text]
-        for row in pace.happenings(run.timing)
-    ]
+    drawn = timeline(run.timing, path.with_name("timeline.png"))
     return section(
         "Time",
         element("p", words) if words else "",
+        *_traced(run),
         _grid(plots) if plots else "",
-        table(["after", "step", "event", ""], rows, numeric=("after", "step")) if rows else "",
+        element("div", Html(drawn), class_="plot") if drawn else "",
+        happened(run.timing),
     )
+
+
+def _traced(run: Run) -> list[Html]:
+    """What the time of the traced steps went to, where the run was profiled."""
+    spent = profile.read_summary(run.folder)
+    if spent is None:
+        return []
+    rows = [[name, percent(seconds / spent.seconds)] for name, seconds in spent.operations]
+    longest = table(["operation", "of the time"], rows, numeric=("of the time",))
+    return [element("p", profile.described(spent)), details("The longest operations, over all devices", longest)]

@@ -45,7 +45,16 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 .pairs th { white-space: nowrap; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 0 2rem; }
 
+.measure { display: grid; grid-template-columns: 4rem minmax(3rem, 9rem); align-items: center; gap: .5rem; }
+.measure .value { text-align: right; }
+.track { border-left: 1px solid var(--line); }
+.bar { display: block; border-top: .6rem solid var(--calm); }
+.worst .value { font-weight: 700; color: var(--bad); }
+.worst .bar { border-top-color: var(--bad); }
+.verdict { font-size: 1.05rem; }
+
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20.5rem), 1fr)); gap: 1rem; }
+.small { grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
 .plot { break-inside: avoid; }
 .plot svg { display: block; max-width: 100%; height: auto; color: var(--ink); }
 .plot svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif !important; }

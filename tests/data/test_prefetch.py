@@ -62,15 +62,29 @@ def test_the_wait_is_measured():
     steps.close()
 
 
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("depth", [1, 2, 5])
 def test_at_most_depth_batches_ahead(depth):
     made = []
-    steps = prefetch(lambda step: made.append(step) or step, 0, 20, place=lambda x: x, depth=depth)
-    for taken in range(1, 4):
+    steps = prefetch(lambda step: made.append(step) or step, 0, 40, place=lambda x: x, depth=depth)
+    for taken in range(1, 12):
         next(steps)
-        wait_until(lambda count=taken + depth: len(made) == count)
+        wait_until(lambda taken=taken: len(made) - taken > depth // 2)
         time.sleep(0.02)
-        assert len(made) == taken + depth
+        assert depth // 2 < len(made) - taken <= depth
+    steps.close()
+
+
+@pytest.mark.parametrize("size, most", [(8, 16), (2**23, 8), (2**30, 2)])
+def test_small_batches_wait_in_greater_number(size, most):
+    class Batch:
+        nbytes = size
+
+    made = []
+    steps = prefetch(lambda step: made.append(step) or {"x": Batch()}, 0, 100, place=lambda x: x)
+    next(steps)
+    wait_until(lambda: len(made) >= most)
+    time.sleep(0.02)
+    assert most <= len(made) <= most + 1
     steps.close()
 
 

@@ -1,0 +1,180 @@
+"""What is wrong with the data: checks of the Tables of an experiment, each giving one Outcome."""
+
+import jax
+import numpy as np
+
+from research.diagnose.finding import Finding
+from research.diagnose.layer import first_layer_inputs
+from research.diagnose.outcome import Outcome, Passed, Skipped
+from research.diagnose.subject import Subject
+from research.diagnose.tables import Table, flat
+
+LARGE, SMALL = 5.0, 0.02  # root mean square of a feature, and largest value, that initialisations do not reckon with
+
+
+def finite(found: list[Table]) -> Outcome:
+    """Whether every number of every field is finite: one NaN makes the loss of its whole batch NaN."""
+    if not found:
+        return Skipped("finite numbers", "no set has the fields that the evaluation gives to the model")
+    bad = {}
+    for table in found:
+        for name, column in table.fields.items():
+            wrong = ~np.isfinite(flat(column)).all(1) if column.dtype.kind == "f" else np.zeros(1, bool)
+            if wrong.any():
+                bad[f"{table.name}/{name}"] = [int(row) for row in table.rows[wrong][:20]], int(wrong.sum())
+    if not bad:
+        return Passed("finite numbers", ", ".join(f"{t.name} {len(t.rows):,}{t.sampled}" for t in found))
+    said = "; ".join(f"{count} records of {name}, such as {rows[:3]}" for name, (rows, count) in bad.items())
+    return Finding("finite numbers", True, f"NaN or infinite numbers: {said}.", (
+        "leave the records out: subset(data, np.flatnonzero(np.isfinite(features).all(1)))",
+        "fill in the training set's median, and add a column that says where it was missing",
+        "a column divided by its standard deviation of 0 is NaN: drop columns that are constant",
+    ), {name: rows for name, (rows, _) in bad.items()})  # fmt: skip
+
+
+def constant(ready: Subject, found: list[Table]) -> Outcome:
+    """Features that never change over the training set: columns of vectors [F], channels of what has more axes (the
+    corner of an image may well be always white), and fields that are one number.
+    """
+    rule, train = "constant features", found[0]
+    same, count = [], 0
+    for name in _inputs(ready, train):
+        column = train.fields[name]
+        shape = column.shape
+        columns = column.reshape(-1, shape[-1]) if len(shape) > 1 else column[:, None]
+        spread = np.ptp(columns.astype(np.float64), 0)
+        count += len(spread)
+        same += [f"{name}[..., {i}]" for i in np.flatnonzero(spread == 0)]
+    if count == 0 or len(train.rows) < 2:
+        return Skipped(rule, "what reaches the model is no field of the training records")
+    if not same:
+        return Passed(rule, f"none of {count} columns or channels")
+    shown = ", ".join(same[:6]) + (f" and {len(same) - 6} more" if len(same) > 6 else "")
+    text = f"{len(same)} of {count} features have one value in all training records{train.sampled}: {shown}."
+    return Finding(rule, False, text, (
+        "drop them: features = features[:, features.std(0) > 0]",
+        "look how they were read: a missing column, a wrong delimiter, a mask that covers all",
+    ), {"features": same})  # fmt: skip
+
+
+def balance(ready: Subject, found: list[Table]) -> Outcome:
+    """Labels over classes: a problem where a label is no output of the model, or where an evaluated class is never
+    trained; worth a look where the largest class has more than 20 x the records of the smallest, and where an
+    evaluation set lacks a class. Negative labels count as "no label".
+    """
+    rule, labels = "labels", _labels(ready, found)
+    if not labels:
+        return Skipped(rule, "the records have no whole numbers for classes")
+    train = labels.get(found[0].name)
+    outputs = _outputs(ready)
+    counts = {name: np.bincount(values[values >= 0]) for name, values in labels.items() if (values >= 0).any()}
+    evidence = {name: [int(x) for x in count] for name, count in counts.items()}
+    advice = ("count them: np.bincount(labels)", "split by class: stratified(labels, (1000, 300, None), seed=0)")
+    if outputs and (most := max(len(count) for count in counts.values())) > outputs:
+        text = f"The label {most - 1} is none of the {outputs} classes that the model gives: its loss is NaN."
+        return Finding(rule, True, text, ("num_classes=" + str(most), *advice), evidence)
+    if train is None or found[0].name not in counts:
+        return Skipped(rule, "the training records have no labels")
+    known = set(np.unique(train[train >= 0]))
+    for name, values in labels.items():
+        if lacking := sorted(set(np.unique(values[values >= 0])) - known):
+            text = f"The classes {_listed(lacking)} are in {name} and never in training{found[0].sampled}."
+            return Finding(rule, True, text, advice[::-1], evidence)
+    here = counts[found[0].name]
+    here = here[here > 0]
+    if here.max() > 20 * here.min():
+        text = f"The largest class has {here.max():,} training records, the smallest {here.min():,}{found[0].sampled}."
+        return Finding(rule, False, text, (
+            "judge by a balanced number: finish=class_scores(\"macro\"), sliced(..., by={\"class\": classes(names)})",
+            "draw classes evenly: mixture({...}, weights=...) of one subset a class",
+            "weigh the loss by 1 / the class's share",
+        ), evidence)  # fmt: skip
+    for name, count in counts.items():
+        absent = sorted(known - set(np.flatnonzero(count)))
+        if absent and len(labels[name]) >= 10 * len(known):
+            text = f"The classes {_listed(absent)} are trained and not in {name}: nothing is known of them."
+            return Finding(rule, False, text, advice[::-1], evidence)
+    return Passed(rule, f"{len(known)} classes of {here.min():,} to {here.max():,} training records{found[0].sampled}")
+
+
+def scale(ready: Subject, found: list[Table]) -> Outcome:
+    """What the first layer gets, after all that the model does to its inputs: the root mean square of its features.
+
+    Initialisations make layers whose outputs have the size of their inputs, if those are about 1 (He et al. 2015,
+    section 2.2). A problem where a feature's root mean square is above 5 (bytes from 0 to 255, ink from 0 to 16,
+    columns in their own units), or where nothing is larger than 0.02 (scaled twice); likewise where an input field has
+    another scale in an evaluation set than in training.
+    """
+    rule, train = "scale of the inputs", found[0]
+    for table in found[1:]:
+        if said := _differs(ready, train, table):
+            return Finding(rule, True, said, (
+                "scale both in one place: preprocessed(model, prepare) is part of training and evaluation",
+                "scale by the training set's mean and standard deviation, in every set",
+            ), {"sets": [train.name, table.name]})  # fmt: skip
+    if ready.question is None:
+        return Skipped(rule, ready.silent)
+    params, stats = ready.state.params, ready.state.stats
+    inputs = [train.fields.get(name, np.zeros(0))[:512] if name else None for name in ready.question.inputs]
+    if train.drawn or any(x is None or not len(x) for x in inputs):
+        inputs = ready.question.ask(params, stats, ready.small).inputs
+    x = first_layer_inputs(ready.experiment.apply, params, stats, tuple(inputs))
+    if x is None:
+        return Skipped(rule, "the first layer looks up its inputs in a table")
+    columns = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
+    size = np.sqrt((columns**2).mean(0))
+    largest, at = float(np.max(size)), int(np.argmax(size))
+    evidence = {"root mean square": [float(s) for s in size[:1000]]}
+    fix = (
+        "images: model = preprocessed(model, lambda image: normalize(image, mean=..., std=...))",
+        "columns: features = (features - features[train].mean(0)) / features[train].std(0)",
+    )
+    if largest > LARGE:
+        wide = int((size > LARGE).sum())
+        text = f"{wide} of {len(size)} features reach the first layer with a root mean square above {LARGE:g}; "
+        text += f"the largest is {largest:.4g} (feature {at}; mean {columns[:, at].mean():.4g}). Expected: about 1."
+        return Finding(rule, True, text, (*fix, "counts and prices: np.log1p first"), evidence)
+    if np.abs(columns).max() < SMALL:
+        text = f"Nothing that reaches the first layer is larger than {np.abs(columns).max():.2g}. Expected: about 1."
+        return Finding(rule, True, text, (*fix, "look for a scaling that is done twice"), evidence)
+    return Passed(rule, f"features reach the first layer with a root mean square of up to {largest:.3g}")
+
+
+def _differs(ready, train, table):
+    for name in _inputs(ready, train):
+        if train.fields[name].dtype.kind not in "fu" or name not in table.fields:
+            continue
+        sides = [np.asarray(t.fields[name], np.float64) for t in (train, table)]
+        means, spreads = [x.mean() for x in sides], [x.std() for x in sides]
+        unit = max(spreads)
+        if unit and (max(spreads) > 3 * min(spreads) or abs(means[0] - means[1]) > 2 * unit):
+            return (f"The field {name!r} has mean {means[0]:.4g} and standard deviation {spreads[0]:.4g} in "
+                    f"{train.name}, {means[1]:.4g} and {spreads[1]:.4g} in {table.name}.")  # fmt: skip
+    return None
+
+
+def _inputs(ready, table) -> list[str]:
+    """The fields of a table that reach the model; all numbers but the target where the evaluation does not tell."""
+    named = [name for name in (ready.question.inputs if ready.question else ()) if name]
+    if named:
+        return [name for name in named if name in table.fields]
+    return [name for name in table.fields if name not in ("mask", "label", "target")]
+
+
+def _labels(ready, found) -> dict[str, np.ndarray]:
+    """{set: int [n]} of the field that says what is right."""
+    name = (ready.question.target if ready.question else None) or "label"
+    columns = {table.name: table.fields.get(name) for table in found}
+    return {k: x for k, x in columns.items() if x is not None and x.ndim == 1 and x.dtype.kind in "iu" and len(x)}
+
+
+def _outputs(ready):
+    if ready.question is None:
+        return None
+    outputs = jax.eval_shape(ready.question.ask, ready.state.params, ready.state.stats, ready.small).outputs
+    shape = getattr(outputs, "shape", ())
+    return shape[-1] if len(shape) == 2 and shape[-1] > 1 else None
+
+
+def _listed(classes) -> str:
+    return ", ".join(str(c) for c in classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")

@@ -1,0 +1,135 @@
+"""The doctor: all checks of an experiment file before it runs, or of a run by what it left."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from research import run, verbs
+from research.diagnose import before, copies, data, rate, suspects
+from research.diagnose.finding import Finding, told
+from research.diagnose.outcome import Outcome, Passed, Skipped
+from research.diagnose.subject import Subject, subject
+from research.diagnose.tables import tables
+from research.errors import UserError
+from research.report.markup import Html, element, figure, join, section, table
+from research.report.page import document
+from research.source import load
+
+DATA = {
+    "duplicates": copies.duplicates,
+    "labels": data.balance,
+    "constant features": data.constant,
+    "scale of the inputs": data.scale,
+    "label among the features": suspects.giveaways,
+    "suspect labels": suspects.suspect_labels,
+}
+
+
+def doctor(
+    file, *, seed: int = 0, rate_test: bool = True, runs=None, folder=None, stream=None, **knobs
+) -> list[Finding]:  # fmt: skip
+    """What is wrong with an experiment file, or with a run: the findings, those that are problems first.
+
+    For a file: the checks of its data, those of `research.diagnose.before` and, with `rate_test`, the learning-rate
+    range test, each told on `stream` as it ends. doctor.html, and the picture of the range test, are written to
+    `folder`, by default `<runs>/doctor-<experiment>-<hash of the knobs>-s<seed>`. Nothing is trained but a few hundred
+    steps that are thrown away. For the folder of a run: `research.diagnose.examine.examine`.
+
+    Raises UserError as `research.verbs.train` does, and for knobs beside the folder of a run.
+    """
+    stream = stream or sys.stdout
+    if Path(file).is_dir():
+        if knobs:
+            raise UserError(f"{sorted(knobs)[0]} was given; a run has the knobs it was trained with: give RUN alone.")
+        from research.diagnose.examine import examine
+
+        findings = _sorted(examine(run.find_run(file)))
+        print(told(findings) or f"nothing was found in {file}.", file=stream)
+        return findings
+    loaded = load(file)
+    values = verbs.knob_values(loaded, knobs)
+    out = Path(folder or Path(runs or os.environ.get("RESEARCH_RUNS", "runs")) / (
+        f"doctor-{run.folder_name(loaded, values, seed=seed)}"))  # fmt: skip
+    outcomes, pictures = [], []
+    with verbs.file_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for outcome, drawn in checked(subject(loaded.function(**values), seed=seed), rate_test=rate_test, out=out):
+            print(line(outcome), file=stream, flush=True)
+            outcomes.append(outcome)
+            pictures += drawn
+        path = out / "doctor.html"
+        path.write_text(page(loaded.name, values, outcomes, pictures), encoding="utf-8", errors="replace")
+    findings = _sorted([outcome for outcome in outcomes if isinstance(outcome, Finding)])
+    problems = sum(found.problem for found in findings)
+    passed = sum(isinstance(outcome, Passed) for outcome in outcomes)
+    print(f"{problems} problems, {len(findings) - problems} worth a look, {passed} passed, "
+          f"{len(outcomes) - passed - len(findings)} skipped: {path}", file=stream)  # fmt: skip
+    return findings
+
+
+def checked(ready: Subject, *, rate_test: bool, out: Path):
+    """Each check's Outcome in turn, with the pictures (SVG) that it drew."""
+    found = tables(ready)
+    yield data.finite(found), []
+    lacking = "the training records lack the fields that the evaluation gives to the model"
+    for rule, check in DATA.items():
+        yield check(ready, found) if found and found[0].training else Skipped(rule, lacking), []
+    yield before.first_loss(ready), []
+    # One compiled step serves three checks, where the step's gradient is the loss's own.
+    probe = rate.prepared(ready)
+    begun = (probe[0], probe[1]._replace(opt=probe[1].opt._replace(factor=np.float32(rate.LOWEST * 100))))
+    yield before.gradients(ready, begun if ready.experiment.grad_fn is None else None), []
+    yield before.overfits(ready), []
+    yield before.separate(ready), []
+    yield before.estimate(ready, begun), []
+    if not rate_test or ready.experiment.transform:
+        why = "its steps have a transform: their loss does not tell how well it learns" if rate_test else "--no-rate"
+        yield Skipped("learning rate", why), []
+        return
+    measured = rate.range_test(ready, probe)
+    yield rate.rate(ready, measured), [rate.picture(measured, out / "rate.png")]
+
+
+def line(outcome: Outcome) -> str:
+    """An Outcome as a person reads it: one line, and under a Finding what to try."""
+    if isinstance(outcome, Finding):
+        return told([outcome])
+    return f"{'passed' if isinstance(outcome, Passed) else 'skipped'}: {outcome.rule}: {outcome.text}"
+
+
+def page(name, knobs, outcomes, pictures) -> str:
+    """doctor.html: what was found first, with remedies and figures; then what passed and what was skipped."""
+    findings = _sorted([outcome for outcome in outcomes if isinstance(outcome, Finding)])
+    shown = join(f"{key}={value} " for key, value in run.plain(knobs).items())
+    rest = [[_badge(outcome), outcome.rule, outcome.text] for outcome in outcomes if not isinstance(outcome, Finding)]
+    return document(f"doctor: {name}", join([
+        element("header", element("h1", name), element("p", "Checked before it runs. ", element("code", shown))),
+        section("Found", *map(_finding, findings)) if findings else element("p", "Nothing was found."),
+        section("Learning rate", *[element("div", Html(svg), class_="plot") for svg in pictures]),
+        section("Other checks", table(["", "check", ""], rest)) if rest else "",
+    ]))  # fmt: skip
+
+
+def _finding(found: Finding) -> Html:
+    numbers = [[key, figure(value)] for key, value in found.evidence.items() if isinstance(value, int | float)]
+    return join([
+        element("h3", _badge(found), " ", found.rule),
+        element("p", found.text),
+        element("p", "To try:", class_="faint"),
+        element("ul", *[element("li", element("code", remedy)) for remedy in found.remedies]),
+        table(["figure", "value"], numbers, numeric=("value",)) if numbers else "",
+    ])  # fmt: skip
+
+
+def _badge(outcome: Outcome) -> Html:
+    if isinstance(outcome, Finding):
+        word, kind = ("problem", "failed") if outcome.problem else ("look", "preempted")
+    else:
+        word, kind = ("passed", "finished") if isinstance(outcome, Passed) else ("skipped", "")
+    return element("span", word, class_=f"badge {kind}")
+
+
+def _sorted(findings):
+    return sorted(findings, key=lambda found: not found.problem)

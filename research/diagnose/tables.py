@@ -1,0 +1,89 @@
+"""The records behind an experiment, as tables: what it is trained on and what it is evaluated on, or a sample."""
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from research.data import records
+from research.diagnose.subject import Subject
+from research.errors import UserError
+
+
+class Table(NamedTuple):
+    """`fields` {name: [n, ...]} of the records `rows` [n] of a set of `total` records; `training` or an evaluation.
+
+    `drawn`: the records are batches as they were drawn, augmented and perhaps repeated; their numbers are unknown.
+    """
+
+    name: str
+    training: bool
+    fields: Mapping[str, np.ndarray]
+    rows: np.ndarray
+    total: int
+    drawn: bool
+
+    @property
+    def sampled(self) -> str:
+        """How much of the set was read, in words; nothing where it was all."""
+        return "" if len(self.rows) >= self.total else f" ({len(self.rows):,} of {self.total:,} records were read)"
+
+
+def tables(ready: Subject, *, most: int = 20_000, seconds: float = 10) -> list[Table]:
+    """The training set and the evaluation sets that have the fields of the first evaluation's model, each once.
+
+    Of each set `most` records are read, evenly chosen, or as many as `seconds` allow. A training source without a data
+    set behind it is drawn from.
+    """
+    source, found, seen = ready.experiment.source, [], []
+    data = getattr(source, "data", None)
+    data = getattr(getattr(source, "labelled", None), "data", None) if data is None else data
+    sets = [("train", True, data)]
+    sets += [(name, False, getattr(ev.source, "data", None)) for name, ev in ready.experiment.evals.items()]
+    wanted = set(filter(None, ready.question.inputs)) if ready.question else set()
+    for name, training, data in sets:
+        if data is None and training:
+            found.append(_drawn(ready, name))
+        if data is None or any(_same(data, other) for other in seen):
+            continue
+        seen.append(data)
+        rows, fields = _read(data, most, seconds)
+        if wanted <= set(fields):
+            found.append(Table(name, training, fields, rows, len(data), False))
+    return found
+
+
+def flat(column) -> np.ndarray:
+    """A field as a matrix of numbers: f32 [n, features]."""
+    return np.asarray(column, np.float32).reshape(len(column), -1)
+
+
+def _same(a, b) -> bool:
+    return a is b or (getattr(a, "data", a) is getattr(b, "data", b) and hasattr(a, "indices")
+                      and hasattr(b, "indices") and np.array_equal(a.indices, b.indices))  # fmt: skip
+
+
+def _read(data, most, seconds):
+    count = len(data)
+    rows = np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+    if len(rows) < count:
+        rows = np.random.default_rng(0).permutation(rows)  # so that those that the time allows are a fair sample
+    parts, until = [], time.monotonic() + seconds
+    for at in range(0, len(rows), 1024):
+        parts.append(records.numbers(records.columns(data, rows[at : at + 1024])))
+        if time.monotonic() > until:
+            break
+    fields = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return rows[: len(next(iter(fields.values())))], fields
+
+
+def _drawn(ready, name, batches: int = 8):
+    source = ready.experiment.source(ready.built.seed)
+    try:
+        parts = [source(step) for step in range(batches)]
+    except (UserError, IndexError):
+        parts = [ready.batch]
+    fields = {k: np.concatenate([np.asarray(part[k]) for part in parts]) for k in parts[0]}
+    count = len(next(iter(fields.values())))
+    return Table(name, True, fields, np.arange(count), getattr(ready.experiment.source, "examples", count), True)

@@ -1,0 +1,94 @@
+"""The statistics of every layer over a run: gradients, weights, updates and activations, a plot each."""
+
+import re
+
+from research.report.curves import step_axis
+from research.report.figure import COLOURS, inline_svg, new_figure, style, write_png
+from research.report.folder import Run
+from research.report.markup import Html, element, section
+
+# What is drawn in which order, under which title, and whether on a logarithmic axis.
+PLOTS = (
+    ("gradient", "norm of the gradient", True),
+    ("weight", "norm of the weights", True),
+    ("update", "update / weights", True),
+    ("mean", "activations: mean", False),
+    ("std", "activations: standard deviation", True),
+    ("dead", "dead units, %", False),
+    ("saturated", "saturated values, %", False),
+)
+NAMED = 8  # layers in a legend; where there are more, the shade tells how deep
+
+
+def layers(run: Run, path=None) -> Html:
+    """The section "Layers" of a run, and the PNG at `path` where it was watched."""
+    from research.diagnose.history import recorded  # which reads what this package reads
+
+    plots = [element("div", Html(plot), class_="plot") for plot in layer_plots(recorded(run), path)]
+    if not plots:
+        return section("Layers", element("p", "Not recorded; `train --watch` does it.", class_="remark"))
+    return section("Layers", element("div", *plots, class_="plots"))
+
+
+def layer_plots(history, path=None) -> list[str]:
+    """The plots of a `diagnose.history.History` as SVG elements, a line for each layer, and a PNG of all at `path`."""
+    plots = [(title, log, history.layers(name)) for name, title, log in PLOTS if history.layers(name)]
+    if not plots:
+        return []
+    names = sorted({layer for *_, series in plots for layer in series}, key=_natural)
+    colours = dict(zip(names, _shades(len(names)), strict=True))
+    svgs = []
+    with style():
+        for title, log, series in plots:
+            figure, (ax,) = new_figure(4.4, 3.1)
+            _plot(ax, title, log, series, colours)
+            svgs.append(inline_svg(figure, label=f"{title} by layer, over the step: {', '.join(series)}"))
+        if path is not None:
+            rows = -(-len(plots) // 2)
+            figure, axes = new_figure(9.2, 3.1 * rows, rows=rows, columns=2)
+            for ax, plot in zip(axes, plots, strict=False):
+                _plot(ax, *plot, colours)
+            for ax in axes[len(plots) :]:
+                ax.set_axis_off()
+            write_png(figure, path)
+    return svgs
+
+
+def _plot(ax, title, log, series, colours):
+    share = 100 if title.endswith("%") else 1
+    order = [name for name in colours if name in series]
+    step = max(1, -(-len(order) // NAMED))
+    named = {*order[::step], order[-1]}
+    for name in order:
+        steps, values = series[name]
+        # A norm of 0 has no logarithm; it is left out of the line, and is told by the diagnosis.
+        values = [share * x if x > 0 or not log else float("nan") for x in values]
+        label = name if name in named else None
+        ax.plot(steps, values, color=colours[name], label=label, linewidth=1.4, marker="o", markersize=2.5)
+    shown = [x for name in order for x in series[name].values if x > 0]
+    if log and shown and max(shown) > 5 * min(shown):
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("")
+    if share > 1:
+        ax.set_ylim(-3, 103)
+    ax.set_title(title)
+    ax.set_xlabel("step")
+    step_axis(ax)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2 if max(map(len, named)) > 14 else 4,
+              borderpad=0.1, handlelength=1.2, columnspacing=1.0)  # fmt: skip
+
+
+def _shades(count: int) -> list:
+    """Colours that are readable on white and on black: told apart where they are few, else shades by depth."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    import matplotlib
+
+    shade = matplotlib.colormaps["plasma"]
+    return [shade(0.15 + 0.65 * i / (count - 1)) for i in range(count)]
+
+
+def _natural(name: str):
+    """Layer 10 comes after layer 2; what has a number comes before what has none, such as the head."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)|/", name) if part]
