@@ -43,8 +43,11 @@ def blank(ready: Subject) -> Blank | None:
     constant = np.zeros(outputs.shape, outputs.dtype)
     if target is not None and np.shape(target) == outputs.shape:
         constant += np.asarray(target, outputs.dtype).mean(0)
-    same = asking(ready.question.measure, lambda *_, **__: (jnp.asarray(constant), {}))
-    alike = jax.jit(same)(params, stats, small).states[metric]
+
+    def same(params, stats, batch, constant):  # not closed over: XLA would spend seconds on folding it
+        return asking(ready.question.measure, lambda *_, **__: (constant, {}))(params, stats, batch).states[metric]
+
+    alike = jax.jit(same)(params, stats, small, constant)
     classes = outputs.shape[-1] if metric == "loss" and outputs.ndim > 1 else None
     return Blank(metric, float(answer.states[metric].value()), float(alike.value()), classes)
 

@@ -35,7 +35,8 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
     looks = within + len(close) >= max(2, (COMMON if text else 0.01) * len(train.rows))
     if looks:
         said.append(f"{within:,} of {len(train.rows):,} training records are copies, {len(close):,} nearly so")
-    for table in found[1:]:
+    # A measure that is no plain question may well look at training records on purpose, as a linear probe does.
+    for table in found[1:] if ready.question else []:
         if table.name not in marks:
             continue
         pairs = [(int(row), int(known[m])) for row, m in zip(table.rows, marks[table.name], strict=True) if m in known]

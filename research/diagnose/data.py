@@ -40,6 +40,8 @@ def constant(ready: Subject, found: list[Table]) -> Outcome:
     same, count = [], 0
     for name in _inputs(ready, train):
         column = train.fields[name]
+        if column.dtype.kind not in "fu":
+            continue  # the first token of every row may well be the same
         shape = column.shape
         columns = column.reshape(-1, shape[-1]) if len(shape) > 1 else column[:, None]
         spread = np.ptp(columns.astype(np.float64), 0)

@@ -32,7 +32,9 @@ class Range(NamedTuple):
 
     def rate(self, factor) -> str:
         """A factor as the rate that it stands for, in words."""
-        return f"{factor:.2g} x its own" if self.reference is None else f"{factor * self.reference:.2g}"
+        if self.reference is None:
+            return "the one it has" if factor == 1 else f"{factor:.2g} x the one it has"
+        return f"{factor * self.reference:.2g}"
 
 
 def peak(ready: Subject) -> tuple[int, float] | None:
@@ -94,8 +96,9 @@ def judged(factors, losses, *, reference: float | None = None) -> Range:
     start, noise = losses[:5].mean(), np.nanmedian(np.abs(losses - smoothed))
     # The least of many noisy losses is below their mean without any learning.
     if lowest >= 2 and start - smoothed[lowest] > 0.02 * abs(start) + 1.5 * noise:
-        slope = np.gradient(smoothed[: lowest + 1], np.log(factors[: lowest + 1]))
-        steepest = float(factors[int(np.argmin(slope))])
+        first = min(5, lowest - 1)  # before it, the average is of a few noisy losses
+        slope = np.gradient(smoothed[first : lowest + 1], np.log(factors[first : lowest + 1]))
+        steepest = float(factors[first + int(np.argmin(slope))])
     suggestion = None if steepest is None else min(steepest, diverged / 10) if diverged else steepest
     return Range(factors, losses, smoothed, reference, steepest, float(factors[lowest]), diverged, suggestion)
 
@@ -133,7 +136,8 @@ def rate(ready: Subject, found: Range) -> Outcome:
             "a larger batch, where the loss is so noisy that 100 steps do not show its fall",
         ), evidence)  # fmt: skip
     own, told = found.rate(1.0), f"the suggestion is {found.rate(found.suggestion)}"
-    advice = (f"--learning-rate {found.suggestion * (found.reference or 1):.1g}",
+    advice = (f"--learning-rate {found.suggestion * found.reference:.1g}" if found.reference
+              else f"multiply the learning rate by {found.suggestion:.1g}",
               "warmup_cosine(learning_rate, steps=steps, warmup=steps // 10)",
               "optax.chain(optax.clip_by_global_norm(1.0), ...)")  # fmt: skip
     if found.diverged is not None and found.diverged <= 1:

@@ -24,7 +24,8 @@ class Unasked(Exception):
 class Question(NamedTuple):
     """One evaluation as a question to the model: `ask(params, stats, batch) -> Answer`, compiled.
 
-    `name` is the evaluation's and `measure` its own; `inputs` are the batch fields that reach the model, None for what
+    `name` is the evaluation's, `measure` its own (given the params as they are: an average lags behind them, but with
+    what else its View adds to stats); `inputs` are the batch fields that reach the model, None for what
     is no field; `target` is the field that says what is right, if there is one.
     """
 
@@ -68,12 +69,12 @@ def subject(experiment: Experiment, *, seed: int = 0) -> Subject:
     """
     fits = all(size in (-1, 1) for size in experiment.mesh.values())
     built = build(experiment, seed=seed, devices=jax.devices()[:1] if fits else None)
+    state = jax.device_get(built.fresh())
     batch, question, small, why = built.source(seed)(0), None, None, "there is no evaluation"
     for name, ev in experiment.evals.items():
-        question, small, why = _question(name, ev, experiment.apply, built.abstract, batch)
+        question, small, why = _question(name, ev, experiment.apply, state, batch)
         if question:
             break
-    state = jax.device_get(built.fresh())
     plain = None
     if experiment.transform is None:
         first = experiment.source(seed)(0)
@@ -174,9 +175,14 @@ def asking(measure, apply):
     return ask
 
 
-def _question(name, ev, apply, abstract, batch):
+def _question(name, ev, apply, state, batch):
     """(Question, the small batch, why not) of an evaluation."""
-    ask, names, own = asking(ev.measure, apply), [], ev.source(0)
+
+    def measure(apply, params, stats, batch):
+        seen = ev.view(state._replace(params=params, stats=stats))[1]
+        return ev.measure(apply, params, {k: stats.get(k, entry) for k, entry in seen.items()}, batch)
+
+    ask, names, own = asking(measure, apply), [], ev.source(0)
 
     def noted(params, stats, batch):
         answer = ask(params, stats, batch)
@@ -188,8 +194,8 @@ def _question(name, ev, apply, abstract, batch):
         return answer
 
     try:
-        jax.eval_shape(noted, abstract.params, abstract.stats, own)
-        question = Question(name, ev.measure, jax.jit(ask), *names[-1])
+        jax.eval_shape(noted, state.params, state.stats, own)
+        question = Question(name, measure, jax.jit(ask), *names[-1])
     except Unasked as error:
         return None, None, f"the evaluation {name!r} {error}"
     except jax.errors.UnexpectedTracerError:
@@ -197,7 +203,7 @@ def _question(name, ev, apply, abstract, batch):
     for candidate in (batch, own):
         small = _some(candidate)
         try:
-            jax.eval_shape(ask, abstract.params, abstract.stats, small)
+            jax.eval_shape(ask, state.params, state.stats, small)
             return question, small, ""
         except MISFITS:
             continue

@@ -3,7 +3,7 @@
 import re
 
 from research.report.curves import step_axis
-from research.report.figure import COLOURS, inline_svg, new_figure, style, write_png
+from research.report.figure import COLOURS, inline_svg, new_figure, style
 from research.report.folder import Run
 from research.report.markup import Html, element, section
 
@@ -20,18 +20,18 @@ PLOTS = (
 NAMED = 8  # layers in a legend; where there are more, the shade tells how deep
 
 
-def layers(run: Run, path=None) -> Html:
-    """The section "Layers" of a run, and the PNG at `path` where it was watched."""
+def layers(run: Run) -> Html:
+    """The section "Layers" of a run."""
     from research.diagnose.history import recorded  # which reads what this package reads
 
-    plots = [element("div", Html(plot), class_="plot") for plot in layer_plots(recorded(run), path)]
+    plots = [element("div", Html(plot), class_="plot") for plot in layer_plots(recorded(run))]
     if not plots:
         return section("Layers", element("p", "Not recorded; `train --watch` does it.", class_="remark"))
     return section("Layers", element("div", *plots, class_="plots"))
 
 
-def layer_plots(history, path=None) -> list[str]:
-    """The plots of a `diagnose.history.History` as SVG elements, a line for each layer, and a PNG of all at `path`."""
+def layer_plots(history) -> list[str]:
+    """The plots of a `diagnose.history.History` as SVG elements, a line for each layer."""
     plots = [(title, log, history.layers(name)) for name, title, log in PLOTS if history.layers(name)]
     if not plots:
         return []
@@ -43,14 +43,6 @@ def layer_plots(history, path=None) -> list[str]:
             figure, (ax,) = new_figure(4.4, 3.1)
             _plot(ax, title, log, series, colours)
             svgs.append(inline_svg(figure, label=f"{title} by layer, over the step: {', '.join(series)}"))
-        if path is not None:
-            rows = -(-len(plots) // 2)
-            figure, axes = new_figure(9.2, 3.1 * rows, rows=rows, columns=2)
-            for ax, plot in zip(axes, plots, strict=False):
-                _plot(ax, *plot, colours)
-            for ax in axes[len(plots) :]:
-                ax.set_axis_off()
-            write_png(figure, path)
     return svgs
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from research.report.curves import step_axis
-from research.report.figure import COLOURS, inline_svg, new_figure, style, write_png
+from research.report.figure import COLOURS, inline_svg, new_figure, style
 from research.report.folder import number
 from research.report.markup import duration
 
@@ -83,9 +83,9 @@ def happenings(lines) -> list[Happening]:
     return rows
 
 
-def pace_curves(lines, path=None) -> list[str]:
+def pace_curves(lines) -> list[str]:
     """Steps per second, the share of time spent waiting for data, and, where the run tells it, the most memory taken so
-    far, over the step, as SVG elements; PNG at `path`.
+    far, over the step, as SVG elements.
 
     Of steps that were taken again after a restart, the last figures are shown. Without any interval: [].
     """
@@ -110,11 +110,6 @@ def pace_curves(lines, path=None) -> list[str]:
             figure, (ax,) = new_figure(4.4, 2.3)
             _plot(ax, steps, *plot)
             svgs.append(inline_svg(figure, label=f"{plot[0]}, over the step"))
-        if path is not None and plots:
-            figure, axes = new_figure(4.6 * len(plots), 2.4, columns=len(plots))
-            for ax, plot in zip(axes, plots, strict=True):
-                _plot(ax, steps, *plot)
-            write_png(figure, path)
     return svgs
 
 

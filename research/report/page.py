@@ -18,8 +18,7 @@ from research.report.slices import slice_tables
 from research.report.theme import CSS
 from research.report.timeline import happened, timeline
 
-PICTURES = ("learning_curves.png", "throughput.png", "confusion_*.png", "worst_*.png", "curves_*.png", "timeline.png",
-            "layers.png")  # fmt: skip
+PICTURES = ("learning_curves.png", "confusion_*.png", "worst_*.png")
 LONGEST = 20_000  # characters of a sample
 WIDEST = 6  # metrics in columns
 
@@ -53,9 +52,9 @@ def _page(run: Run, experiment, out: Path) -> str:
         _headline(run, name),
         diagnosis(run),
         _curves(run, out / "learning_curves.png"),
-        layers(run, out / "layers.png"),
+        layers(run),
         *[_evaluation(key, run.evaluations[key], experiment, out) for key in results(run) if key in run.evaluations],
-        _pace(run, out / "throughput.png"),
+        _pace(run),
         recorded(run),
     ]
     return document(f"{name}, seed {run.about.get('seed', '?')}", join(parts))
@@ -137,7 +136,7 @@ def _evaluation(name, found: Evaluation, experiment, out: Path) -> Html:
     if confusion.is_confusion(matrix):
         names = confusion.class_names(len(matrix), given)
         parts += _confusion(matrix, names, name, out / f"confusion_{name}.png")
-    plots, remark = ranked(found, given or (), out / f"curves_{name}.png")
+    plots, remark = ranked(found, given or ())
     parts += [element("h3", "Ranking and calibration"), _grid(plots, "plots small")] if plots else []
     parts += [element("p", remark, class_="remark")] if remark else []
     tables = slice_tables(found)
@@ -175,10 +174,10 @@ def _confusion(matrix, names, name, path) -> list[Html]:
     return [*parts, join([element("h3", "By class"), by_class]) if small else details("By class", by_class)]
 
 
-def _pace(run: Run, path) -> Html:
-    plots = pace.pace_curves(run.timing, path)
+def _pace(run: Run) -> Html:
+    plots = pace.pace_curves(run.timing)
     words = pace.described(pace.pace(run.timing))
-    drawn = timeline(run.timing, path.with_name("timeline.png"))
+    drawn = timeline(run.timing)
     return section(
         "Time",
         element("p", words) if words else "",

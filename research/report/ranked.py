@@ -7,7 +7,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.metrics.scores import ranking
-from research.report.figure import COLOURS, FAINT, inline_svg, new_figure, style, write_png
+from research.report.figure import COLOURS, FAINT, inline_svg, new_figure, style
 from research.report.folder import Evaluation
 from research.report.markup import shortened
 
@@ -22,9 +22,8 @@ class Curve(NamedTuple):
     area: float
 
 
-def ranked(found: Evaluation, names: Sequence[str], path=None) -> tuple[list[str], str]:
-    """(plots as SVG elements, a remark): ROC, precision-recall and reliability, as far as the evaluation allows; all of
-    them go into the PNG at `path`.
+def ranked(found: Evaluation, names: Sequence[str]) -> tuple[list[str], str]:
+    """(plots as SVG elements, a remark): ROC, precision-recall and reliability, as far as the evaluation allows.
 
     The first two are of the arrays `roc` and `precision_recall` (see `metrics.scores.ranking`), or of the rows label
     and probabilities; the third is of the array `reliability`. Of two classes they are of class 1; of more, each class
@@ -54,11 +53,6 @@ def ranked(found: Evaluation, names: Sequence[str], path=None) -> tuple[list[str
             figure, (ax,) = new_figure(3.5, 3.3)
             label = draw(ax, content, names)
             plots.append(inline_svg(figure, label=label))
-        if path is not None:
-            figure, axes = new_figure(3.5 * len(drawn), 3.3, columns=len(drawn))
-            for ax, (draw, content) in zip(axes, drawn, strict=True):
-                draw(ax, content, names)
-            write_png(figure, path)
     return plots, remark
 
 

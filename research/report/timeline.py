@@ -1,7 +1,7 @@
 """What happened on the way of a run, over the step and in words: checkpoints, restarts, notices such as warnings."""
 
 from research.report.curves import step_axis
-from research.report.figure import COLOURS, INK, inline_svg, new_figure, style, write_png
+from research.report.figure import COLOURS, INK, inline_svg, new_figure, style
 from research.report.folder import number
 from research.report.markup import Html, duration, element, table
 from research.report.pace import ENDS, happenings
@@ -11,9 +11,9 @@ KINDS = {"saved": "checkpoints", "evaluated": "evaluations", "noted": "notices",
 LANES = ("lives", "evaluations", "checkpoints", "notices")
 
 
-def timeline(lines, path=None) -> str:
-    """The lives of a run as bars over the step, with its evaluations, checkpoints and notices, as an SVG element, and
-    as a PNG at `path`; "" where nothing is to be seen: a life without any of them.
+def timeline(lines) -> str:
+    """The lives of a run as bars over the step, with its evaluations, checkpoints and notices, as an SVG element; ""
+    where nothing is to be seen: a life without any of them.
 
     Steps that were taken twice, since a restart goes back to a checkpoint, show as bars that overlap.
     """
@@ -47,8 +47,6 @@ def timeline(lines, path=None) -> str:
         ax.grid(False, axis="y")
         ax.set_xlabel("step")
         step_axis(ax)
-        if path is not None:
-            write_png(figure, path)
         said = ", ".join(f"{len(found)} {KINDS[kind]}" for kind, found in marks.items() if found)
         return inline_svg(figure, label=f"timeline: {len(lived)} lives, {said}")
 

@@ -106,5 +106,5 @@ def trained(folder, experiment, *, seed=0):
 
 def slow(step, batch):
     """A source that the step waits for."""
-    time.sleep(0.02)
+    time.sleep(0.04)
     return batch

@@ -53,7 +53,7 @@ def finished(tmp_path_factory):
 def test_the_page_and_the_pictures_are_in_the_run_folder(finished):
     folder, path = finished
     assert path == folder / "report" / "report.html"
-    pictures = ["confusion_test.png", "learning_curves.png", "report.html", "throughput.png", "worst_test.png"]
+    pictures = ["confusion_test.png", "learning_curves.png", "report.html", "worst_test.png"]
     assert sorted(file.name for file in path.parent.iterdir()) == pictures
 
 

@@ -63,10 +63,10 @@ def evaluation(rows, arrays=None, numbers=None):
 def test_plots_say_their_areas_name_the_worst_class_and_stay_small(tmp_path):
     rows = scored(4)
     bins = np.array([[10, 0.3, 0.2], [0, np.nan, np.nan], [30, 0.9, 1.0]])
-    plots, remark = ranked(evaluation(rows, {"reliability": bins}), ["a", "b", "c", "<d>"], tmp_path / "x.png")
+    plots, remark = ranked(evaluation(rows, {"reliability": bins}), ["a", "b", "c", "<d>"])
     areas = [metrics.roc_auc_score(rows["label"] == c, rows["probabilities"][:, c]) for c in range(4)]
     area, worst = np.mean(areas), ["a", "b", "c", "&lt;d&gt;"][np.argmin(areas)]
-    assert len(plots) == 3 and not remark and (tmp_path / "x.png").stat().st_size > 5000
+    assert len(plots) == 3 and not remark
     assert (
         f"ROC curve; area {area:.4f}" in plots[0]
         and f"mean of 4: {area:.3f}" in plots[0]
@@ -126,8 +126,8 @@ LINES = [
 
 def test_the_timeline_shows_lives_and_notices_stand_out(tmp_path):
     assert lives(LINES) == [(0, 12, "cut off"), (10, 30, "finished")]
-    svg = timeline(LINES, tmp_path / "t.png")
-    assert "2 lives, 1 checkpoints, 1 evaluations, 1 notices" in svg and (tmp_path / "t.png").exists()
+    svg = timeline(LINES)
+    assert "2 lives, 1 checkpoints, 1 evaluations, 1 notices" in svg
     page = Page(happened(LINES))
     badges = [attrs["class"] for tag, attrs in page.tags if tag == "span"]
     assert badges == ["badge preempted", "badge preempted", "badge finished"]
@@ -145,4 +145,4 @@ def test_the_page_has_them_all(tmp_path):
     page = read(report(folder))
     assert all(words in page.text for words in ("Ranking and calibration", "Slices", "small", "restarted"))
     names = {path.name for path in (folder / "report").iterdir()}
-    assert {"curves_test.png", "timeline.png"} <= names
+    assert "report.html" in names
