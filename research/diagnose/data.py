@@ -156,9 +156,11 @@ def _differs(ready, train, table):
 
 
 def _inputs(ready, table) -> list[str]:
-    """The fields of a table that reach the model; all numbers but the target where the evaluation does not tell."""
-    named = [name for name in (ready.question.inputs if ready.question else ()) if name]
-    if named:
+    """The fields of a table that reach the model; all but the target where the evaluation does not tell, or makes some
+    of the inputs itself (such as masked tokens).
+    """
+    named = ready.question.inputs if ready.question else ()
+    if named and None not in named:
         return [name for name in named if name in table.fields]
     return [name for name in table.fields if name not in ("mask", "label", "target")]
 
