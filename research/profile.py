@@ -20,7 +20,7 @@ COLLECTIVE = re.compile(
     r"all-?reduce|all-?gather|reduce-?scatter|all-?to-?all|collective|permute-(start|done)|nccl", re.I
 )
 # Of the threads of XLA on a CPU; what has :: in its name, or is told twice, is bookkeeping around operations.
-CPU_LINE, BOOKKEEPING = re.compile(r"XLAPjRtCpuClient|XLAEigen"), re.compile(r"::|^end: |^\$|Rendezvous")
+CPU_LINE, BOOKKEEPING = re.compile(r"^tf_XLA"), re.compile(r"::|^end: |^\$|Rendezvous")
 
 
 class Spent(NamedTuple):
