@@ -12,9 +12,6 @@ BROKEN = '''"""Digits as they are stored, at a rate of 30."""
 
 from tests.diagnose.patients import noisy, patient
 
-pytestmark = pytest.mark.slow  # trains for minutes
-
-
 def experiment(*, rate: float = 30.0):
     return patient(rate=rate, prepare=lambda x: 16.0 * x, change=noisy(0.3))
 '''
