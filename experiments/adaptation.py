@@ -76,10 +76,12 @@ def experiment(
         "mmd": align(encoder, classifier, strength=discrepancy),
         "source": align(encoder, classifier, strength=0.0),
     }
+    parts = dict(encoder=encoder, classifier=classifier)
+    parts |= {"discriminator": discriminator} if method == "adversarial" else {}
     averaged = stochastic_average(start=steps // 2, every=10)
     measure = measure_classification(num_classes=10)
     return Experiment(
-        init=together(encoder=encoder, classifier=classifier, discriminator=discriminator),
+        init=together(**parts),
         apply=chain(encoder=encoder, classifier=classifier).apply,
         loss=objectives[method],
         # No momentum, which makes an adversary overshoot.

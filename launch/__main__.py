@@ -8,7 +8,7 @@ from pathlib import Path
 from launch import kubernetes, local, slurm, tpu_vm
 from launch.plan import Job, call, launched
 from research.commands import train_arguments
-from research.errors import UserError, unknown
+from research.errors import UserError, obeyed, unknown
 from research.knobs import Parser, resolve
 
 PLACES = {"local": local, "slurm": slurm, "kubernetes": kubernetes, "tpu-vm": tpu_vm}
@@ -27,17 +27,7 @@ usage: python -m launch PLACE FILE [knobs and options of train] -- [resources] [
 
 def main(arguments=None) -> int:
     """Runs one command; gives the exit status. Mistakes are one message; `--debug` shows the traceback."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
-    try:
-        return _dispatch([a for a in arguments if a != "--debug"])
-    except UserError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return obeyed(_dispatch, arguments)
 
 
 def _dispatch(arguments):

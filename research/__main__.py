@@ -1,11 +1,9 @@
 """The command line: `python -m research VERB ...`. Every verb is a function of `research.verbs` as well."""
 
-import os
-import signal
 import sys
 
 from research import commands
-from research.errors import UserError, unknown
+from research.errors import obeyed, unknown
 from research.knobs import Parser
 
 VERBS = {
@@ -20,28 +18,7 @@ VERBS = {
 
 def main(arguments=None) -> int:
     """Runs one command; gives the exit status. Mistakes are one message; `--debug` shows the traceback."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
-    try:
-        return _dispatch([a for a in arguments if a != "--debug"])
-    except UserError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        _end(2, str(error))
-        return 2
-    except KeyboardInterrupt:
-        # Dying of the signal, rather than exiting, stops a shell's loop over seeds too.
-        _end(130, "KeyboardInterrupt")
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-        return 130
-
-
-def _end(code, text):
-    """In a job of several processes, its end on all of them; they would wait for this one."""
-    if "research.distributed" in sys.modules:
-        sys.modules["research.distributed"].job().fail(code, text)
+    return obeyed(_dispatch, arguments)
 
 
 def _dispatch(arguments):

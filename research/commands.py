@@ -17,6 +17,7 @@ def train_arguments(arguments, parser):
     parser.add_argument("--from", dest="start_from", metavar="RUN@STEP", help="begin at another run's checkpoint")
     parser.add_argument("--strategy", default="jit", help="jit, or pmap: one program on every device (default jit)")
     parser.add_argument("--watch", action="store_true", help="record gradients, weights, activations of every layer")
+    parser.add_argument("--no-report", dest="page", action="store_false", help="leave the report to `report RUN`")
     parser.add_argument("--profile", action="store_true", help="trace a few steps, and tell what the time goes to")
     parser.add_argument("--wandb", metavar="PROJECT", help="write to Weights & Biases too")
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="write to MLflow too")
@@ -65,7 +66,7 @@ def _run_arguments(arguments, parser):
 
     listen = [getattr(writers, name)(given[name]) for name in ("wandb", "mlflow") if given[name]]
     listen += [profile.profiler] if given["profile"] else []
-    names = ("file", "seed", "runs", "run_dir", "again", "start_from", "strategy", "watch")
+    names = ("file", "seed", "runs", "run_dir", "again", "start_from", "strategy", "watch", "page")
     options = {name: given[name] for name in names}
     return {"listen": listen, **options, **{name: given[name] for name in knobs if name in given}}
 

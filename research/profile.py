@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from research import run
+from research import gauges, run
 from research.log import Ended, Interval, Started
 
 STEPS = 20  # of the loop
@@ -50,15 +50,9 @@ def profiler(folder, about=None):
     folder, over, state = Path(folder) / "profile", threading.Event(), {}
 
     def trace():
-        compiled = []
-
-        def heard(name, seconds, **_):
-            if name.endswith("backend_compile_duration"):
-                compiled.append(seconds)
-
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # every Python call would be written down
-        jax.monitoring.register_event_duration_secs_listener(heard)
+        compiled, deaf = gauges.compilations()
         began, first = time.perf_counter(), state["position"]()
         jax.profiler.start_trace(folder, profiler_options=options)
         try:
@@ -68,8 +62,8 @@ def profiler(folder, about=None):
         finally:
             steps, seconds = state["position"]() - first, time.perf_counter() - began
             jax.profiler.stop_trace()
-            jax.monitoring.unregister_event_duration_listener(heard)
-        state["traced"] = {"seconds": seconds, "steps": steps, "compiled": sum(compiled)}
+            deaf()
+        state["traced"] = {"seconds": seconds, "steps": steps, "compiled": compiled()}
 
     def summarise():
         found = sorted(folder.rglob("*.xplane.pb"))

@@ -20,9 +20,9 @@ from research.energy import metered
 from research.errors import UserError
 from research.knobs import knobs_of
 from research.report.claims import judge
-from research.report.folder import read_run
 from research.report.markup import duration
 from research.report.pace import pace
+from research.run_folder import read_run
 from research.source import experiments, load
 from research.verbs import knob_values, train
 

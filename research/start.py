@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from research.errors import UserError, nearest
+from research.errors import UserError, listed, nearest
 from research.model import Model
 from research.tree import path_name
 
@@ -42,7 +42,9 @@ def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
             table.append(("loaded" if found.shape == array.shape else "reshaped", name, source, found.shape))
             loaded[name] = jax.device_put(found.reshape(array.shape).astype(array.dtype), array.sharding)
         if unused := set(names or {}) - used:
-            raise UserError(f"the pattern {sorted(unused)[0]!r} matches no array here. There are: {_some(here)}.")
+            raise UserError(
+                f"the pattern {sorted(unused)[0]!r} matches no array here. There are: {listed(sorted(here))}."
+            )
         tell("\n".join(f"  {kind:<9}{name}  {('<- ' + source) if source else ''} {shape}"
                        for kind, name, source, shape in table))  # fmt: skip
         fill = lambda prefix, tree: jax.tree.map_with_path(lambda path, x: loaded.get(_name(prefix, path), x), tree)
@@ -73,7 +75,9 @@ def frozen(model: Model, pattern: str) -> Model:
         params, stats = model.init(key)
         kept, moved = _divided(params, lambda name: re.search(pattern, name))
         if not moved:
-            raise UserError(f"frozen: {pattern!r} matches no parameter. There are: {_some(_arrays(params, {}))}.")
+            raise UserError(
+                f"frozen: {pattern!r} matches no parameter. There are: {listed(sorted(_arrays(params, {})))}."
+            )
         return kept, {**stats, FROZEN: moved}
 
     def apply(params, stats, *inputs, **options):
@@ -138,9 +142,4 @@ def _find(source, there, run):
             return np.stack([found[keys] for keys in order])
     elif name in there:
         return there[name] if index is None else there[name][int(index)]
-    raise UserError(f"{run} has no array {source!r}.{nearest(name, there)} There are: {_some(there)}.")
-
-
-def _some(names):
-    names = sorted(names)
-    return ", ".join(names[:8]) + (f", ... ({len(names)})" if len(names) > 8 else "")
+    raise UserError(f"{run} has no array {source!r}.{nearest(name, there)} There are: {listed(sorted(there))}.")

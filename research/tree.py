@@ -17,6 +17,16 @@ def shapes(tree) -> dict[str, str]:
     }
 
 
+def differences(before, now) -> str:
+    """In one line, the arrays of two trees whose shape or type differs; "" where none does."""
+    before, now = shapes(before), shapes(now)
+    return ", ".join(
+        f"{name} was {before.get(name, 'absent')} and is {now.get(name, 'absent')}"
+        for name in sorted(before | now)
+        if before.get(name) != now.get(name)
+    )
+
+
 def described(tree) -> str:
     """The same in one line, for a message."""
     return ", ".join(f"{name} {shape}" for name, shape in sorted(shapes(tree).items()))

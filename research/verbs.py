@@ -40,7 +40,7 @@ from research.watchdog import limit, watchdog
 
 __all__ = ["evaluate", "experiments", "predict", "report", "train"]
 # Keyword arguments of `train` that are no knobs.
-RUN_OPTIONS = ("seed", "run_dir", "runs", "again", "start_from", "strategy", "watch", "listen", "stream")
+RUN_OPTIONS = ("seed", "run_dir", "runs", "again", "start_from", "strategy", "watch", "page", "listen", "stream")
 
 
 class Trained(NamedTuple):
@@ -61,14 +61,14 @@ class Opened(NamedTuple):
 
 def train(
     file, *, seed: int = 0, run_dir=None, runs=None, again: bool = False, start_from: str | None = None,
-    strategy: str = "jit", watch: bool = False, listen=(), stream=None, **knobs,
+    strategy: str = "jit", watch: bool = False, page: bool = True, listen=(), stream=None, **knobs,
 ) -> Trained:  # fmt: skip
     """Trains an experiment file, or goes on with it: the same call finds the same folder, and resumes.
 
     A finished run is not trained twice: its results come back at once, unless `again` asks for a new folder.
     `start_from="RUN@step"` begins a new run at another's checkpoint, with other knobs or more steps. Knobs may
     be given as texts. The `strategy` is "jit" or "pmap" (`research.mapped`). With `watch` the statistics of every layer
-    are recorded ten times a run (`research.diagnose.layers`). Each of `listen` (see
+    are recorded ten times a run (`research.diagnose.layers`); without `page` no report is drawn. Each of `listen` (see
     `research.writers`) gives one more subscriber. Progress goes to `stream` (sys.stdout). Raises UserError for every
     mistake; KeyboardInterrupt, when all is saved, after Ctrl-C.
     """
@@ -99,7 +99,7 @@ def train(
         about, status = job.first(opened)
         job.check_shared(folder)
         if status.get("status") == "finished":
-            if job.rank == 0 and not (folder / "report" / "report.html").exists():
+            if page and job.rank == 0 and not (folder / "report" / "report.html").exists():
                 report(folder)
             print_results(status["results"], stream)
             print(f"finished already: {folder}. Train it anew with --again, or go on with --from.", file=stream)
@@ -107,11 +107,11 @@ def train(
                 run.tell_status("finished", status["step"], folder)
             return Trained(folder, "finished", status["results"])
         experiment = job.turn(lambda: loaded.function(**values))
-        how = {"strategy": strategy, "watch": watch, "listen": listen, "stream": stream}
+        how = {"strategy": strategy, "watch": watch, "page": page, "listen": listen, "stream": stream}
         return _train(folder, experiment, about, job=job, seed=seed, **how)
 
 
-def _train(folder, experiment, about, *, job, seed, strategy, watch, listen, stream):
+def _train(folder, experiment, about, *, job, seed, strategy, watch, page, listen, stream):
     """Builds and runs an experiment in its folder, with everything that listens to a run. Rank 0 writes."""
     about["claims"] = [claim._asdict() for claim in experiment.claims]
     built = build(experiment, seed=seed, strategy=strategy)
@@ -124,7 +124,7 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, listen, str
             spared(run.status_writer(folder, total=built.total)),
             run.status_file(folder),
             *(begin(folder, about) for begin in (writers.tensorboard, *listen)),
-            diagnosis(lambda note: tell(note), folder=folder),
+            diagnosis(lambda note: tell(note), folder=folder, batch_at=built.source(seed)),
         ]
     if seconds := limit(os.environ, processes=job.count):
         subscribers.append(watchdog(seconds, beats=lambda: job.interruption.calls, end=job.hung))
@@ -166,14 +166,16 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, listen, str
         outcome.results.pop(LAYERS, None)  # no headline
         end(log.Ended(outcome.step, outcome.status, outcome.results))
     job.last_words = lambda text: None
-    if outcome.status == "finished" and job.rank == 0:
+    page = page and outcome.status == "finished"
+    if page and job.rank == 0:
         report_of(folder, experiment)
     print_results(outcome.results, stream)
     if spent := profile.read_summary(folder):
         print(profile.described(spent), file=stream)
     for verdict in (judge(claim, outcome.results) for claim in about["claims"] if outcome.status == "finished"):
         print(f"claim: {verdict.metric} {verdict.bound}: {verdict.outcome}", file=stream)
-    more = f"report: {folder}/report/report.html" if outcome.status == "finished" else "the same command goes on"
+    more = "the same command goes on" if outcome.status == "preempted" else f"python -m research report {folder}"
+    more = f"report: {folder}/report/report.html" if page else more
     print(f"{outcome.status} at step {outcome.step} of {built.total}: {folder} ({more})", file=stream)
     if interruption.number == signal.SIGINT:
         job.leave()

@@ -29,7 +29,17 @@ class Launched:
     """`python -m launch.local` over a train command, with its output as it comes."""
 
     def __init__(self, folder, *knobs, processes, devices=1, restarts=0, command=None, **env):
-        command = command or [sys.executable, "-m", "research", "train", EXPERIMENT, "--run-dir", str(folder), *knobs]
+        command = command or [
+            sys.executable,
+            "-m",
+            "research",
+            "train",
+            EXPERIMENT,
+            "--run-dir",
+            str(folder),
+            "--no-report",
+            *knobs,
+        ]
         self.status_file = Path(f"{folder}.launch") / "status.json"
         options = {"processes": processes, "devices": devices, "max-restarts": restarts}
         self.process = subprocess.Popen(

@@ -19,7 +19,7 @@ KNOBS = ("--network", "mlp", "--epochs", "40", "--batch-size", "32")  # 1,250 st
 
 
 def command(folder):
-    return [sys.executable, "-m", "research", "train", str(EXPERIMENT), *KNOBS, "--run-dir", str(folder)]
+    return [sys.executable, "-m", "research", "train", str(EXPERIMENT), *KNOBS, "--run-dir", str(folder), "--no-report"]
 
 
 def begin(folder):

@@ -1,14 +1,20 @@
 """Half precision around a model, and the loss scale: their limits, their types, and what an overflow may not touch."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from research.core import Ctx, Mean, Out, State, gradient, train_step
 from research.model import Model, from_nnx
+from research.models.cnn import CNN
+from research.models.gpt import GPT
+from research.models.lstm import LSTM
 from research.models.mlp import MLP
-from research.models.resnet import ConvNorm
+from research.models.resnet import ConvNorm, ResNet
+from research.models.vit import ViT
 from research.objectives.classify import classify
 from research.precision import cast, mixed, scaled
 from tests.gradients import toy
@@ -56,12 +62,43 @@ def test_in_f32_it_is_the_model_and_in_bf16_it_is_near():
 
 
 def test_batch_statistics_keep_their_type_and_nearly_their_values():
-    model = from_nnx(lambda rngs: ConvNorm(2, 4, size=3, group_size=None, dtype=None, rngs=rngs))
+    model = from_nnx(lambda rngs: ConvNorm(2, 4, size=3, group_size=None, rngs=rngs))
     params, stats = model.init(jax.random.key(0))
     x = 3 + jax.random.normal(jax.random.key(1), (8, 5, 5, 2))
     (_, plain), (_, half) = (m.apply(params, stats, x, train=True) for m in (model, mixed(model)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.02), plain, half)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(half))
+
+
+MODELS = {
+    "vit": (lambda rngs: ViT(size=8, patch=4, width=8, depth=1, heads=2, num_classes=3, rngs=rngs), (2, 8, 8, 3)),
+    "gpt": (lambda rngs: GPT(vocabulary=7, length=4, width=8, depth=1, heads=2, rngs=rngs), (2, 4)),
+    "lstm": (lambda rngs: LSTM(vocabulary=7, width=4, rngs=rngs), (2, 4)),
+    "resnet": (lambda rngs: ResNet(blocks=(1,), width=4, stem="small", num_classes=3, rngs=rngs), (2, 8, 8, 3)),
+    "cnn": (lambda rngs: CNN((8, 8), rngs=rngs), (2, 8, 8, 1)),
+    "mlp": (lambda rngs: MLP((8, 8), rngs=rngs), (2, 8, 8)),
+}
+
+
+def products(jaxpr):
+    """The types of what every matrix product and convolution of a program multiplies."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield {value.aval.dtype for value in equation.invars}
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_product_is_in_16_bits_forward_and_backward(name):
+    build, shape = MODELS[name]
+    model = mixed(from_nnx(build))
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    x = jnp.zeros(shape, jnp.float32 if len(shape) > 2 else jnp.int32)
+    total = lambda params, stats: model.apply(params, stats, x, key=jax.random.key(0), train=True)[0].sum()
+    found = list(products(jax.make_jaxpr(jax.grad(total))(params, stats).jaxpr))
+    # The scores of attention are f32, and so is their gradient: it alone may meet what is narrower.
+    assert len(found) > 2 and all(jnp.dtype("bfloat16") in types for types in found), found
 
 
 def test_where_nothing_overflows_the_scale_changes_nothing_but_itself():

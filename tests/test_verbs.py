@@ -20,7 +20,7 @@ from research.experiment import build
 from research.start import pretrained, read_arrays
 
 FILE = str(Path(__file__).parent.parent / "experiments" / "digits.py")
-TINY = {"network": "mlp", "epochs": 4, "batch_size": 64}  # 62 steps
+TINY = {"network": "mlp", "epochs": 4, "batch_size": 64, "page": False}  # 62 steps, and no report
 FLAGS = ["--network", "mlp", "--epochs", "4", "--batch-size", "64"]
 
 
@@ -41,7 +41,7 @@ def train(tmp_path, **options):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("runs"))
+    return train(tmp_path_factory.mktemp("runs"), page=True)
 
 
 def test_a_run_leaves_a_whole_record(finished):
@@ -85,7 +85,8 @@ def test_a_finished_run_is_not_trained_twice_but_again_on_demand(finished):
     run, _ = finished
     again, output = train(run.folder.parent)
     assert again.folder == run.folder and again.results == run.results and "--again" in output
-    anew, _ = train(run.folder.parent, again=True)
+    anew, output = train(run.folder.parent, again=True)
+    assert f"(python -m research report {anew.folder})" in output and not (anew.folder / "report").exists()
     assert anew.folder.name == run.folder.name + "-2" and anew.results == run.results  # a run is a function
     assert (anew.folder / "metrics.jsonl").read_text() == (run.folder / "metrics.jsonl").read_text()
     other, _ = train(run.folder.parent, seed=1)

@@ -6,8 +6,8 @@ guessed; of these 80 % are masked, 10 % are replaced and 10 % stay. The splits a
     python -m research train experiments/selfsupervised/masked_tokens.py
     python -m research train experiments/selfsupervised/masked_tokens.py --rate 0.4
 
-Expected: 47.5 % of the hidden bytes of files never seen (ours, seeds 0 and 1: 47.9 and 47.2 %), in 1.99 nats. Not
-measured over three seeds yet, so nothing is claimed. Time: under 2.5 minutes of processor time (AMD EPYC, AVX2).
+Expected: 45 % of the hidden bytes of files never seen, or more; measured with seeds 0 to 2: 47.9, 47.2 and 47.6 %, at
+1.99 nats. The commonest byte alone, a space, is 30.1 %. Time: under 2.5 minutes of processor time (AMD EPYC, AVX2).
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from research.core import Eval
 from research.data import batches, stdlib_text, subset, sweep
 from research.data.byte_text import BEGIN, VOCABULARY, byte_rows
 from research.duration import percent
-from research.experiment import Experiment
+from research.experiment import Claim, Experiment
 from research.layers.attention import full_mask
 from research.metrics.masked_tokens import measure_masked_tokens
 from research.model import from_nnx
@@ -72,4 +72,5 @@ def experiment(
             "valid": Eval(sweep(some, 64), measure, every=percent(20)),
             "test": Eval(sweep(others, 64), measure),
         },
+        claims=(Claim("test/accuracy", at_least=0.45, source="ours, measured over 3 seeds"),),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from research.diagnose.layer import first_layer_inputs
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.subject import Subject
 from research.diagnose.tables import Table, flat
+from research.errors import listed
 
 LARGE, SMALL = 5.0, 0.02  # root mean square of a feature, and largest value, that initialisations do not reckon with
 
@@ -51,8 +52,7 @@ def constant(ready: Subject, found: list[Table]) -> Outcome:
         return Skipped(rule, "what reaches the model is no field of the training records")
     if not same:
         return Passed(rule, f"none of {count} columns or channels")
-    shown = ", ".join(same[:6]) + (f" and {len(same) - 6} more" if len(same) > 6 else "")
-    text = f"{len(same)} of {count} features have one value in all training records{train.sampled}: {shown}."
+    text = f"{len(same)} of {count} features have one value in all training records{train.sampled}: {listed(same)}."
     return Finding(rule, False, text, (
         "drop them: features = features[:, features.std(0) > 0]",
         "look how they were read: a missing column, a wrong delimiter, a mask that covers all",
@@ -80,7 +80,7 @@ def balance(ready: Subject, found: list[Table]) -> Outcome:
     known = set(np.unique(train[train >= 0]))
     for name, values in labels.items():
         if lacking := sorted(set(np.unique(values[values >= 0])) - known):
-            text = f"The classes {_listed(lacking)} are in {name} and never in training{found[0].sampled}."
+            text = f"The classes {listed(lacking)} are in {name} and never in training{found[0].sampled}."
             return Finding(rule, True, text, advice[::-1], evidence)
     here = counts[found[0].name]
     here = here[here > 0]
@@ -94,7 +94,7 @@ def balance(ready: Subject, found: list[Table]) -> Outcome:
     for name, count in counts.items():
         absent = sorted(known - set(np.flatnonzero(count)))
         if absent and len(labels[name]) >= 10 * len(known):
-            text = f"The classes {_listed(absent)} are trained and not in {name}: nothing is known of them."
+            text = f"The classes {listed(absent)} are trained and not in {name}: nothing is known of them."
             return Finding(rule, False, text, advice[::-1], evidence)
     return Passed(rule, f"{len(known)} classes of {here.min():,} to {here.max():,} training records{found[0].sampled}")
 
@@ -178,7 +178,3 @@ def _outputs(ready):
     outputs = jax.eval_shape(ready.question.ask, ready.state.params, ready.state.stats, ready.small).outputs
     shape = getattr(outputs, "shape", ())
     return shape[-1] if len(shape) == 2 and shape[-1] > 1 else None
-
-
-def _listed(classes) -> str:
-    return ", ".join(str(c) for c in classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")

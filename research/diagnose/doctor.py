@@ -13,7 +13,8 @@ from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.subject import Subject, subject
 from research.diagnose.tables import tables
 from research.errors import UserError
-from research.report.markup import Html, element, figure, join, section, table
+from research.report.findings import finding
+from research.report.markup import Html, element, join, section, table
 from research.report.page import document
 from research.source import load
 
@@ -106,30 +107,16 @@ def page(name, knobs, outcomes, pictures) -> str:
     rest = [[_badge(outcome), outcome.rule, outcome.text] for outcome in outcomes if not isinstance(outcome, Finding)]
     return document(f"doctor: {name}", join([
         element("header", element("h1", name), element("p", "Checked before it runs. ", element("code", shown))),
-        section("Found", *map(_finding, findings)) if findings else element("p", "Nothing was found."),
+        section("Found", *map(finding, findings)) if findings else element("p", "Nothing was found."),
         section("Learning rate", *[element("div", Html(svg), class_="plot") for svg in pictures]),
         section("Other checks", table(["", "check", ""], rest)) if rest else "",
     ]))  # fmt: skip
 
 
-def _finding(found: Finding) -> Html:
-    numbers = [[key, figure(value)] for key, value in found.evidence.items() if isinstance(value, int | float)]
-    return join([
-        element("h3", _badge(found), " ", found.rule),
-        element("p", found.text),
-        element("p", "To try:", class_="faint"),
-        element("ul", *[element("li", element("code", remedy)) for remedy in found.remedies]),
-        table(["figure", "value"], numbers, numeric=("value",)) if numbers else "",
-    ])  # fmt: skip
-
-
-def _badge(outcome: Outcome) -> Html:
-    if isinstance(outcome, Finding):
-        word, kind = ("problem", "failed") if outcome.problem else ("look", "preempted")
-    else:
-        word, kind = ("passed", "finished") if isinstance(outcome, Passed) else ("skipped", "")
-    return element("span", word, class_=f"badge {kind}")
-
-
 def _sorted(findings):
     return sorted(findings, key=lambda found: not found.problem)
+
+
+def _badge(outcome: Passed | Skipped) -> Html:
+    word, colour = ("passed", "finished") if isinstance(outcome, Passed) else ("skipped", "")
+    return element("span", word, class_=f"badge {colour}")

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from research import log
-from research.report.curves import Series
-from research.report.folder import Run, number
+from research.run_folder import Run, Series, number
 
 FIGURES = ("seconds", "data_wait", "compiling")
 

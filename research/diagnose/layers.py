@@ -13,7 +13,7 @@ from research.duration import in_steps, percent
 from research.errors import UserError
 from research.experiment import Built, Experiment
 from research.log import Evaluated
-from research.report.curves import LAYERS
+from research.run_folder import LAYERS
 from research.sharding import on_device, under
 
 

@@ -1,18 +1,20 @@
 """The rules of `during` on a run that goes on: a warning when it can still be stopped."""
 
 from research import log
-from research.diagnose.during import OF_INTERVALS, OF_LAYERS
+from research.diagnose.during import OF_INTERVALS, OF_LAYERS, recompilation
 from research.diagnose.finding import told
 from research.diagnose.history import History, follow, recorded
 from research.gauges import compilations
-from research.report.folder import read_run
+from research.run_folder import read_run
+from research.tree import differences
 
 
-def diagnosis(tell, *, folder):
+def diagnosis(tell, *, folder, batch_at=None):
     """A subscriber to the events of `research.log` that keeps the History of the run in `folder`, and passes a `Noted`
     to `tell` the first time in this life of the run that a rule finds something.
 
-    The history begins with what an earlier life has recorded.
+    The history begins with what an earlier life has recorded. With `batch_at`, the run's source, what compiles again
+    is explained by the batches that it was given.
     """
     history, known = History({}, {}, {}, None), set()
     taken, close = compilations()
@@ -32,8 +34,23 @@ def diagnosis(tell, *, folder):
                     found = None if rule in known else rule(history)
                     if found:
                         known.add(rule)
+                        if rule is recompilation and batch_at:
+                            found = found._replace(text=f"{found.text} {explained(batch_at, found.evidence['step'])}")
                         tell(log.Noted(event.step, told([found])))
             case log.Ended():
                 close()
 
     return listen
+
+
+def explained(batch_at, steps) -> str:
+    """What changed between the batches of the last of these intervals, which ended at `steps`: shapes or types."""
+    start, end = (int(step) for step in steps[-2:])
+    # From the batch before it, to the one that was taken before the interval was told.
+    before = batch_at(max(0, start - 1))
+    for step in range(start, end + 1):
+        now = batch_at(step)
+        if changed := differences(before, now):
+            return f"At step {step} the batch changed: {changed}."
+        before = now
+    return "Its batches kept their shapes and types: something else is compiled."

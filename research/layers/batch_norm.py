@@ -18,12 +18,12 @@ class BatchNorm(nnx.Module):
     Raises UserError where the batch is not a multiple of the group.
     """
 
-    def __init__(self, features, *, group_size=None, momentum=0.9, epsilon=1e-5, scale_init=1.0, dtype=None):
+    def __init__(self, features, *, group_size=None, momentum=0.9, epsilon=1e-5, scale_init=1.0):
         self.scale = nnx.Param(jnp.full(features, scale_init, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
         self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
-        self.group_size, self.momentum, self.epsilon, self.dtype = group_size, momentum, epsilon, dtype
+        self.group_size, self.momentum, self.epsilon = group_size, momentum, epsilon
 
     def __call__(self, x, *, train: bool, rngs=None):
         if not train:
@@ -44,4 +44,4 @@ class BatchNorm(nnx.Module):
 
     def _normalize(self, x, mean, var):
         scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
-        return ((x.astype(jnp.float32) - mean) * scale + self.bias[...]).astype(self.dtype or x.dtype)
+        return ((x.astype(jnp.float32) - mean) * scale + self.bias[...]).astype(x.dtype)

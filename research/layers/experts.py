@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from research.errors import UserError
-from research.layers.attention import SelfAttention, attention
 from research.sharding import BATCH_AXES, constrain
 
 
@@ -36,15 +35,15 @@ class Experts(nnx.Module):
     """
 
     def __init__(
-        self, width, *, number, top=2, capacity=1.25, hidden=None, kernel_init, out_init=None, dtype=None,
+        self, width, *, number, top=2, capacity=1.25, hidden=None, kernel_init, out_init=None,
         rngs: nnx.Rngs,
     ):  # fmt: skip
         if not 1 <= top <= number:
             raise UserError(f"each token takes {top} of {number} experts; expected 1 to {number}.")
         hidden = hidden or 4 * width
         self.router = nnx.Linear(width, number, use_bias=False, kernel_init=kernel_init, rngs=rngs)
-        self.up = Linears(number, width, hidden, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-        self.down = Linears(number, hidden, width, kernel_init=out_init or kernel_init, dtype=dtype, rngs=rngs)
+        self.up = Linears(number, width, hidden, kernel_init=kernel_init, rngs=rngs)
+        self.down = Linears(number, hidden, width, kernel_init=out_init or kernel_init, rngs=rngs)
         self.number, self.top, self.capacity = number, top, capacity
 
     def __call__(self, x, *, train: bool, rngs=None):
@@ -70,38 +69,10 @@ class Experts(nnx.Module):
 class Linears(nnx.Module):
     """`number` linear layers side by side: [number, ..., inputs] -> [number, ..., outputs]."""
 
-    def __init__(self, number, inputs, outputs, *, kernel_init, dtype=None, rngs: nnx.Rngs):
+    def __init__(self, number, inputs, outputs, *, kernel_init, rngs: nnx.Rngs):
         self.kernel = nnx.Param(kernel_init(rngs.params(), (number, inputs, outputs), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((number, outputs), jnp.float32))
-        self.dtype = dtype
 
     def __call__(self, x):
-        dtype = self.dtype or x.dtype
-        y = jnp.einsum("e...i,eio->e...o", x, self.kernel[...].astype(dtype))
-        return y + self.bias[...].astype(dtype).reshape(len(y), *(1,) * (y.ndim - 2), -1)
-
-
-class ExpertBlock(nnx.Module):
-    """The block of `layers.transformer` with Experts, of these options, for its feed-forward layer: Routed -> Routed,
-    the balances added up.
-    """
-
-    def __init__(
-        self, width, *, heads, experts, dropout=0.0, epsilon=1e-6,
-        kernel_init, out_init=None, attend=attention, dtype=None, rngs: nnx.Rngs,
-    ):  # fmt: skip
-        if width % heads:
-            raise UserError(f"a width of {width} cannot be split over {heads} heads.")
-        inits = dict(kernel_init=kernel_init, out_init=out_init, dtype=dtype, rngs=rngs)
-        self.attention_norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
-        self.attention = SelfAttention(width, heads=heads, attend=attend, **inits)
-        self.feed_forward_norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
-        self.feed_forward = Experts(width, **experts, **inits)
-        self.dropout = nnx.Dropout(dropout)
-
-    def __call__(self, routed, *, mask=None, train: bool, rngs=None):
-        x, balance = routed
-        y = self.attention(self.attention_norm(x), mask=mask, train=train, rngs=rngs)
-        x = x + self.dropout(y, deterministic=not train, rngs=rngs)
-        y, more = self.feed_forward(self.feed_forward_norm(x), train=train, rngs=rngs)
-        return Routed(x + self.dropout(y, deterministic=not train, rngs=rngs), balance + more)
+        y = jnp.einsum("e...i,eio->e...o", x, self.kernel[...])
+        return y + self.bias[...].reshape(len(y), *(1,) * (y.ndim - 2), -1)

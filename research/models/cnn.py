@@ -13,19 +13,15 @@ class CNN(nnx.Module):
     default has 3,818 parameters on the digits.
     """
 
-    def __init__(
-        self, image_shape=(8, 8), *, channels=(8, 16), num_classes=10, dropout=0.0, dtype=None, rngs: nnx.Rngs
-    ):
+    def __init__(self, image_shape=(8, 8), *, channels=(8, 16), num_classes=10, dropout=0.0, rngs: nnx.Rngs):
         height, width, depth = (*image_shape, 1)[:3]
         init = he_normal()
         self.layers = nnx.List()
         for number, features in enumerate(channels):
             strides = 2 if number else 1
-            self.layers.append(
-                nnx.Conv(depth, features, (3, 3), strides=strides, kernel_init=init, dtype=dtype, rngs=rngs)
-            )
+            self.layers.append(nnx.Conv(depth, features, (3, 3), strides=strides, kernel_init=init, rngs=rngs))
             height, width, depth = -(-height // strides), -(-width // strides), features
-        self.head = nnx.Linear(height * width * depth, num_classes, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(height * width * depth, num_classes, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x, *, train: bool, rngs=None):

@@ -19,13 +19,13 @@ class FashionCNN(nnx.Module):
     28 x 28 a forward pass takes 18 million multiplications. `group_size` is BatchNorm's.
     """
 
-    def __init__(self, *, channels=1, width=128, num_classes=10, group_size=None, dtype=None, rngs: nnx.Rngs):
-        common = dict(group_size=group_size, dtype=dtype, rngs=rngs)
+    def __init__(self, *, channels=1, width=128, num_classes=10, group_size=None, rngs: nnx.Rngs):
+        common = dict(group_size=group_size, rngs=rngs)
         self.stem = ConvNorm(4 * channels, width // 2, size=3, **common)
         self.down = ConvNorm(width // 2, width, size=3, strides=2, **common)
         sizes = ((3, width), (3, width))
         self.block = Residual(width, sizes=sizes, strides=1, shortcut="A", zero_init=False, **common)
-        self.head = nnx.Linear(2 * width, num_classes, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(2 * width, num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         x = jax.nn.relu(self.stem(space_to_depth(x), train=train))

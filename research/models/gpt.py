@@ -1,16 +1,15 @@
 """The decoder-only language model GPT-2 (Radford et al. 2019), over packed documents; also as an encoder."""
 
-import functools
 import math
 
 import jax.numpy as jnp
 from flax import nnx
-from flax.nnx.nn.dtypes import promote_dtype
 from jax.sharding import PartitionSpec as P
 
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
-from research.layers.experts import ExpertBlock, Routed
+from research.layers.embedding import Embed
+from research.layers.experts import Routed
 from research.layers.transformer import Block
 from research.sharding import BATCH_AXES, constrain, fsdp
 
@@ -31,14 +30,6 @@ def rules(*, experts: bool = False, min_size: int = 2**14):
         *(((r"feed_forward/down/bias$", P(*lead)),) if experts else ()),
         (r".", fsdp(min_size=min_size)),
     )
-
-
-def gathered(arrays, **options):
-    """What an nnx.Embed computes with, its table (the last) gathered first where a mesh splits it: otherwise the
-    partitioner would split what is looked up as the table is, and then find no way to split it by rows again.
-    """
-    *inputs, table = promote_dtype(arrays, **options)
-    return *inputs, constrain(table, None, None)
 
 
 class GPT(nnx.Module):
@@ -62,25 +53,23 @@ class GPT(nnx.Module):
 
     def __init__(
         self, *, vocabulary=50_257, length=1024, width=768, depth=12, heads=12, dropout=0.0, mask=causal_mask,
-        attend=attention, experts=None, stack=None, dtype=None, rngs: nnx.Rngs,
+        attend=attention, experts=None, stack=None, rngs: nnx.Rngs,
     ):  # fmt: skip
         normal = nnx.initializers.normal
-        tables = dict(promote_dtype=gathered, dtype=dtype, rngs=rngs)
-        self.embed = nnx.Embed(vocabulary, width, embedding_init=normal(0.02), **tables)
-        self.place = nnx.Embed(length, width, embedding_init=normal(0.01), **tables)
+        self.embed = Embed(vocabulary, width, embedding_init=normal(0.02), rngs=rngs)
+        self.place = Embed(length, width, embedding_init=normal(0.01), rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
         # 2 * depth layers write into the residual stream: scaled so that their sum does not grow with depth.
         out = normal(0.02 / math.sqrt(2 * depth))
-        block = Block if experts is None else functools.partial(ExpertBlock, experts=experts)
 
         def build():
-            return block(
-                width, heads=heads, dropout=dropout, epsilon=1e-5, kernel_init=normal(0.02), out_init=out,
-                attend=attend, dtype=dtype, rngs=rngs,
+            return Block(
+                width, heads=heads, experts=experts, dropout=dropout, epsilon=1e-5, kernel_init=normal(0.02),
+                out_init=out, attend=attend, rngs=rngs,
             )  # fmt: skip
 
         self.blocks = stack(build, depth) if stack else nnx.List(build() for _ in range(depth))
-        self.norm = nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.length, self.depth, self.mask, self.routed = length, depth, mask, experts is not None
 
     def __call__(self, tokens, segments=None, positions=None, *, train: bool, rngs=None):

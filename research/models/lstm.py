@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from research.core import repeat
+from research.layers.embedding import Embed
 
 
 class LSTMLayer(nnx.Module):
@@ -18,7 +19,7 @@ class LSTMLayer(nnx.Module):
     0 begins anew there. c and the gates are in f32.
     """
 
-    def __init__(self, features, width, *, dtype=None, rngs: nnx.Rngs):
+    def __init__(self, features, width, *, rngs: nnx.Rngs):
         def orthogonal(key, shape, dtype=jnp.float32, **_):
             keys = jax.random.split(key, 4)
             return jnp.concatenate([nnx.initializers.orthogonal()(k, (shape[0], shape[0]), dtype) for k in keys], 1)
@@ -26,9 +27,9 @@ class LSTMLayer(nnx.Module):
         def remembering(key, shape, dtype=jnp.float32, **_):
             return jnp.zeros(shape, dtype).at[shape[0] // 4 : shape[0] // 2].set(1)
 
-        self.input = nnx.Linear(features, 4 * width, bias_init=remembering, dtype=dtype, rngs=rngs)
+        self.input = nnx.Linear(features, 4 * width, bias_init=remembering, rngs=rngs)
         self.recurrent = nnx.Linear(
-            width, 4 * width, use_bias=False, kernel_init=orthogonal, dtype=dtype, rngs=rngs
+            width, 4 * width, use_bias=False, kernel_init=orthogonal, rngs=rngs
         )  # fmt: skip
         self.width = width
 
@@ -57,10 +58,10 @@ class LSTM(nnx.Module):
     2014). The defaults have 1.18 M parameters.
     """
 
-    def __init__(self, *, vocabulary=256, width=256, depth=2, dropout=0.0, dtype=None, rngs: nnx.Rngs):
-        self.embed = nnx.Embed(vocabulary, width, embedding_init=nnx.initializers.normal(0.1), dtype=dtype, rngs=rngs)
-        self.layers = nnx.List(LSTMLayer(width, width, dtype=dtype, rngs=rngs) for _ in range(depth))
-        self.head = nnx.Linear(width, vocabulary, dtype=dtype, rngs=rngs)
+    def __init__(self, *, vocabulary=256, width=256, depth=2, dropout=0.0, rngs: nnx.Rngs):
+        self.embed = Embed(vocabulary, width, embedding_init=nnx.initializers.normal(0.1), rngs=rngs)
+        self.layers = nnx.List(LSTMLayer(width, width, rngs=rngs) for _ in range(depth))
+        self.head = nnx.Linear(width, vocabulary, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, tokens, segments=None, positions=None, *, train: bool, rngs=None):

@@ -19,14 +19,14 @@ class PatchEncoder(nnx.Module):
     """
 
     def __init__(
-        self, *, size=224, patch=16, channels=3, width=768, depth=12, heads=12, dtype=None, rngs: nnx.Rngs
+        self, *, size=224, patch=16, channels=3, width=768, depth=12, heads=12, rngs: nnx.Rngs
     ):  # fmt: skip
         if size % patch:
             raise UserError(f"patches of {patch} pixels do not tile an image of {size}; take a size of {patch} n.")
         xavier = nnx.initializers.xavier_uniform()
-        self.embed = nnx.Linear(patch * patch * channels, width, kernel_init=xavier, dtype=dtype, rngs=rngs)
-        self.blocks = _blocks(depth, width, heads=heads, dtype=dtype, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.embed = nnx.Linear(patch * patch * channels, width, kernel_init=xavier, rngs=rngs)
+        self.blocks = _blocks(depth, width, heads=heads, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.patch, self.grid, self.width = patch, size // patch, width
 
     def __call__(self, images, kept=None, *, train: bool, rngs=None):
@@ -48,14 +48,14 @@ class PatchDecoder(nnx.Module):
     """
 
     def __init__(
-        self, *, size=224, patch=16, channels=3, inputs=768, width=512, depth=8, heads=16, dtype=None, rngs: nnx.Rngs
+        self, *, size=224, patch=16, channels=3, inputs=768, width=512, depth=8, heads=16, rngs: nnx.Rngs
     ):  # fmt: skip
         xavier = nnx.initializers.xavier_uniform()
-        self.embed = nnx.Linear(inputs, width, kernel_init=xavier, dtype=dtype, rngs=rngs)
+        self.embed = nnx.Linear(inputs, width, kernel_init=xavier, rngs=rngs)
         self.hidden = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (width,)))
-        self.blocks = _blocks(depth, width, heads=heads, dtype=dtype, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.head = nnx.Linear(width, patch * patch * channels, kernel_init=xavier, dtype=dtype, rngs=rngs)
+        self.blocks = _blocks(depth, width, heads=heads, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.head = nnx.Linear(width, patch * patch * channels, kernel_init=xavier, rngs=rngs)
         self.grid, self.width = size // patch, width
 
     def __call__(self, tokens, kept, *, train: bool, rngs=None):

@@ -9,13 +9,13 @@ from flax import nnx
 class MLP(nnx.Module):
     """Linear layers with ReLU and dropout between them: [B, *input_shape] -> logits [B, num_classes]."""
 
-    def __init__(self, input_shape, *, hidden=(128,), num_classes=10, dropout=0.0, dtype=None, rngs: nnx.Rngs):
+    def __init__(self, input_shape, *, hidden=(128,), num_classes=10, dropout=0.0, rngs: nnx.Rngs):
         widths = (math.prod(input_shape), *hidden)
         init = nnx.initializers.he_normal()
         self.layers = nnx.List(
-            nnx.Linear(a, b, kernel_init=init, dtype=dtype, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)
+            nnx.Linear(a, b, kernel_init=init, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)
         )
-        self.head = nnx.Linear(widths[-1], num_classes, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(widths[-1], num_classes, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x, *, train: bool, rngs=None):

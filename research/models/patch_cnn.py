@@ -16,15 +16,15 @@ class PatchCNN(nnx.Module):
     spends its time on moving memory.
     """
 
-    def __init__(self, *, size=28, channels=1, patch=4, width=32, features=128, dtype=None, rngs: nnx.Rngs):
-        common = dict(kernel_init=he_normal(), use_bias=False, dtype=dtype, rngs=rngs)
+    def __init__(self, *, size=28, channels=1, patch=4, width=32, features=128, rngs: nnx.Rngs):
+        common = dict(kernel_init=he_normal(), use_bias=False, rngs=rngs)
         self.stem = nnx.Linear(patch * patch * channels, width, **common)
-        self.stem_norm = BatchNorm(width, dtype=dtype)
+        self.stem_norm = BatchNorm(width)
         self.conv = nnx.Conv(width, 2 * width, (3, 3), strides=2, **common)
-        self.conv_norm = BatchNorm(2 * width, dtype=dtype)
+        self.conv_norm = BatchNorm(2 * width)
         self.grid, self.patch = size // patch, patch
         left = -(-self.grid // 2)
-        self.head = nnx.Linear(left * left * 2 * width, features, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(left * left * 2 * width, features, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         x = self.stem(patches(x, self.patch).reshape(len(x), self.grid, self.grid, -1))
@@ -39,10 +39,10 @@ class Projector(nnx.Module):
     The projection head of SimCLR, and BYOL's projection and prediction (Grill et al. 2020, section 3.2).
     """
 
-    def __init__(self, inputs, *, hidden, outputs, dtype=None, rngs: nnx.Rngs):
-        self.up = nnx.Linear(inputs, hidden, use_bias=False, dtype=dtype, rngs=rngs)
-        self.norm = BatchNorm(hidden, dtype=dtype)
-        self.down = nnx.Linear(hidden, outputs, dtype=dtype, rngs=rngs)
+    def __init__(self, inputs, *, hidden, outputs, rngs: nnx.Rngs):
+        self.up = nnx.Linear(inputs, hidden, use_bias=False, rngs=rngs)
+        self.norm = BatchNorm(hidden)
+        self.down = nnx.Linear(hidden, outputs, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         return self.down(jax.nn.relu(self.norm(self.up(x), train=train)))

@@ -46,11 +46,11 @@ class ResNet(nnx.Module):
 
     def __init__(
         self, *, blocks, width=64, bottleneck=False, stem="large", shortcut="B", num_classes=10,
-        group_size=None, zero_init=False, dtype=None, rngs: nnx.Rngs,
+        group_size=None, zero_init=False, rngs: nnx.Rngs,
     ):  # fmt: skip
         if stem not in ("small", "large") or shortcut not in ("A", "B"):
             raise UserError(f"stem {stem!r} must be 'small' or 'large', and shortcut {shortcut!r} 'A' or 'B'.")
-        common = dict(group_size=group_size, dtype=dtype, rngs=rngs)
+        common = dict(group_size=group_size, rngs=rngs)
         self.stem = ConvNorm(3, width, size=3 if stem == "small" else 7, strides=1 if stem == "small" else 2, **common)
         self.pool = stem == "large"
         self.blocks = nnx.List()
@@ -63,8 +63,7 @@ class ResNet(nnx.Module):
                     Residual(channels, sizes=sizes, strides=strides, shortcut=shortcut, zero_init=zero_init, **common)
                 )
                 channels = sizes[-1][1]
-        self.head = nnx.Linear(channels, num_classes, dtype=dtype, rngs=rngs)
-        self.dtype = dtype
+        self.head = nnx.Linear(channels, num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         x = jax.nn.relu(self.stem(x, train=train))
@@ -78,18 +77,16 @@ class ResNet(nnx.Module):
 class ConvNorm(nnx.Module):
     """A convolution, padded alike on both sides, then BatchNorm: [B, H, W, C] -> [B, H / strides, W / strides, out]."""
 
-    def __init__(self, channels, out, *, size, strides=1, scale_init=1.0, group_size, dtype, rngs: nnx.Rngs):
+    def __init__(self, channels, out, *, size, strides=1, scale_init=1.0, group_size, rngs: nnx.Rngs):
         # "SAME" would pad a strided convolution on one side only, which shifts the image against the shortcut.
         padding = ((size // 2,) * 2,) * 2
         init = he_normal()
         self.conv = nnx.Conv(
             channels, out, (size, size), strides=strides, padding=padding, use_bias=False, kernel_init=init,
-            dtype=dtype, rngs=rngs,
+            rngs=rngs,
         )  # fmt: skip
         # He et al. give no momentum or epsilon; 0.9 and 1e-5 are those of their released models.
-        self.norm = BatchNorm(
-            out, group_size=group_size, momentum=0.9, epsilon=1e-5, scale_init=scale_init, dtype=dtype
-        )
+        self.norm = BatchNorm(out, group_size=group_size, momentum=0.9, epsilon=1e-5, scale_init=scale_init)
 
     def __call__(self, x, *, train: bool, rngs=None):
         return self.norm(self.conv(x), train=train)

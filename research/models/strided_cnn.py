@@ -15,13 +15,13 @@ class StridedCNN(nnx.Module):
     `windows`: on a CPU, XLA runs a convolution inside a loop some twenty times slower than outside, and attacks loop.
     """
 
-    def __init__(self, image_shape, *, channels=(16, 32, 64), num_classes=10, dtype=None, rngs: nnx.Rngs):
+    def __init__(self, image_shape, *, channels=(16, 32, 64), num_classes=10, rngs: nnx.Rngs):
         height, width, depth = image_shape
         self.layers = nnx.List()
         for features in channels:
-            self.layers.append(nnx.Linear(16 * depth, features, kernel_init=he_normal(), dtype=dtype, rngs=rngs))
+            self.layers.append(nnx.Linear(16 * depth, features, kernel_init=he_normal(), rngs=rngs))
             height, width, depth = -(-height // 2), -(-width // 2), features
-        self.head = nnx.Linear(height * width * depth, num_classes, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(height * width * depth, num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         for layer in self.layers:

@@ -25,7 +25,7 @@ class ViT(nnx.Module):
 
     def __init__(
         self, *, size=224, patch=16, channels=3, width=384, depth=12, heads=6, num_classes=1000, positions="learned",
-        pool="cls", representation=None, dropout=0.0, dtype=None, rngs: nnx.Rngs,
+        pool="cls", representation=None, dropout=0.0, rngs: nnx.Rngs,
     ):  # fmt: skip
         if size % patch:
             raise UserError(f"patches of {patch} pixels do not tile an image of {size}; take a size of {patch} n.")
@@ -37,20 +37,20 @@ class ViT(nnx.Module):
         count = grid * grid + (pool == "cls")
         xavier = nnx.initializers.xavier_uniform()
         lecun = nnx.initializers.lecun_normal()
-        self.embed = nnx.Linear(patch * patch * channels, width, kernel_init=lecun, dtype=dtype, rngs=rngs)
+        self.embed = nnx.Linear(patch * patch * channels, width, kernel_init=lecun, rngs=rngs)
         normal = nnx.initializers.normal(1 / math.sqrt(width))
         self.positions = nnx.Param(normal(rngs.params(), (count, width))) if positions == "learned" else None
         self.cls = nnx.Param(jnp.zeros(width)) if pool == "cls" else None
         self.dropout = nnx.Dropout(dropout)
         self.blocks = nnx.List(
-            Block(width, heads=heads, dropout=dropout, kernel_init=xavier, dtype=dtype, rngs=rngs) for _ in range(depth)
+            Block(width, heads=heads, dropout=dropout, kernel_init=xavier, rngs=rngs) for _ in range(depth)
         )
-        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
-        hidden = nnx.Linear(width, representation, dtype=dtype, rngs=rngs) if representation else None
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        hidden = nnx.Linear(width, representation, rngs=rngs) if representation else None
         self.representation = hidden
         zeros = nnx.initializers.zeros_init()
-        self.head = nnx.Linear(representation or width, num_classes, kernel_init=zeros, dtype=dtype, rngs=rngs)
-        self.patch, self.grid, self.width, self.dtype = patch, grid, width, dtype
+        self.head = nnx.Linear(representation or width, num_classes, kernel_init=zeros, rngs=rngs)
+        self.patch, self.grid, self.width = patch, grid, width
 
     def __call__(self, x, *, train: bool, rngs=None):
         x = self.embed(patches(x, self.patch))

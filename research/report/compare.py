@@ -9,9 +9,9 @@ import numpy as np
 from research.errors import UserError
 from research.metrics.difference import Difference, holm, mcnemar, over_seeds, paired_bootstrap, unpaired
 from research.report.direction import better, main_metric, named, numbers
-from research.report.folder import Run, read_run
 from research.report.groups import Differs, Group, alike, differences, grouped, seed_of
 from research.report.rows import parted, scores, unlike
+from research.run_folder import Run, read_run
 
 LEVEL = 0.05  # of a false alarm
 

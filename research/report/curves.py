@@ -1,20 +1,10 @@
 """Learning curves: one plot a metric, with training and every evaluation set on it, over the step."""
 
-from typing import NamedTuple
-
 from research.report.figure import COLOURS, inline_svg, new_figure, style, write_png
-from research.report.folder import number
+from research.run_folder import LAYERS, Series, number
 
 MAX_PLOTS = 24
-LAYERS = "layers"  # the evaluation of research.diagnose.layers, which has plots of its own
 FIRST, LAST = ("loss", "accuracy"), ("learning_rate",)
-
-
-class Series(NamedTuple):
-    """One line of a plot: `values` are NaN where the record has null, which leaves a gap."""
-
-    steps: list[float]
-    values: list[float]
 
 
 def learning_curves(lines, path=None) -> list[str]:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 from research.errors import UserError, unknown
-from research.report.curves import LAYERS
-from research.report.folder import Run, number, results
+from research.run_folder import LAYERS, Run, number, results
 
 SETS, METRICS = ("test", "valid"), ("accuracy", "auc", "r2", "bits_per_byte", "loss")
 HIGHER = {

@@ -2,30 +2,31 @@
 
 import numpy as np
 
+from research.diagnose.examine import examined
 from research.diagnose.finding import Finding
 from research.report.curves import step_axis
 from research.report.figure import COLOURS, inline_svg, new_figure, style
-from research.report.folder import Run
 from research.report.markup import Html, element, figure, join, section, table
+from research.run_folder import Run
 
 MOST_CURVES = 6
 
 
 def diagnosis(run: Run) -> Html:
     """The section "Diagnosis", with all that `research.diagnose.examine` finds; nothing for a run without metrics."""
-    from research.diagnose.examine import examined  # it reads what this package reads
-
     if not run.metrics:
         return Html()
     found = examined(run)
     if not found:
         words = "No rule found anything wrong with the loss, the layers, the pace or the evaluations of this run."
         return section("Diagnosis", element("p", words))
-    return section("Diagnosis", *map(_finding, found))
+    return section("Diagnosis", *map(finding, found))
 
 
-def _finding(found: Finding) -> Html:
-    kind = element("span", "problem" if found.problem else "look", class_=f"badge {'failed' if found.problem else ''}")
+def finding(found: Finding) -> Html:
+    """A Finding with its evidence, as a picture or a table, and its remedies."""
+    word, colour = ("problem", "failed") if found.problem else ("look", "preempted")
+    kind = element("span", word, class_=f"badge {colour}")
     remedies = [element("li", element("code", remedy)) for remedy in found.remedies]
     return element(
         "div",

@@ -2,10 +2,11 @@
 
 import re
 
+from research.diagnose.history import recorded
 from research.report.curves import step_axis
 from research.report.figure import COLOURS, inline_svg, new_figure, style
-from research.report.folder import Run
 from research.report.markup import Html, element, section
+from research.run_folder import Run
 
 # What is drawn in which order, under which title, and whether on a logarithmic axis.
 PLOTS = (
@@ -22,7 +23,6 @@ NAMED = 8  # layers in a legend; where there are more, the shade tells how deep
 
 def layers(run: Run) -> Html:
     """The section "Layers" of a run."""
-    from research.diagnose.history import recorded  # which reads what this package reads
 
     plots = [element("div", Html(plot), class_="plot") for plot in layer_plots(recorded(run))]
     if not plots:

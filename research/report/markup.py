@@ -2,7 +2,7 @@
 
 import html
 
-from research.report.folder import number
+from research.run_folder import number
 
 
 class Html(str):

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from research.report.curves import step_axis
 from research.report.figure import COLOURS, inline_svg, new_figure, style
-from research.report.folder import number
 from research.report.markup import duration
+from research.run_folder import number
 
 ENDS = ("finished", "preempted", "failed")
 ROUTINE = ("saved", "evaluated")  # so many that they are told together

@@ -8,7 +8,6 @@ from research.report import confusion, pace
 from research.report.claims import judge
 from research.report.curves import MAX_PLOTS, curves, learning_curves
 from research.report.findings import diagnosis
-from research.report.folder import Evaluation, Run, read_run, results
 from research.report.gallery import gallery
 from research.report.layers import layers
 from research.report.markup import Html, details, element, figure, join, percent, section, shortened, table
@@ -17,6 +16,7 @@ from research.report.record import recorded
 from research.report.slices import slice_tables
 from research.report.theme import CSS
 from research.report.timeline import happened, timeline
+from research.run_folder import Evaluation, Run, read_run, results
 
 PICTURES = ("learning_curves.png", "confusion_*.png", "worst_*.png")
 LONGEST = 20_000  # characters of a sample

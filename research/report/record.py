@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from research.report.folder import Run, number
 from research.report.markup import Html, details, element, join, section
+from research.run_folder import Run, number
 
 LARGEST = 200_000  # characters of a file on the page
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.errors import UserError, nearest, unknown
-from research.report.curves import LAYERS
 from research.report.direction import better, main_metric
-from research.report.folder import number
 from research.report.markup import figure, shortened
+from research.run_folder import LAYERS, number
 
 STATUSES = ("finished", "running", "preempted", "failed", "not started", "damaged")
 COMPARE = {

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from research.report.direction import better
-from research.report.folder import Evaluation
 from research.report.markup import Html, element, figure, join, table
+from research.run_folder import Evaluation
 
 MOST = 60  # slices of one kind that are shown
 

@@ -2,9 +2,9 @@
 
 from research.report.curves import step_axis
 from research.report.figure import COLOURS, INK, inline_svg, new_figure, style
-from research.report.folder import number
 from research.report.markup import Html, duration, element, table
 from research.report.pace import ENDS, happenings
+from research.run_folder import number
 
 RED = "#d0453f"
 KINDS = {"saved": "checkpoints", "evaluated": "evaluations", "noted": "notices", "failed": "failed"}

@@ -12,13 +12,12 @@ from research import log
 from research.diagnose import after, during
 from research.diagnose.examine import examine
 from research.diagnose.history import History, follow, grow, recorded
-from research.diagnose.live import diagnosis
+from research.diagnose.live import diagnosis, explained
 from research.errors import UserError
 from research.gauges import compilations, memory
-from research.report.curves import Series
 from research.report.findings import diagnosis as page_section
-from research.report.folder import Evaluation, Run, read_run
 from research.report.layers import layer_plots
+from research.run_folder import Evaluation, Run, Series, read_run
 from tests.report.runs import write_json, write_lines
 
 
@@ -267,9 +266,10 @@ def test_compilations_are_timed_until_the_end():
     assert 2**20 < memory() < 2**44
 
 
-def test_a_shape_that_changes_compiles_again(tmp_path):
+def test_a_shape_that_changes_compiles_again_and_is_named(tmp_path):
     told = []
-    listen = diagnosis(told.append, folder=folder_of(tmp_path / "run", []))
+    ragged = lambda step: {"x": np.ones((step + 1, 3), np.float32), "y": np.ones(2)}
+    listen = diagnosis(told.append, folder=folder_of(tmp_path / "run", []), batch_at=ragged)
     listen(log.Started(0, 9, lambda: 0))
     new = time.time() % 1000  # a program that no cache of compiled ones holds
     step = jax.jit(lambda x: functools.reduce(lambda y, _: jnp.sort(jnp.sin(y @ y.T + new)), range(12), x))
@@ -278,6 +278,15 @@ def test_a_shape_that_changes_compiles_again(tmp_path):
         listen(log.Interval(at, {"loss": 2.0 - 0.1 * at}, {"seconds": 0.05, "steps_per_second": 1.0, "data_wait": 0.0}))
     listen(log.Ended(9, "finished", {}))
     assert [note.text.split(":")[1] for note in told] == [" recompilation"]
+    assert told[0].step == 5 and "At step 4 the batch changed: x was float32[4,3] and is float32[5,3]." in told[0].text
+
+
+def test_what_changed_between_batches_is_told():
+    steady = {"x": np.ones((4, 3), np.float32), "mask": np.ones(4)}
+    batch_at = lambda step: steady if step < 7 else {"x": np.ones((4, 3), np.float16)}
+    said = "At step 7 the batch changed: mask was float64[4] and is absent, x was float32[4,3] and is float16[4,3]."
+    assert explained(batch_at, [2, 5, 9]) == said
+    assert "kept their shapes and types" in explained(batch_at, [0, 6])
 
 
 def test_the_page_shows_findings_and_layers(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from research.data import batches
 from research.diagnose.examine import examine
 from research.knobs import knobs_of, resolve
-from research.report.folder import read_run
+from research.run_folder import read_run
 from research.source import load
 from tests.diagnose.trained import changed, data, experiment, mlp, slow, trained
 

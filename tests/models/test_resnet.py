@@ -54,7 +54,7 @@ def test_training_changes_every_running_statistic_and_evaluation_none():
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_a_strided_convolution_sees_the_pixels_that_its_shortcut_keeps(size):
     # Padded on one side only, as "SAME" does when it strides, it would lie one pixel beside the shortcut.
-    common = {"size": size, "group_size": None, "dtype": None}
+    common = {"size": size, "group_size": None}
     whole, strided = (from_nnx(lambda rngs, s=s: ConvNorm(3, 4, strides=s, **common, rngs=rngs)) for s in (1, 2))
     params, stats = fresh(whole)
     expected, found = (jax.jit(lambda x, m=m: m.apply(params, stats, x)[0])(X) for m in (whole, strided))

@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -50,13 +49,6 @@ def test_every_part_reaches_the_representation(positions, pool):
 def test_the_head_starts_at_zero():
     model = from_nnx(lambda rngs: ViT(**TINY, rngs=rngs))
     assert not np.asarray(jax.jit(lambda key: model.init(key)[0]["head"]["kernel"])(jax.random.key(0))).any()
-
-
-def test_computing_in_bf16_keeps_parameters_in_f32():
-    model = from_nnx(lambda rngs: ViT(**TINY, dtype=jnp.bfloat16, rngs=rngs))
-    params, _ = jax.eval_shape(model.init, jax.random.key(0))
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
-    assert jax.eval_shape(lambda p: model.apply(p, {}, X)[0], params).dtype == jnp.bfloat16
 
 
 def test_what_does_not_fit_is_an_error():

@@ -59,7 +59,6 @@ def holder(folder, number):
 
 
 def test_a_sweep_of_real_runs_ends_at_the_closed_form(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(verbs, "report_of", lambda *_: None)  # of each run
     arguments = ["--search", "grid", "--x", "0.3,1.3", "--broken", "no,yes", "--runs", str(tmp_path)]
     assert main(["sweep", str(FILE), *arguments]) == 0
     output = capsys.readouterr().out

@@ -11,6 +11,15 @@ import numpy as np
 
 from research.errors import UserError
 
+LAYERS = "layers"  # the evaluation that `train --watch` records: statistics of the layers, not of the data
+
+
+class Series(NamedTuple):
+    """A number over the steps of a run: `values` are NaN where the record has null."""
+
+    steps: list[float]
+    values: list[float]
+
 
 class Evaluation(NamedTuple):
     """The last evaluation of one set: numbers, texts, arrays by name and rows {name: [N, ...]} in data order."""
