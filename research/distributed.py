@@ -212,6 +212,14 @@ def job() -> Job:
     return _job
 
 
+def _room_for_devices():
+    """XLA keeps as many threads as a CPU has cores, and a collective blocks one for each device: where devices that
+    are made believe outnumber the cores, they would wait for one another for ever.
+    """
+    if (count := jax.config.jax_num_cpu_devices) > (os.cpu_count() or 1):
+        os.environ.setdefault("NPROC", str(4 * count))  # some programs are under way at a time
+
+
 def join(env=None) -> Job:
     """Joins the job that the environment describes (see `research.cluster`), before JAX touches a device.
 
@@ -219,6 +227,7 @@ def join(env=None) -> Job:
     nobody catches ends the whole job. Raises UserError for half a cluster and for a coordinator out of reach.
     """
     global _job
+    _room_for_devices()
     cluster = resolve(os.environ if env is None else env)
     if cluster is None or jax.distributed.is_initialized():
         return _job

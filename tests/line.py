@@ -24,7 +24,7 @@ def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble:
 
         def troubled(step, rows=slice(None)):
             time.sleep(pause)
-            if step and jax.process_count() > 1:
+            if step >= stride and jax.process_count() > 1:
                 assert len(rows) * jax.process_count() == train.size, "each reads its own rows only"
             if trouble and step >= 23 and jax.process_index() == rank:
                 if trouble == "raise":

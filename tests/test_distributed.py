@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from research.cluster import Cluster
-from research.distributed import Job, _check_reach
+from research.distributed import Job, _check_reach, join
 from research.errors import UserError
 from research.start import read_arrays
 
@@ -323,3 +323,14 @@ def test_a_damaged_checkpoint_is_set_aside_by_all(one_of_two, tmp_path):
     assert f"step {newest.name} is damaged and was set aside" in output and "killing" not in output
     assert [path.name for path in (folder / "damaged").iterdir()] == [f"{newest.name}-0"]
     same(folder, one_of_two)
+
+
+def test_more_devices_than_cores_get_threads_of_their_own(monkeypatch):
+    """Else `JAX_NUM_CPU_DEVICES=8 python -m research train ...` hangs at a collective on a laptop."""
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    join({})
+    assert "NPROC" not in os.environ  # as many as these tests have
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    join({})
+    assert os.environ.pop("NPROC") == "16"

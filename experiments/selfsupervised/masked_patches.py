@@ -7,9 +7,9 @@ two CPU cores: 10,000 images cut into 49 patches, of which the encoder sees 12.
     python -m research train experiments/selfsupervised/masked_patches.py --ratio 0.5
     python -m research train experiments/selfsupervised/masked_patches.py --epochs 1 --learning-rate 0
 
-Expected: a linear probe of 79.6 % (ours, seeds 0 and 1: 79.7 and 79.4 %), where the untrained encoder gives 73.7 %;
-and a squared error of 0.53 on hidden patches, each at variance 1 (0.520 and 0.533), where the untrained one has 2.09.
-Not measured over three seeds yet, so nothing is claimed. Time: 6.5 minutes of processor time (AMD EPYC, AVX2).
+Expected: a linear probe of 78 % or more; measured with seeds 0 to 2: 79.7, 79.4 and 79.8 %, where the untrained encoder
+gives 73.7 %. The squared error on hidden patches, each at variance 1, is 0.53, where the untrained one has 2.09. Time:
+6.5 minutes of processor time (AMD EPYC, AVX2).
 """
 
 import optax
@@ -20,7 +20,7 @@ from research.core import Eval
 from research.data import batches, fashion_mnist, stratified, subset, sweep
 from research.duration import epochs as passes
 from research.duration import in_steps
-from research.experiment import Experiment
+from research.experiment import Claim, Experiment
 from research.metrics.probe import probe
 from research.model import from_nnx, together
 from research.models.chain import part
@@ -77,4 +77,5 @@ def experiment(
             "valid": probe(train, valid, penalty=10.0),
             "test": probe(train, test, penalty=10.0),
         },
+        claims=(Claim("test/probe_accuracy", at_least=0.78, source="ours, measured over 3 seeds"),),
     )

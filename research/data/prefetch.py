@@ -29,9 +29,12 @@ def _prefetched(source, steps, place, depth):
     ready: deque = deque()
     change = threading.Condition()
     limit, closed = depth, False
+    # Who sleeps. A deque is safe without the lock, which costs as much as a small step: it is taken only where the other
+    # side sleeps, or may be about to. Each side says that it will before it looks at the deque for the last time.
+    full = hungry = False
 
     def work():
-        nonlocal limit
+        nonlocal limit, full
         room = lambda: closed or len(ready) <= limit // 2
         for step in steps:
             batch = failure = None
@@ -40,12 +43,16 @@ def _prefetched(source, steps, place, depth):
             except BaseException as error:  # The consumer decides what it means, KeyboardInterrupt included.
                 failure = error
             limit = limit or _fitting(batch)
-            with change:
-                ready.append((batch, failure))
-                del batch  # else this frame would keep one more alive
-                change.notify()
-                if len(ready) >= limit:
+            ready.append((batch, failure))
+            del batch  # else this frame would keep one more alive
+            if hungry:
+                with change:
+                    change.notify()
+            if len(ready) >= limit:
+                with change:
+                    full = True
                     change.wait_for(room)
+                    full = False
             if closed or failure is not None:
                 return
 
@@ -69,10 +76,14 @@ def _prefetched(source, steps, place, depth):
     try:
         for _ in steps:
             began = time.perf_counter()
-            with change:
-                change.wait_for(lambda: ready)
-                batch, error = ready.popleft()
-                if limit and len(ready) <= limit // 2:
+            if not ready:
+                with change:
+                    hungry = True
+                    change.wait_for(lambda: ready)
+                    hungry = False
+            batch, error = ready.popleft()
+            if full and len(ready) <= limit // 2:
+                with change:
                     change.notify()
             waited = time.perf_counter() - began
             if error is not None:

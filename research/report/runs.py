@@ -64,7 +64,8 @@ def runs(
     folder = Path(folder)
     if not folder.is_dir():
         near = nearest(folder.name, [p.name for p in folder.parent.iterdir()]) if folder.parent.is_dir() else ""
-        raise UserError(f"no folder {folder}.{near} Give the one that holds the run folders.")
+        words = " A condition goes behind --where." if set("<>=!") & set(str(folder)) else near
+        raise UserError(f"no folder {folder}.{words} Give the one that holds the run folders.")
     if status is not None and status not in STATUSES:
         raise unknown("status", status, STATUSES)
     found = [listed(path) for path in _folders(folder)]

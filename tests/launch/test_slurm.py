@@ -1,6 +1,7 @@
 """A real SLURM of two nodes: real trainings of two processes through every way in which a job can end."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from launch.__main__ import main
+from research.search import sweep
 from tests.launch.slurm_here import until
 
 REPO = Path(__file__).parent.parent.parent
@@ -39,12 +41,12 @@ class Submitted(NamedTuple):
 
 @pytest.fixture
 def submit(slurm, tmp_path, monkeypatch, capfd):
-    def submit(*arguments, runs=tmp_path):
+    def submit(*arguments, runs=tmp_path, what=(FILE,)):
         monkeypatch.chdir(REPO)
         for name, value in {**slurm.env, "RESEARCH_RUNS": str(runs), "JAX_NUM_CPU_DEVICES": "1"}.items():
             monkeypatch.setenv(name, value)
         capfd.readouterr()
-        assert main(["slurm", FILE, *arguments]) == 0
+        assert main(["slurm", *what, *arguments]) == 0
         return Submitted(re.search(r"Submitted batch job (\d+)", capfd.readouterr().out).group(1), runs)
 
     return submit
@@ -205,3 +207,23 @@ def lose(slurm, job, node):
     for number in gone:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_sweep_are_an_array_and_one_that_dies_costs_nothing(slurm, submit, tmp_path):
+    folder, gate = tmp_path / "sweep", tmp_path / "gate"
+    grid = dict(search="grid", x="0.3,0.5", gate=str(gate), folder=folder, stream=io.StringIO())
+    sweep("tests/search/toy.py", workers=0, **grid)
+    job = submit("--", "--workers", "2", what=("sweep", str(folder)))
+    under_way = lambda n: (folder / "trials" / f"{n:04d}" / "checkpoints" / "6" / "meta" / "meta.json").exists()
+    until(lambda: under_way(0) and under_way(1), LONG)
+    holder = int((folder / "locks" / "0000").read_text().split()[1])
+    os.kill(holder, signal.SIGKILL)
+    gate.touch()
+    elements = [f"{job.number}_{number}" for number in (0, 1)]
+    over = {"COMPLETED", "FAILED"}
+    ends = until(lambda: (found := [slurm.state(which) for which in elements]) and set(found) <= over and found, LONG)
+    assert sorted(ends) == ["COMPLETED", "FAILED"], [job.output(which) for which in elements]
+    assert "Going on from the checkpoint of step 6" in job.output(elements[ends.index("COMPLETED")])
+    done = sweep("tests/search/toy.py", **grid)
+    assert done.finished and [trial.state for trial in done.trials] == ["finished"] * 2

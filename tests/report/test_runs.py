@@ -104,6 +104,8 @@ def test_conditions_that_cannot_be_read(folder, where, match):
 def test_a_folder_that_is_none(tmp_path, folder):
     with pytest.raises(UserError, match="no folder .*sweeb. Did you mean 'sweep'"):
         runs(folder / "sweeb")
+    with pytest.raises(UserError, match="no folder test/accuracy>0.9. A condition goes behind --where. Give"):
+        runs("test/accuracy>0.9")
     assert told(runs(folder / "no_run")) == "no run."
     assert runs(folder / "no_run", where=["width=3"]) == []
 
