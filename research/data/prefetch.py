@@ -29,8 +29,8 @@ def _prefetched(source, steps, place, depth):
     ready: deque = deque()
     change = threading.Condition()
     limit, closed = depth, False
-    # Who sleeps. A deque is safe without the lock, which costs as much as a small step: it is taken only where the other
-    # side sleeps, or may be about to. Each side says that it will before it looks at the deque for the last time.
+    # Who sleeps. A deque is safe without the lock, which is taken only where the other side sleeps or may be about to:
+    # each side says that it will before it looks at the deque for the last time.
     full = hungry = False
 
     def work():
