@@ -8,14 +8,14 @@ from collections import deque
 from research.errors import UserError
 
 AHEAD = 64 * 2**20  # bytes of batches that wait
-FEWEST, MOST = 2, 16
+FEWEST, MOST = 2, 128
 
 
 def prefetch(source, start: int, stop: int, *, place, stride: int = 1, depth: int | None = None):
     """A generator of `(place(source(step)), seconds waited for it)` for step in range(start, stop, stride).
 
     `place` (host batch -> device batch) runs in the thread too. At most `depth` batches exist besides the one that
-    the consumer holds; by default as many as 64 MiB hold, but 2 to 16. When half of them are taken the thread makes
+    the consumer holds; by default as many as 64 MiB hold, but 2 to 128. When half of them are taken the thread makes
     the next half: waking it costs as much as a small step. What `source` or `place` raises is raised here, at the
     step that it belongs to, with its traceback. Closing the generator, or dropping it, ends the thread after the
     batch that it is at. Raises UserError for a stride or depth below 1.

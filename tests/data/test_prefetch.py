@@ -74,13 +74,13 @@ def test_at_most_depth_batches_ahead(depth):
     steps.close()
 
 
-@pytest.mark.parametrize("size, most", [(8, 16), (2**23, 8), (2**30, 2)])
+@pytest.mark.parametrize("size, most", [(8, 128), (2**23, 8), (2**30, 2)])
 def test_small_batches_wait_in_greater_number(size, most):
     class Batch:
         nbytes = size
 
     made = []
-    steps = prefetch(lambda step: made.append(step) or {"x": Batch()}, 0, 100, place=lambda x: x)
+    steps = prefetch(lambda step: made.append(step) or {"x": Batch()}, 0, 200, place=lambda x: x)
     next(steps)
     wait_until(lambda: len(made) >= most)
     time.sleep(0.02)
