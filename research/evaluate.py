@@ -54,7 +54,7 @@ def evaluator(ev: Eval, apply, *, mesh):
 
     def evaluate(state, interrupted=lambda: False):
         began, totals, rows = time.perf_counter(), None, []
-        params, stats = ev.view(state)
+        params, stats = at_home(ev.view(state), mesh)
         complete = lambda batch: padded(batch, mesh)
         read, onto = share(ev.source, mesh, size=getattr(ev.source, "size", None), complete=complete)
         ahead = prefetch(read, 0, len(ev.source), place=onto)
@@ -73,6 +73,17 @@ def evaluator(ev: Eval, apply, *, mesh):
         return results._replace(timing={"seconds": time.perf_counter() - began})
 
     return evaluate
+
+
+def at_home(tree, mesh):
+    """The tree with the copies that pmap left, on a mesh of its own, taken as copies on this one; nothing moves."""
+
+    def known(x):
+        place = getattr(x, "sharding", None)
+        foreign = isinstance(place, NamedSharding) and place.mesh != mesh and place.is_fully_replicated
+        return jax.device_put(x, NamedSharding(mesh, PartitionSpec())) if foreign else x
+
+    return jax.tree.map(known, tree)
 
 
 def on_host(states):

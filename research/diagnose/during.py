@@ -168,12 +168,15 @@ def starvation(history: History) -> Finding | None:
 
 
 def recompilation(history: History) -> Finding | None:
-    """After its beginning the run compiles again and again: a tenth of the time, in three intervals or more."""
-    seconds, spent = (np.array(history.timing[name].values if name in history.timing else [], float)[1:]
+    """The run compiles again and again: most of the last ten intervals, three at least, for a tenth of their time.
+    Now and then it may: each life compiles what evaluates, checks and saves when it first does.
+    """
+    seconds, spent = (np.array(history.timing[name].values if name in history.timing else [], float)[1:][-10:]
                       for name in ("seconds", "compiling"))  # fmt: skip
-    if len(spent) != len(seconds) or (spent > 0.02).sum() < 3 or spent.sum() < 0.1 * seconds.sum():
+    count = (spent > 0.02).sum()
+    if len(spent) != len(seconds) or count <= max(2, len(spent) / 2) or spent.sum() < 0.1 * seconds.sum():
         return None
-    text = f"{(spent > 0.02).sum()} intervals after the first ones compiled again, for {spent.sum():.1f} s in all."
+    text = f"{count} of the last {len(spent)} intervals compiled again, for {spent.sum():.1f} s in all."
     steps = ("give every batch the same shapes: pack(documents, length), or pad and give a mask",
              "JAX_LOG_COMPILES=1 python -m research train FILE  # says what is compiled, of which shapes")  # fmt: skip
     series = history.timing["compiling"]

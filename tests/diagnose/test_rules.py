@@ -121,6 +121,7 @@ def test_starvation_and_recompilation():
     assert during.recompilation(timed(seconds=[1.0] * 6, compiling=[0.5] * 6))
     assert during.recompilation(timed(seconds=[1.0] * 6, compiling=[0.5, 0.5, 0, 0, 0, 0])) is None
     assert during.recompilation(timed(seconds=[9.0] * 6, compiling=[0.5] * 6)) is None
+    assert during.recompilation(timed(seconds=[1.0] * 9, compiling=[0.5, 0.5, 0, 0] * 2 + [0.5])) is None  # lives
 
 
 def fitted(rise=1.0, train=0.9, valid=0.9):
