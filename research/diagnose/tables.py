@@ -9,6 +9,7 @@ import numpy as np
 from research.data import records
 from research.diagnose.subject import Subject
 from research.errors import UserError
+from research.metrics.probe import TRAIN
 
 
 class Table(NamedTuple):
@@ -49,8 +50,11 @@ def tables(ready: Subject, *, most: int = 20_000, seconds: float = 10) -> list[T
             continue
         seen.append(data)
         rows, fields = _read(data, most, seconds)
+        # A probe is fitted to records of its own evaluation set, on which it is not judged.
+        judged = fields["split"] != TRAIN if "split" in fields and not training else np.ones(len(rows), bool)
+        fields = {field: column[judged] for field, column in fields.items()}
         if wanted <= set(fields):
-            found.append(Table(name, training, fields, rows, len(data), False))
+            found.append(Table(name, training, fields, rows[judged], len(data) - int((~judged).sum()), False))
     return found
 
 

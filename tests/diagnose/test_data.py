@@ -15,6 +15,7 @@ from research.diagnose.layer import first_layer_inputs
 from research.diagnose.outcome import Passed, Skipped
 from research.diagnose.subject import subject
 from research.diagnose.tables import Table, tables
+from research.metrics.probe import probe
 from tests.diagnose.patients import noisy, patient, records
 
 ASKED = SimpleNamespace(question=SimpleNamespace(inputs=("image",), target="label"), silent="")
@@ -205,6 +206,17 @@ def test_the_first_layer_is_found_behind_calls_and_convolutions():
     np.testing.assert_allclose(first_layer_inputs(convolve, params, {}, (image,)), 2 * image.clip(0) + 1, rtol=1e-6)
     table = lambda params, stats, x, train: (params["w"][x], {})
     assert first_layer_inputs(table, params, {}, (np.arange(3),)) is None
+
+
+def test_what_a_probe_is_fitted_to_is_no_leak():
+    """Its evaluation set holds training records on purpose, and is judged on the others."""
+    made = patient()
+    train, test = arrays(**records(0)), arrays(**records(1))
+    fitted = probe(train, test)
+    ready = subject(patient(source=batches(train, 32), evals={**made.evals, "probe": fitted}))
+    (found,) = [table for table in tables(ready) if table.name == "probe"]
+    assert len(found.rows) == len(found.fields["label"]) == found.total == len(test) and not found.sampled
+    assert isinstance(copies.duplicates(ready, tables(ready)), Passed)
 
 
 def test_tables_read_each_set_once_and_sample_what_is_large():
