@@ -12,6 +12,8 @@ TPU v3-8 (theirs); not timed here. ImageNet must be prepared by hand for TFDS, a
 cropped on the host, and that, not the accelerator, is likely to set the pace.
 """
 
+from typing import Literal
+
 import jax.numpy as jnp
 import optax
 
@@ -31,6 +33,7 @@ from research.objectives.classify import classify
 from research.objectives.mix import mixup
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
+from research.precision import mixed
 
 
 def experiment(
@@ -44,7 +47,7 @@ def experiment(
     warmup: int = 10_000,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
-    dtype: str = "float32",
+    dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> Experiment:
     """The recipe of the paper, for a ViT of width / 64 heads.
 
@@ -65,10 +68,8 @@ def experiment(
     source = batches(tfds_source("imagenet2012", "train[:99%]"), batch_size, augment=augment)
     valid, test = (mapped(tfds_source("imagenet2012", part), prepare) for part in ("train[99%:]", "validation"))
     shape = dict(size=size, patch=patch, width=width, depth=depth, heads=max(1, width // 64), representation=width)
-    model = preprocessed(
-        from_nnx(lambda rngs: ViT(**shape, positions="sincos2d", pool="gap", dtype=jnp.dtype(dtype), rngs=rngs)),
-        lambda image: normalize(image, mean=0.5, std=0.5),
-    )
+    network = from_nnx(lambda rngs: ViT(**shape, positions="sincos2d", pool="gap", rngs=rngs))
+    model = preprocessed(mixed(network, jnp.dtype(dtype)), lambda image: normalize(image, mean=0.5, std=0.5))
     steps = in_steps(passes(epochs), batch_size=batch_size, epoch_examples=source.examples)
     schedule = warmup_cosine(learning_rate, steps=steps, warmup=min(warmup, steps // 2))
     # Optax multiplies the decay by the learning rate; the paper's schedule alone scales it, from 0 to 1.
