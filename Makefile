@@ -1,4 +1,5 @@
-# `make demo` and `make test` need Python >= 3.11, make and a package index; PYTHON=python3.12 chooses another Python.
+# `make demo` and `make test` need Python >= 3.11, make and a package index; PYTHON=python3.12 chooses another Python, and
+# TESTS=tests/models some of the tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -9,7 +10,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m research train experiments/digits.py --watch
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow
