@@ -35,10 +35,12 @@ def cross_entropy(logits, labels, *, smoothing: float = 0.0):
 
 
 def hits(logits, labels):
-    """1 where the largest logit is the label (or the label's largest probability), else 0: -> [...] f32."""
+    """1 where the largest logit is the label (or the label's largest probability), else 0: -> [...] f32. Where a logit
+    is NaN it is NaN: argmax would name a class like any other.
+    """
     check_labels(logits, labels)
     target = labels if jnp.issubdtype(labels.dtype, jnp.integer) else labels.argmax(-1)
-    return (logits.argmax(-1) == target).astype(jnp.float32)
+    return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == target).astype(jnp.float32)
 
 
 def unit(x):

@@ -63,6 +63,7 @@ def test_hits_take_numbers_and_probabilities():
     logits = jnp.eye(3)
     np.testing.assert_array_equal(losses.hits(logits, jnp.array([0, 2, 2])), [1, 0, 1])
     np.testing.assert_array_equal(losses.hits(logits, jnp.eye(3)[jnp.array([0, 2, 2])] * 0.6 + 0.1), [1, 0, 1])
+    np.testing.assert_array_equal(losses.hits(logits.at[1, 2].set(jnp.nan), jnp.array([0, 0, 2])), [1, np.nan, 1])
 
 
 @pytest.mark.parametrize(

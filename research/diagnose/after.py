@@ -57,7 +57,7 @@ def underfitting(history: History, evaluations: Mapping[str, Evaluation]) -> Fin
     now, before = middle(train[-fifth:]), middle(train[-2 * fifth : -fifth])
     alike = middle(accuracy[-3:]) < sets[name][-1] + 0.05
     # With augmentation, mixing and dropout the loss of training alone says little.
-    level = min(now, history.values(f"{name}/loss")[-1])
+    level = min([now, *history.values(f"{name}/loss")[-1:]])
     if not alike or level < 0.3 * entropy or not (level > 0.5 * entropy or now < 0.9 * before):
         return None
     text = f"The accuracy is {middle(accuracy[-3:]):.1%} in training and {sets[name][-1]:.1%} on {name}, no less, "
@@ -85,8 +85,8 @@ def label_noise(history: History, evaluations: Mapping[str, Evaluation]) -> Find
             continue
         best = guess(history, name)
         # Who has learnt little, or is sure of everything, contradicts any label.
-        hit = p.argmax(1) == label
-        if hit.mean() < best.accuracy + 0.2 or history.values(f"{name}/loss")[-1] > 1.5 * best.loss:
+        hit, loss = p.argmax(1) == label, history.values(f"{name}/loss")
+        if hit.mean() < best.accuracy + 0.2 or not len(loss) or loss[-1] > 1.5 * best.loss:
             continue
         sure = np.array([p[label == c, c].mean() if (label == c).any() else np.inf for c in range(p.shape[1])])
         confident = np.where(p >= sure, p, 0)
@@ -110,7 +110,8 @@ def label_noise(history: History, evaluations: Mapping[str, Evaluation]) -> Find
 
 def slice_gap(history: History, evaluations: Mapping[str, Evaluation]) -> Finding | None:
     """On a slice of an evaluation set a watched metric (`higher` or `lower` of `metrics.slices.sliced`) is worse than
-    on the whole by more than chance gives: a tenth and 3.5 standard errors of a share, twice as much of another number.
+    on the whole by more than chance gives: a tenth and 3.5 standard errors of a share. Of another number twice as much,
+    which is only worth a look: sound classes differ so in their losses.
     """
     for name, found in evaluations.items():
         for key, worst in found.numbers.items():
@@ -132,7 +133,7 @@ def slice_gap(history: History, evaluations: Mapping[str, Evaluation]) -> Findin
                 "more records of that slice, or augmentation that makes others look like it",
             )
             evidence = {str(title): float(x) for title, x in zip(names, table, strict=True)}
-            return Finding("slice gap", True, text, steps, evidence, found.step)
+            return Finding("slice gap", bool(share), text, steps, evidence, found.step)
     return None
 
 

@@ -72,7 +72,7 @@ def balance(ready: Subject, found: list[Table]) -> Outcome:
     counts = {name: np.bincount(values[values >= 0]) for name, values in labels.items() if (values >= 0).any()}
     evidence = {name: [int(x) for x in count] for name, count in counts.items()}
     advice = ("count them: np.bincount(labels)", "split by class: stratified(labels, (1000, 300, None), seed=0)")
-    if outputs and (most := max(len(count) for count in counts.values())) > outputs:
+    if outputs and (most := max(map(len, counts.values()), default=0)) > outputs:
         text = f"The label {most - 1} is none of the {outputs} classes that the model gives: its loss is NaN."
         return Finding(rule, True, text, ("num_classes=" + str(most), *advice), evidence)
     if train is None or found[0].name not in counts:

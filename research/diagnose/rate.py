@@ -122,7 +122,8 @@ def _limit(losses, smoothed):
 def rate(ready: Subject, found: Range) -> Outcome:
     """The experiment's own highest rate against its range test: a problem where the loss has diverged at it, or has
     doubled since its least at a tenth of it; worth a look where that is so at a third, and where the loss falls fastest
-    at a rate 100 x as high. A loss that never falls is a problem of its own.
+    at a rate 100 x as high. A loss that never falls is a problem of its own, and
+    worth a look where single batches differ by more than 5 % of it.
     """
     rule = "learning rate"
     if ready.experiment.transform:
@@ -131,7 +132,10 @@ def rate(ready: Subject, found: Range) -> Outcome:
     evidence |= {"reference": found.reference, "suggestion": found.suggestion, "diverged": found.diverged}
     if found.suggestion is None:
         text = f"The loss falls at no rate from {found.rate(LOWEST)} to {found.rate(found.factors[-1])}."
-        return Finding(rule, True, text, (
+        noise = np.nanmedian(np.abs(found.losses - found.smoothed))
+        clear = bool(noise <= 0.05 * abs(found.losses[:5].mean()))
+        text += "" if clear else " Or it does, and its batches differ by more."
+        return Finding(rule, clear, text, (
             "look at the other findings first: gradients, scale of the inputs, one batch by heart",
             "a larger batch, where the loss is so noisy that 100 steps do not show its fall",
         ), evidence)  # fmt: skip

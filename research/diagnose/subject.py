@@ -189,7 +189,9 @@ def _question(name, ev, apply, state, batch):
         # Within one trace a field is the same object wherever it goes, so that identity says what reached the model.
         which = lambda x: next((field for field, value in batch.items() if value is x), None)
         rows = {k: v for state in answer.states.values() if isinstance(state, Rows) for k, v in state.values.items()}
-        targets = [which(rows.get(k)) or k for k in ("label", "target") if k in rows or k in batch]
+        # What the measure tells of goes before what merely lies in the records.
+        likely = sorted(("label", "target"), key=lambda k: k not in rows)
+        targets = [which(rows.get(k)) or k for k in likely if k in rows or k in batch]
         names.append((tuple(map(which, answer.inputs)), next((k for k in targets if k in batch), None)))
         return answer
 

@@ -113,9 +113,7 @@ def measure_classification(
         if logits.shape[-1] != num_classes:
             raise UserError(f"the model gives {logits.shape[-1]} classes, the measure expects {num_classes}.")
         weights = example_weights(batch, len(x))
-        # The argmax of a NaN would be a class like any other.
-        broken = jnp.isnan(logits).any(-1)
-        loss, hits = losses.cross_entropy(logits, y), jnp.where(broken, jnp.nan, losses.hits(logits, y))
+        loss, hits = losses.cross_entropy(logits, y), losses.hits(logits, y)
         found = predicted(logits)
         calibration = reliability(found["confidence"], hits, bins=bins, weights=weights)
         rows = {"label": y, "loss": loss, **found}
@@ -128,7 +126,7 @@ def measure_classification(
             "brier": weighted_mean(brier(found["probabilities"], y), weights),
             "ece": CalibrationError(calibration),
             "reliability": calibration,
-            "confusion": confusion(y, found["prediction"], num_classes=num_classes, weights=weights * ~broken),
+            "confusion": confusion(y, found["prediction"], num_classes=num_classes, weights=weights * ~jnp.isnan(hits)),
             "rows": Rows(rows, weights),
         }
 

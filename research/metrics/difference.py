@@ -54,15 +54,19 @@ def paired_bootstrap(base, new, *, confidence: float = 0.95, seed: int = 0) -> D
 
     The bootstrap-t of Efron and Tibshirani 1993 (section 12.5) with equal tails: examples are drawn with replacement,
     and the mean difference of each draw is measured in its own standard errors; losses are skewed, and of few examples
-    plain percentiles would be too sure. 10,000 draws, fewer (but 2,000) above 2,000 examples; the same `seed` gives
-    the same numbers. Raises UserError for fewer than two examples, lengths that differ, or a score that is not finite.
+    plain percentiles would be too sure. Of few examples it is too sure itself (1 false alarm in 6 at 30 rows of losses,
+    for 1 in 20): the interval holds that of the paired t-test too, and the p-value is the larger one. 10,000 draws,
+    fewer (but 2,000) above 2,000 examples; the same `seed` gives the same numbers. Raises UserError for fewer than two
+    examples, lengths that differ, or a score that is not finite.
     """
+    from scipy.stats import t
+
     base, new = _same_length(base, new, least=2)
     away = new - base
     n, value = len(away), float(away.mean())
     error = float(away.std(ddof=1)) / math.sqrt(n)
     if error <= 1e-12 * abs(value):  # the same for all examples
-        return Difference(value, value, value, 0.0 if value else 1.0, "paired bootstrap")
+        return _without_spread(value, 2.0 ** (1 - n), confidence, "paired bootstrap")
     rng, left, ratios = np.random.default_rng(seed), int(min(max(2000, DRAWS / n), RESAMPLES)), []
     while left:
         size = min(left, max(1, int(1e6 / n)))
@@ -75,7 +79,9 @@ def paired_bootstrap(base, new, *, confidence: float = 0.95, seed: int = 0) -> D
     low, high = value - error * np.quantile(ratios, [(1 + confidence) / 2, (1 - confidence) / 2])
     above, below = (ratios >= value / error).sum(), (ratios <= value / error).sum()
     p = min(1.0, 2 * (1 + min(above, below)) / (1 + len(ratios)))
-    return Difference(value, float(low), float(high), float(p), "paired bootstrap")
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * error
+    p = max(p, float(2 * t.sf(abs(value) / error, n - 1)))
+    return Difference(value, min(float(low), value - half), max(float(high), value + half), p, "paired bootstrap")
 
 
 def unpaired(base, new, *, confidence: float = 0.95) -> Difference:
@@ -127,11 +133,21 @@ def _welch(base, new, confidence, test):
     error = math.sqrt(sum(parts))
     if error <= 1e-12 * max(abs(base).max(), abs(new).max()):  # what all seeds agree on
         same = math.isclose(base.mean(), new.mean(), rel_tol=1e-9)
-        return Difference(value, value, value, 1.0 if same else 0.0, test)
+        chance = 1.0 if same else min(1.0, 2 / math.comb(len(base) + len(new), len(base)))
+        return _without_spread(0.0 if same else value, chance, confidence, test)
     freedoms = [(part, len(x) - 1) for part, x in zip(parts, (base, new), strict=True) if len(x) > 1]
     degrees = freedoms[0][1] if len(freedoms) == 1 else error**4 / sum(part**2 / n for part, n in freedoms)
     half = float(t.ppf((1 + confidence) / 2, degrees)) * error
     return Difference(value, value - half, value + half, float(2 * t.sf(abs(value) / error, degrees)), test)
+
+
+def _without_spread(value, chance, confidence, test):
+    """The Difference of scores that are alike on each side: by the `chance` of that, were the sides drawn by lot (an
+    exact permutation test). No interval can be given where that is no less than the level.
+    """
+    sure = not value or chance <= 1 - confidence
+    low, high = (value, value) if sure else (-math.inf, math.inf)
+    return Difference(value, low, high, 1.0 if not value else chance, test)
 
 
 def _same_length(base, new, least=1):

@@ -64,7 +64,7 @@ def score(*, penalty: float = 1.0, neighbors: int = 20) -> Callable:
     logistic regression with the L2 penalty `penalty` (1 / C); knn_accuracy is that of the majority of the nearest
     `neighbors` train rows by cosine (unstandardised; at most as many as there are).
 
-    Raises UserError where one of the two splits has no row.
+    Raises UserError where one of the two splits has no row, and where the train rows are of one class.
     """
 
     def finish(results):
@@ -77,6 +77,8 @@ def score(*, penalty: float = 1.0, neighbors: int = 20) -> Callable:
         if not (train.any() and test.any()):
             raise UserError(f"a probe needs train and test rows; it has {train.sum()} and {test.sum()} (0 and 1).")
         x, y = rows["features"], rows["label"]
+        if len(np.unique(y[train])) < 2:
+            raise UserError(f"a probe needs train rows of two classes; all {train.sum()} are of class {y[train][0]}.")
         mean, deviation = x[train].mean(0), x[train].std(0)
         scaled = (x - mean) / np.where(deviation > 0, deviation, 1)
         with warnings.catch_warnings():

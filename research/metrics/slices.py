@@ -110,7 +110,7 @@ def sliced(ev: Eval, *, by: Mapping[str, Slices], higher=(), lower=()) -> Eval:
             of = results["rows"][f"slice/{name}"]
             parts = [
                 _of_slice(ev, values, {key: column[of == k] for key, column in results["rows"].items()})
-                for k, values in enumerate(results[f"slices/{name}"])
+                for k, values in enumerate(results[f"slices/{name}"] or [{}] * len(ways.names))
             ]
             table = {"count": np.array([(of == k).sum() for k in range(len(parts))])}
             table |= {metric: np.array([float(part.get(metric, np.nan)) for part in parts]) for metric in metrics}
@@ -127,10 +127,15 @@ def sliced(ev: Eval, *, by: Mapping[str, Slices], higher=(), lower=()) -> Eval:
 
 
 def _of_slice(ev, values, rows):
-    """The numbers of one slice; none where it has no record, of which nothing can be said."""
+    """The numbers of one slice; none where it has no record, of which nothing can be said, and none of a `finish` that
+    these records are too few or too much alike for.
+    """
     if not len(next(iter(rows.values()))):
         return {}
-    return numbers_of({**values, **(ev.finish({**values, "rows": rows}) if ev.finish else {})})
+    try:
+        return numbers_of({**values, **(ev.finish({**values, "rows": rows}) if ev.finish else {})})
+    except UserError:
+        return numbers_of(values)
 
 
 def _lines(name, names, table):

@@ -12,7 +12,7 @@ HIGHER = {
 }  # fmt: skip
 LOWER = {
     "loss", "error", "ece", "brier", "mse", "mae", "rmse", "perplexity", "bits", "nats", "nll", "distance", "fid",
-    "regret", "epsilon",
+    "regret", "epsilon", "frechet", "negative",
 }  # fmt: skip
 
 

@@ -60,6 +60,29 @@ def test_loss_at_the_start_that_is_too_high_or_too_low():
     assert knows.problem and "cannot be that good" in knows.text
 
 
+def test_a_bias_that_begins_at_the_common_answer_is_no_leak():
+    def rare(train, test):
+        for records in (train, test):
+            records["label"] = (np.arange(len(records["label"])) % 40 == 0).astype(np.int32)
+
+    prior = lambda model: model._replace(apply=lambda p, s, x, key=None, train=False: (
+        0.1 * model.apply(p, s, x, key=key, train=train)[0].at[:, 0].add(80), {}))  # fmt: skip
+    found = before.first_loss(subject(patient(change=rare, wrap=prior)))
+    assert isinstance(found, Passed) and "inputs of other examples" in found.text, found
+
+
+def test_a_model_too_small_to_learn_by_heart_is_only_worth_a_look():
+    class Biases(nnx.Module):
+        def __init__(self, rngs):
+            self.bias = nnx.Param(jnp.zeros(10))
+
+        def __call__(self, x, *, train, rngs=None):
+            return jnp.broadcast_to(self.bias[...], (len(x), 10))
+
+    found = before.overfits(subject(patient(network=Biases)))
+    assert isinstance(found, Finding) and not found.problem and "too small" in found.text
+
+
 def test_a_training_loss_that_is_a_sum_is_told():
     made = patient()
 

@@ -151,6 +151,9 @@ def test_underfitting():
     assert after.underfitting(poor([1.5] * 20, train=0.9), {}) is None  # that is no under-fitting
     assert after.underfitting(poor([0.5] * 20), {}) is None
     assert after.underfitting(poor([1.5] * 20, evaluated=0.4), {}) is None  # mixup, say
+    assert after.underfitting(
+        poor([1.5] * 20, evaluated=np.nan), {}
+    )  # an evaluation without a loss, or an infinite one
 
 
 def predictions(*, noise, sure):

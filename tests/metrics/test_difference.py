@@ -73,7 +73,10 @@ def test_the_paired_bootstrap_follows_a_skewed_loss():
 def test_scores_that_are_the_same_and_scores_that_all_shift():
     same = np.linspace(0, 1, 9)
     assert paired_bootstrap(same, same).p == 1 and paired_bootstrap(same, same).value == 0
-    assert paired_bootstrap(same, same + 1).p == 0
+    # Without spread, the chance that all signs agree.
+    assert paired_bootstrap(same, same + 1).p == 2.0 ** (1 - len(same))
+    few = paired_bootstrap([0.5, 0.25], [0.75, 0.5])
+    assert few.p == 0.5 and few.low == -np.inf and few.high == np.inf
 
 
 def test_unpaired_is_welch_and_for_hits_agresti_caffo():
@@ -99,7 +102,9 @@ def test_over_seeds_is_welch_or_student_with_a_single_seed():
     student = stats.ttest_ind_from_stats(0.9, 0, 1, np.mean(base), np.std(base, ddof=1), 3)
     assert alone.p == pytest.approx(student.pvalue)
     assert over_seeds([0.9], base).value == pytest.approx(-alone.value)
-    assert over_seeds([500, 500], [500, 500]).p == 1 and over_seeds([500, 500], [9, 9]).p == 0
+    assert over_seeds([500, 500], [500, 500]).p == 1 and over_seeds([500] * 5, [9] * 5).p == 2 / 252
+    tied = over_seeds([350 / 360] * 2, [351 / 360])  # one example more, of two seeds and one
+    assert tied.p == 2 / 3 and tied.low == -np.inf and tied.value > 0
     with pytest.raises(UserError, match="one seed on each side"):
         over_seeds([0.9], [0.8])
 

@@ -49,3 +49,9 @@ def test_the_rows_of_a_measure_are_compared():
         "recall",
         "frechet",
     }
+
+
+def test_points_that_are_repeated_cover_themselves():
+    """As after a collapse of modes: the balls around them have a radius of 0."""
+    points = np.repeat(np.random.default_rng(3).normal(size=(5, 64)), 8, 0)
+    assert precision_recall(points, points.copy()) == (1, 1)

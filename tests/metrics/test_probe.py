@@ -83,3 +83,5 @@ def test_a_constant_feature_is_harmless_and_a_missing_split_is_an_error():
     assert score(neighbors=1)({"rows": rows})["probe_accuracy"] == 1
     with pytest.raises(UserError, match="it has 0 and 4"):
         score()({"rows": {**rows, "split": np.ones(4)}})
+    with pytest.raises(UserError, match="two classes; all 2 are of class 0"):
+        score()({"rows": {**rows, "label": np.array([0, 0, 0, 1])}})

@@ -5,10 +5,12 @@ import pytest
 
 from research.core import Eval, State
 from research.data import arrays, subset, sweep
+from research.data.sources import Arrays
 from research.errors import UserError
 from research.evaluate import evaluator
 from research.metrics.classification import measure_classification
 from research.metrics.language import measure_language
+from research.metrics.probe import measure_features, score
 from research.metrics.scores import also, class_scores, composite, ranking
 from research.metrics.slices import Slices, bands, classes, sliced
 from research.sharding import make_mesh
@@ -118,6 +120,19 @@ def test_what_is_nan_is_in_no_slice():
     ways = bands(lambda batch: batch["x"], (0.0, 1.0))
     x = np.array([-1, 0, 0.5, 1, np.nan, np.inf])
     assert ways.of({"x": x}).tolist() == [0, 1, 1, 2, -1, 2]
+
+
+def test_an_evaluation_of_rows_alone_is_sliced_where_its_numbers_can_be_had():
+    """A linear probe cannot be fitted to the records of one class."""
+    label = np.arange(40, dtype=np.int32) % 2
+    data = arrays(image=np.eye(2, dtype=np.float32)[label], label=label, half=(np.arange(40) // 20).astype(np.int32))
+    test = sweep(Arrays({**data.columns, "split": np.arange(40, dtype=np.int32) // 2 % 2}), 16)
+    made = sliced(
+        Eval(test, measure_features(), finish=score()), by={"class": classes(2), "half": classes(2, labels="half")}
+    )
+    found = run(made, apply=lambda params, stats, x, train=False: (x, {}))
+    np.testing.assert_array_equal(found.arrays["slices/class/probe_accuracy"], [np.nan, np.nan])
+    np.testing.assert_array_equal(found.arrays["slices/half/probe_accuracy"], [1, 1])
 
 
 def test_mistakes_are_told():
