@@ -19,8 +19,8 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
 
     A problem where 0.5 % of an evaluation set, and at least two records, have a copy in training; worth a look where
     any has, and where 1 % of the training set are copies. Of text, whole numbers in rows, only exact copies are looked
-    for; below 5 % nothing is said, and a problem begins at a half: the same words in two places are no mistake yet. So
-    too where a fifth of the training set are copies: columns of few values repeat by nature.
+    for; below 5 % nothing is said, and a problem begins at a half: the same words in two places are no mistake yet.
+    Columns of few values repeat by nature: where a fifth of the training set are copies, a problem begins at 0.3 more.
     """
     rule, train = "duplicates", found[0]
     names = _inputs(ready, train)
@@ -34,7 +34,9 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
     said, evidence, worst = [], {"within training": within, "near, within training": len(close)}, 0.0
     text = all(train.fields[name].dtype.kind == "i" and train.fields[name].ndim == 2 for name in names)
     # Columns of few values repeat by nature, and in training as often as between the sets.
-    text = text or within > 0.2 * len(train.rows)
+    share = within / len(train.rows)
+    serious = 0.5 if text else 0.005 if share < 0.2 else share + 0.3
+    text = text or share >= 0.2
     looks = within + len(close) >= max(2, (COMMON if text else 0.01) * len(train.rows))
     if looks:
         said.append(f"{within:,} of {len(train.rows):,} training records are copies, {len(close):,} nearly so")
@@ -55,7 +57,7 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
     if not said:
         few = f"fewer than {100 * COMMON:.0f} % of the rows" if text else "none"
         return Passed(rule, f"{few} within {train.name} or between it and the evaluations{train.sampled}")
-    return Finding(rule, worst >= (0.5 if text else 0.005), "; ".join(said) + f"{train.sampled}.", (
+    return Finding(rule, worst >= serious, "; ".join(said) + f"{train.sampled}.", (
         "keep each only once before splitting: _, rows = np.unique(features, axis=0, return_index=True)",
         "split so that copies stay together: folds(n, k, groups=..., seed=0)",
         "leave them out of the evaluation: subset(test, ...); a score on what was trained on says little",

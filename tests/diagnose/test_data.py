@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_wine
 
+from research.core import Eval
 from research.data import arrays, batches, subset, sweep
 from research.diagnose import copies, data, suspects
 from research.diagnose.finding import Finding
@@ -15,7 +16,9 @@ from research.diagnose.layer import first_layer_inputs
 from research.diagnose.outcome import Passed, Skipped
 from research.diagnose.subject import subject
 from research.diagnose.tables import Table, tables
+from research.metrics.classification import measure_classification
 from research.metrics.probe import probe
+from research.models.mlp import MLP
 from tests.diagnose.patients import noisy, patient, records
 
 ASKED = SimpleNamespace(question=SimpleNamespace(inputs=("image",), target="label"), silent="")
@@ -206,6 +209,17 @@ def test_the_first_layer_is_found_behind_calls_and_convolutions():
     np.testing.assert_allclose(first_layer_inputs(convolve, params, {}, (image,)), 2 * image.clip(0) + 1, rtol=1e-6)
     table = lambda params, stats, x, train: (params["w"][x], {})
     assert first_layer_inputs(table, params, {}, (np.arange(3),)) is None
+
+
+def test_columns_of_few_values_repeat_by_nature():
+    bits = np.random.default_rng(0).integers(0, 2, (2000, 10)).astype(np.float32)
+    label = (bits.sum(1) % 2).astype(np.int32)
+    train, test = (arrays(image=bits[part], label=label[part]) for part in (slice(1600), slice(1600, None)))
+    evals = {"test": Eval(sweep(test, 100), measure_classification(num_classes=2))}
+    network = lambda rngs: MLP((10,), hidden=(8,), num_classes=2, rngs=rngs)
+    ready = subject(patient(network=network, prepare=lambda x: x, source=batches(train, 32), evals=evals))
+    found = copies.duplicates(ready, tables(ready))
+    assert isinstance(found, Finding) and not found.problem, found
 
 
 def test_what_a_probe_is_fitted_to_is_no_leak():
