@@ -1,6 +1,7 @@
 """A contender's side: it says when it is set up, then works when it is told to and sleeps in between."""
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -89,9 +90,10 @@ def own() -> float:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total, tick = time.process_time() + ended.ru_utime + ended.ru_stime, os.sysconf("SC_CLK_TCK")
     for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
-            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / tick
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread or a child that has just ended
+            for child in (task / "children").read_text().split():
+                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                total += (int(fields[11]) + int(fields[12])) / tick
     return total
 
 
