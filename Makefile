@@ -39,4 +39,4 @@ lock:
 	$(PYTHON) .ci/lock.py python3.11 python3.12 > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-bench build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .venv-other build *.egg-info .pytest_cache .ruff_cache

@@ -33,11 +33,10 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
     close = [(a, b) for a, b in near(train, train, names=names, most=most) if of[a] != of[b]]
     said, evidence, worst = [], {"within training": within, "near, within training": len(close)}, 0.0
     text = all(train.fields[name].dtype.kind == "i" and train.fields[name].ndim == 2 for name in names)
-    # Columns of few values repeat by nature, and in training as often as between the sets.
     share = within / len(train.rows)
-    serious = 0.5 if text else 0.005 if share < 0.2 else share + 0.3
-    text = text or share >= 0.2
-    looks = within + len(close) >= max(2, (COMMON if text else 0.01) * len(train.rows))
+    natural = text or share >= 0.2  # columns of few values repeat in training as they do between the sets
+    serious = 0.5 if text else share + 0.3 if natural else 0.005
+    looks = within + len(close) >= max(2, (COMMON if natural else 0.01) * len(train.rows))
     if looks:
         said.append(f"{within:,} of {len(train.rows):,} training records are copies, {len(close):,} nearly so")
     # A measure that is no plain question may well look at training records on purpose, as a linear probe does.
@@ -49,13 +48,13 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
         almost = [pair for pair in near(table, train, names=names, most=most) if pair[0] not in exact]
         both = len(exact) + len(almost)
         evidence[f"{table.name} in training"] = [list(pair) for pair in [*pairs, *almost][:50]]
-        if both > (COMMON * len(table.rows) if text else 0):
+        if both > (COMMON * len(table.rows) if natural else 0):
             said.append(f"{len(exact):,} of {len(table.rows):,} records of {table.name} are in training too, and "
                         f"{len(almost):,} nearly so, such as {[*pairs, *almost][0][0]} = {[*pairs, *almost][0][1]}"
                         f"{table.sampled}")  # fmt: skip
             worst = max(worst, both / len(table.rows) if both > 1 else 0)
     if not said:
-        few = f"fewer than {100 * COMMON:.0f} % of the rows" if text else "none"
+        few = f"fewer than {100 * COMMON:.0f} % of the rows" if natural else "none"
         return Passed(rule, f"{few} within {train.name} or between it and the evaluations{train.sampled}")
     return Finding(rule, worst >= serious, "; ".join(said) + f"{train.sampled}.", (
         "keep each only once before splitting: _, rows = np.unique(features, axis=0, return_index=True)",
