@@ -3,6 +3,7 @@
 import jax
 from flax import nnx
 
+from research.layers.convolution import Conv
 from research.layers.initializers import he_normal
 
 
@@ -19,7 +20,7 @@ class CNN(nnx.Module):
         self.layers = nnx.List()
         for number, features in enumerate(channels):
             strides = 2 if number else 1
-            self.layers.append(nnx.Conv(depth, features, (3, 3), strides=strides, kernel_init=init, rngs=rngs))
+            self.layers.append(Conv(depth, features, (3, 3), strides=strides, kernel_init=init, rngs=rngs))
             height, width, depth = -(-height // strides), -(-width // strides), features
         self.head = nnx.Linear(height * width * depth, num_classes, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)

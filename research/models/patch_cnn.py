@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 
 from research.layers.batch_norm import BatchNorm
+from research.layers.convolution import Conv
 from research.layers.initializers import he_normal
 from research.models.vit import patches
 
@@ -20,7 +21,7 @@ class PatchCNN(nnx.Module):
         common = dict(kernel_init=he_normal(), use_bias=False, rngs=rngs)
         self.stem = nnx.Linear(patch * patch * channels, width, **common)
         self.stem_norm = BatchNorm(width)
-        self.conv = nnx.Conv(width, 2 * width, (3, 3), strides=2, **common)
+        self.conv = Conv(width, 2 * width, (3, 3), strides=2, **common)
         self.conv_norm = BatchNorm(2 * width)
         self.grid, self.patch = size // patch, patch
         left = -(-self.grid // 2)

@@ -6,6 +6,7 @@ from flax import nnx
 
 from research.errors import UserError
 from research.layers.batch_norm import BatchNorm
+from research.layers.convolution import Conv
 from research.layers.initializers import he_normal
 
 
@@ -81,7 +82,7 @@ class ConvNorm(nnx.Module):
         # "SAME" would pad a strided convolution on one side only, which shifts the image against the shortcut.
         padding = ((size // 2,) * 2,) * 2
         init = he_normal()
-        self.conv = nnx.Conv(
+        self.conv = Conv(
             channels, out, (size, size), strides=strides, padding=padding, use_bias=False, kernel_init=init,
             rngs=rngs,
         )  # fmt: skip

@@ -107,14 +107,42 @@ def lstm(params, tokens):
     return linear(params["head"], x.swapaxes(0, 1))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolution(x, w, stride):
+    size = len(w)
+    return lax.conv_general_dilated(
+        x, w, (stride, stride), [(size // 2, size // 2)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def convolution_back(stride, kept, dy):
+    """XLA's own for x; for w matrix products over the windows of two images at a time, a tenth of XLA's time on CPU."""
+    x, w = kept
+    (dx,) = jax.linear_transpose(lambda x: convolution.fun(x, w, stride), x)(dy)
+    size, reach = len(w), stride * (dy.shape[1] - 1) + 1
+    x = jnp.pad(x, ((0, 0), *[(size // 2, size // 2)] * 2, (0, 0)))
+    pairs = [z.reshape(-1, 2, *z.shape[1:]) for z in (x, dy)]
+
+    def add(dw, pair):
+        x, dy = pair
+        cut = [x[:, i : i + reach : stride, j : j + reach : stride] for i in range(size) for j in range(size)]
+        return dw + jnp.einsum("bhwc,bhwo->co", jnp.concatenate(cut, -1), dy), None
+
+    dw, _ = lax.scan(add, jnp.zeros((w[..., 0].size, w.shape[-1])), pairs)
+    return dx, dw.reshape(w.shape)
+
+
+if jax.default_backend() == "cpu":
+    convolution.defvjp(lambda x, w, stride: (convolution(x, w, stride), (x, w)), convolution_back)
+else:
+    convolution = convolution.fun
+
+
 def resnet(params, stats, x):
     changed = []
 
     def conv(layer, x, stride=1):
-        size = layer["w"].shape[0]
-        x = lax.conv_general_dilated(
-            x, layer["w"], (stride, stride), [(size // 2, size // 2)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        x = convolution(x, layer["w"], stride)
         mean = x.mean((0, 1, 2))
         var = (x * x).mean((0, 1, 2)) - mean * mean
         old = stats[len(changed)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from research.errors import UserError
@@ -143,3 +144,15 @@ def test_children_count_as_ones_own():
     before = turns.own()
     subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
     assert turns.own() - before > 0.01
+
+
+def test_the_floor_differentiates_its_convolution_as_xla_does():
+    x, w = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(4, 9, 9, 3), (3, 3, 3, 5)]))
+    for stride in (1, 2):
+        losses = (
+            lambda x, w, f=f, stride=stride: (f(x, w, stride) ** 2).sum()
+            for f in (floor.convolution, floor.convolution.fun)
+        )
+        found, expected = (jax.jit(jax.grad(loss, (0, 1)))(x, w) for loss in losses)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
