@@ -30,6 +30,7 @@ TINY = {
     "vision/cifar10_resnet": {"depth": 8, "width": 4, "batch_size": 8, "steps": 4},
     "vision/imagenet_vit": {"width": 64, "depth": 1, "size": 32, "batch_size": 8, "epochs": 1},
     "vision/fashion_mnist": {"width": 8, "batch_size": 20, "epochs": 1},
+    "vision/fashion_speedrun": {"batch_size": 8, "epochs": 1},
     "rl/ppo_cartpole": {"environments": 4, "length": 16, "rollouts": 2, "rounds": 1, "epochs": 1, "parts": 2},
     "rl/dqn_cartpole": {"steps": 40, "rounds": 1},
     "rl/grid_world": {"steps": 200},

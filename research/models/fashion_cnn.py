@@ -1,4 +1,4 @@
-"""A small residual network for 28 x 28 grey images that trains in minutes on two CPU cores."""
+"""Small residual networks for 28 x 28 grey images that train in minutes on two CPU cores."""
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,32 @@ class FashionCNN(nnx.Module):
         return self.head(jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1))
 
 
+class FashionPyramid(nnx.Module):
+    """[B, H, W, C] -> logits [B, num_classes]; H and W are even. 415,978 parameters by default.
+
+    2 x 2 pixels become channels; then 3 x 3 convolutions to `widths`, of which the second and the third stride by 2;
+    then a residual one. BatchNorm and ReLU follow each, and the head is that of FashionCNN. Most of its arithmetic is
+    done on 4 x 4 places: of a grey image of 28 x 28 a forward pass takes 8 million multiplications.
+    """
+
+    def __init__(self, *, channels=1, widths=(48, 96, 160), num_classes=10, group_size=None, rngs: nnx.Rngs):
+        common = dict(size=3, group_size=group_size, rngs=rngs)
+        inputs = (4 * channels, *widths[:-1])
+        self.layers = nnx.List(
+            ConvNorm(a, b, strides=1 + (number > 0), **common)
+            for number, (a, b) in enumerate(zip(inputs, widths, strict=True))
+        )
+        self.residual = ConvNorm(widths[-1], widths[-1], **common)
+        self.head = nnx.Linear(2 * widths[-1], num_classes, rngs=rngs)
+
+    def __call__(self, x, *, train: bool, rngs=None):
+        x = space_to_depth(x)
+        for layer in self.layers:
+            x = jax.nn.relu(layer(x, train=train))
+        x = x + jax.nn.relu(self.residual(x, train=train))
+        return self.head(jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1))
+
+
 def space_to_depth(x):
     """[B, H, W, C] -> [B, H / 2, W / 2, 4 C]: each 2 x 2 pixels as the channels of one, row by row."""
     batch, height, width, channels = x.shape
@@ -41,13 +67,25 @@ def space_to_depth(x):
     return x.reshape(batch, height // 2, width // 2, 4 * channels)
 
 
-def mirrored(model: Model) -> Model:
-    """The Model whose outputs are, outside training, the mean of those for an image and for its mirror image."""
+def mirrored(model: Model, *, shift: int = 0) -> Model:
+    """Outside training the outputs are the mean of those for an image and for its mirror image.
+
+    With a `shift`, half of the weight goes to both moved by so many pixels, to the lower right and to the upper left,
+    their edges repeated (Jordan 2024, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, section 3.5).
+    """
 
     def apply(params, stats, image, *, key=None, train=False):
-        outputs, changed = model.apply(params, stats, image, key=key, train=train)
         if train:
-            return outputs, changed
-        return (outputs + model.apply(params, stats, image[:, :, ::-1])[0]) / 2, changed
+            return model.apply(params, stats, image, key=key, train=True)
+        _, height, width, _ = image.shape
+        padded = jnp.pad(image, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
+        places = {shift: 0.5, 0: 0.25, 2 * shift: 0.25} if shift else {0: 1.0}
+        moved = {place: padded[:, place : place + height, place : place + width] for place in places}
+        outputs = (
+            weight / 2 * model.apply(params, stats, view)[0]
+            for place, weight in places.items()
+            for view in (moved[place], moved[place][:, :, ::-1])
+        )
+        return sum(outputs), {}
 
     return Model(model.init, apply)

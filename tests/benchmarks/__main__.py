@@ -1,19 +1,22 @@
 """`python -m tests.benchmarks [WORK ...] [--rounds N] [--quick] [--contenders a,b]`: see the package's docstring."""
 
 import argparse
+import importlib
 import sys
 
 from research.errors import UserError, unknown
 from tests.benchmarks import harness, results, works
 
-EVERYTHING = (*works.ALL, *works.SCALING, "memory")
-QUICK = (*works.TRAINING, "dispatch-6", *works.OTHERS, "mlp@devices=2", "memory")
+TABLES = ("waiting", "memory")  # memory takes the devices: no contender must come after it
+EVERYTHING = (*works.ALL, *works.SCALING, *TABLES)
+# All but the speedrun, which has one size.
+QUICK = (*works.TRAINING, "dispatch-6", *(n for n in works.OTHERS if n != "speedrun"), "mlp@devices=2", *TABLES)
 
 
 def main(arguments=None) -> int:
     """Measures, stores (a quick run does not) and prints; 1 where a contender was lost that should have run."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(works.ALL)}, scaling, memory")
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join((*works.ALL, 'scaling', *TABLES))}")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long a turn should take")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, two rounds, nothing stored")
@@ -25,18 +28,22 @@ def main(arguments=None) -> int:
         if name not in known:
             raise unknown("contender", name, known)
     named = given.works or (QUICK if given.quick else EVERYTHING)
-    named = sorted(named, key="memory".__eq__)
+    named = sorted(named, key=lambda name: TABLES.index(name) if name in TABLES else -1)
     chosen = [spec for name in named for spec in (works.SCALING if name == "scaling" else [name])]
     how = dict(rounds=2, seconds=0.01) if given.quick else dict(rounds=given.rounds, seconds=given.seconds)
     for spec in chosen:
-        if spec != "memory":
+        if spec not in TABLES:
             works.work(spec, quick=True)  # a mistake is told before hours of measuring
     failed, say = False, lambda text: print(text, flush=True)
     for spec in chosen:
-        if spec == "memory":
-            from tests.benchmarks import memory  # which takes the devices: no contender must come after it
-
-            line = {**harness.circumstances(), "work": spec, "table": memory.table(quick=given.quick)}
+        if spec in TABLES:
+            made = importlib.import_module(f"tests.benchmarks.{spec}")
+            line = {
+                **harness.circumstances(),
+                "work": spec,
+                "about": made.__doc__,
+                "table": made.table(quick=given.quick),
+            }
         else:
             line = harness.measure(spec, **how, quick=given.quick, only=only, tell=say)
             failed |= any("left out" not in reason for reason in line["lost"])

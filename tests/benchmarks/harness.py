@@ -20,7 +20,7 @@ from research.provenance import git_state, versions
 from tests.benchmarks import works
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = ("keras", "torch")  # not among the versions that a run of ours depends on
+PEERS = ("keras", "torch", "tensorflow-cpu")  # not among the versions that a run of ours depends on
 
 
 class Contender(NamedTuple):
@@ -41,7 +41,7 @@ TRAINERS = (
     Contender("torch-best", "torch_twin", ("torch",)),
     Contender("torch-compile", "torch_twin", ("torch",)),
 )
-DISPATCHERS = (Contender("ours", "ours"), Contender("ours-many", "ours"), *TRAINERS[1:4])
+DISPATCHERS = (*(Contender(name, "ours") for name in ("ours", "ours-step", "ours-many")), *TRAINERS[1:4])
 
 
 def contenders(work: works.Work) -> tuple[Contender, ...]:
@@ -57,7 +57,8 @@ STARTS = tuple(Contender(name, "startup") for name in ("ours", "floor", "bare"))
 OTHERS = {
     "input": (
         Contender("ours", "inputs"), Contender("floor", "inputs"),
-        Contender("torch-0", "inputs", ("torch",)), Contender("torch-2", "inputs", ("torch",)),
+        *(Contender(name, "inputs", ("torch",)) for name in ("torch-0", "torch-2")),
+        Contender("tf-data", "inputs", ("tensorflow",)),
     ),
     "evaluation": (Contender("ours", "evaluation"), Contender("floor", "evaluation")),
     "save": tuple(Contender(name, "checkpoints") for name in ("ours", "ours-blocks", "floor")),
@@ -65,6 +66,10 @@ OTHERS = {
     "startup-cold": STARTS,
     "startup-warm": STARTS,
     "help": tuple(Contender(name, "startup") for name in ("ours", "floor")),
+    "speedrun": (
+        Contender("ours", "speedrun"), Contender("torch-full", "speedrun", ("torch",)),
+        Contender("torch-small", "speedrun", ("torch",)),
+    ),
 }  # fmt: skip
 
 
@@ -143,6 +148,8 @@ def warmed(process: Process, work: works.Work, *, seconds: float) -> Ready:
     Raises Lost where it does other work than the others.
     """
     facts = dict(process.answer()["facts"])
+    if not facts.get("warm", True):
+        return Ready(process, 1, facts)
     stride = facts.get("stride", 1)
     first = process.ask(stride)
     again = 4 if work.optimizer else 1
@@ -189,7 +196,7 @@ def measure(spec: str, *, rounds: int, seconds: float, quick: bool = False, only
                 played.append({"round": number, "contender": contender.process.contender.name,
                                "ms": 1e3 * report["seconds"] / contender.steps,
                                "cpu_ms": 1e3 * report["cpu"] / contender.steps,
-                               "foreign": report["foreign"], "rss": report["rss"]})  # fmt: skip
+                               "foreign": report["foreign"], "rss": report["rss"], "loss": report["loss"]})  # fmt: skip
             tell(f"{spec}: round {number + 1} of {rounds}")
         for contender in ready:
             contender.process.tell(0)

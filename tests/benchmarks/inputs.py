@@ -107,5 +107,25 @@ def torch_loader(work: works.Work, gate: Gate, *, workers: int):
     turns(gate, lambda: next(batches), wait=lambda _: None)
 
 
+def tf_data(work: works.Work, gate: Gate):
+    """tf.data, augmenting a batch at a time, which is several times as fast as an image at a time."""
+    import tensorflow as tf
+
+    s, data = work.sizes, images(work.sizes)
+
+    def augmented(batch):
+        x = tf.pad(batch["image"], ((0, 0), (s.padding,) * 2, (s.padding,) * 2, (0, 0)))
+        for axis in (1, 2):
+            corner = tf.random.uniform((s.batch, 1), 0, 2 * s.padding + 1, tf.int32)
+            x = tf.gather(x, corner + tf.range(s.size), axis=axis, batch_dims=1)
+        x = tf.where(tf.random.uniform((s.batch, 1, 1, 1)) < 0.5, x[:, :, ::-1], x)
+        return {**batch, "image": (tf.cast(x, tf.float32) / 255 - MEAN) / STD}
+
+    made = tf.data.Dataset.from_tensor_slices(data).shuffle(s.images).repeat().batch(s.batch, drop_remainder=True)
+    ahead = iter(made.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
+    turns(gate, lambda: next(ahead), wait=lambda _: None)
+
+
 if __name__ == "__main__":
-    serve({"ours": ours, "floor": floor, **{f"torch-{n}": functools.partial(torch_loader, workers=n) for n in (0, 2)}})
+    loaders = {f"torch-{n}": functools.partial(torch_loader, workers=n) for n in (0, 2)}
+    serve({"ours": ours, "floor": floor, "tf-data": tf_data, **loaders})

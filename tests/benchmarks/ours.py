@@ -21,7 +21,7 @@ from research.models.resnet import ResNet
 from research.models.vit import ViT
 from research.objectives.classify import classify
 from tests.benchmarks import works
-from tests.benchmarks.turns import Gate, serve
+from tests.benchmarks.turns import Gate, serve, turns
 
 
 def model_of(work: works.Work) -> Model:
@@ -120,9 +120,23 @@ def train(work: works.Work, gate: Gate, *, stride: int = 1):
                 pass
 
 
+def step_alone(work: works.Work, gate: Gate):
+    """Takes turns with the compiled step that the loop calls, its batch on the device as in the other contenders."""
+    built = build(experiment(work), devices=jax.devices()[: work.sizes.devices])
+    gate.facts["parameters"] = sum(x.size for x in jax.tree.leaves(built.abstract.params))
+    state, sums, batch = built.fresh(), built.fresh_open(), jax.device_put(work.batch)
+
+    def one():
+        nonlocal state, sums
+        state, sums = built.step(state, sums, batch)
+        return sums.metrics["loss"]
+
+    turns(gate, one, wait=lambda _: jax.block_until_ready(state), loss=lambda mean: mean.sum / mean.weight)
+
+
 class Over(Exception):
     """The harness has had enough turns."""
 
 
 if __name__ == "__main__":
-    serve({"ours": train, "ours-many": functools.partial(train, stride=32)})
+    serve({"ours": train, "ours-step": step_alone, "ours-many": functools.partial(train, stride=32)})

@@ -12,7 +12,8 @@ QUIET = 0.03  # the share of the cores that other processes may take before a fi
 class Row(NamedTuple):
     """A contender in one piece of work: ms a step (median and quartiles), CPU ms, and two ratios of the same rounds.
 
-    `to_floor` is its time by the reference's, `ours` our time by its; None where there is no such contender.
+    `to_floor` is its time by the reference's, `ours` our time by its; None where there is no such contender. `loss`
+    is the mean over the rounds.
     """
 
     contender: str
@@ -24,6 +25,7 @@ class Row(NamedTuple):
     ours: float | None
     rss: float
     foreign: float
+    loss: float | None
 
 
 def rows(line: Mapping[str, Any]) -> list[Row]:
@@ -38,9 +40,10 @@ def rows(line: Mapping[str, Any]) -> list[Row]:
         ms = [r["ms"] for r in played]
         low, _, high = statistics.quantiles(ms, n=4, method="inclusive") if len(ms) > 1 else ms * 3
         middle = {key: statistics.median(r[key] for r in played) for key in ("cpu_ms", "foreign", "rss")}
+        losses = [r["loss"] for r in played if r.get("loss") is not None]
         return Row(
             name, statistics.median(ms), low, high, middle["cpu_ms"], ratio(name, "floor"), ratio("ours", name),
-            middle["rss"], middle["foreign"],
+            middle["rss"], middle["foreign"], statistics.mean(losses) if losses else None,
         )  # fmt: skip
 
     return [row(name, played) for name, played in by.items() if played]
@@ -50,7 +53,7 @@ def table(line: Mapping[str, Any]) -> str:
     """A line of the results as Markdown."""
     if "table" in line:
         when = f"{line['time'][:16]}, commit {line['commit']}."
-        return f"### {line['work']} of a compiled step, as XLA reports it\n\n{when}\n\n{line['table']}"
+        return f"### {line['work']}\n\n{line['about']}\n\n{when}\n\n{line['table']}"
     shown = lambda x: "" if x is None else f"{x:.2f}"
     head = (
         "| contender | ms a step | quartiles | CPU ms | x floor | ours by it | peak RSS, MB |\n|---" + 6 * "|--:" + "|"
@@ -60,7 +63,9 @@ def table(line: Mapping[str, Any]) -> str:
         f"{shown(r.to_floor)} | {shown(r.ours)} | {r.rss / 1e6:.0f} |"
         for r in rows(line)
     ]
-    return "\n".join([f"### {title(line)}", "", note(line), "", head, *body])
+    wrong = [f"{r.contender} {1 - r.loss:.2%}" for r in rows(line) if line["work"] == "speedrun"]
+    right = ["", f"Right on the test images, mean over the rounds: {', '.join(wrong)}."] if wrong else []
+    return "\n".join([f"### {title(line)}", "", note(line), "", head, *body, *right])
 
 
 def title(line: Mapping[str, Any]) -> str:

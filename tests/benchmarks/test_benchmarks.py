@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
-from tests.benchmarks import floor, harness, memory, ours, results, turns, works
+from tests.benchmarks import floor, harness, memory, ours, results, turns, waiting, works
 from tests.benchmarks.__main__ import main
 
 
@@ -156,3 +156,26 @@ def test_the_floor_differentiates_its_convolution_as_xla_does():
         found, expected = (jax.jit(jax.grad(loss, (0, 1)))(x, w) for loss in losses)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_a_speedrun_is_not_warmed_up_and_tells_what_was_right():
+    class Told:
+        def answer(self):
+            return {"facts": {"warm": False}}
+
+    assert harness.warmed(Told(), works.work("speedrun"), seconds=1.0)[1:] == (1, {"warm": False})
+    found = line(work="speedrun", sizes={})
+    for played in found["rounds"]:
+        played["loss"] = 0.07 if played["contender"] == "ours" else 0.0625
+    assert "Right on the test images, mean over the rounds: ours 93.00%, floor 93.75%." in results.table(found)
+    assert "Right" not in results.table(line())
+
+
+def test_waiting_is_what_a_run_has_recorded_without_its_first_line(tmp_path):
+    found = waiting.share("experiments/digits.py", seconds=60, folder=tmp_path / "run")
+    lines = [json.loads(text) for text in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
+    told = [entry for entry in lines if "data_wait" in entry][1:]
+    weights = [entry["seconds"] for entry in told]
+    assert len(told) > 5 and found[1] > 0
+    assert found[0] == pytest.approx(np.average([entry["data_wait"] for entry in told], weights=weights))
+    assert waiting.share("experiments/absent.py", seconds=60, folder=tmp_path / "other") is None

@@ -1,11 +1,11 @@
-"""The network of the Fashion-MNIST experiment against the same written with lax alone."""
+"""The networks of the Fashion-MNIST experiments against the same written with lax alone."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.model import from_nnx
-from research.models.fashion_cnn import FashionCNN, mirrored, space_to_depth
+from research.model import Model, from_nnx
+from research.models.fashion_cnn import FashionCNN, FashionPyramid, mirrored, space_to_depth
 from tests.models.fresh import fresh
 
 X = np.random.default_rng(0).normal(size=(3, 28, 28, 1)).astype(np.float32)
@@ -46,6 +46,23 @@ def test_parameters():
     assert sum(x.size for x in jax.tree.leaves(stats)) == 2 * (64 + 3 * 128)
 
 
+def test_the_pyramid_equals_the_same_network_written_with_lax():
+    model = from_nnx(lambda rngs: FashionPyramid(widths=(4, 6, 8), num_classes=5, rngs=rngs))
+    params, stats = fresh(model)
+    x = jnp.concatenate([X[:, i::2, j::2] for i in range(2) for j in range(2)], axis=-1)
+    for strides, layer in zip((1, 2, 2), params["layers"].values(), strict=True):
+        x = jax.nn.relu(conv(x, layer, strides=strides))
+    x = x + jax.nn.relu(conv(x, params["residual"]))
+    assert x.shape == (3, 4, 4, 8)
+    expected = jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1) @ params["head"]["kernel"]
+    out = jax.jit(lambda x: model.apply(params, stats, x)[0])(X)
+    np.testing.assert_allclose(out, expected + params["head"]["bias"], rtol=1e-4, atol=1e-5)
+    params, _ = jax.eval_shape(from_nnx(lambda rngs: FashionPyramid(rngs=rngs)).init, jax.random.key(0))
+    kernels = 9 * (4 * 48 + 48 * 96 + 96 * 160 + 160 * 160)
+    count = sum(x.size for x in jax.tree.leaves(params))
+    assert count == kernels + 2 * (48 + 96 + 2 * 160) + 320 * 10 + 10 == 415_978
+
+
 def test_space_to_depth_keeps_channels_together():
     x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
     out = np.asarray(space_to_depth(jnp.asarray(x)))
@@ -62,3 +79,17 @@ def test_mirrored_models_judge_an_image_and_its_mirror_alike_and_train_as_before
     np.testing.assert_allclose(evaluate(X), (one(X) + one(X[:, :, ::-1])) / 2, rtol=1e-5, atol=1e-6)
     both = [jax.jit(lambda x, m=m: m.apply(params, stats, x, train=True))(X) for m in (model, plain)]
     jax.tree.map(np.testing.assert_array_equal, *both)
+
+
+def test_shifted_views_are_a_quarter_each_of_the_outputs():
+    # A model that tells one pixel: of a view that is the pixel which has moved there.
+    model = Model(lambda key: ({}, {}), lambda params, stats, x, key=None, train=False: (x[:, 5, 9, 0], {}))
+    found = mirrored(model, shift=2).apply({}, {}, X)[0]
+    views = [(0.5, 5, 9), (0.25, 3, 7), (0.25, 7, 11)]
+    expected = sum(w / 2 * (X[:, i, j, 0] + X[:, i, 27 - 9 - (9 - j), 0]) for w, i, j in views)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    corner = Model(lambda key: ({}, {}), lambda params, stats, x, key=None, train=False: (x[:, 0, 0, 0], {}))
+    # Beyond the edge its pixels are repeated.
+    views = [(0.5, (0, 0), (0, 27)), (0.25, (0, 0), (0, 25)), (0.25, (2, 2), (2, 27))]
+    expected = sum(w / 2 * (X[:, *plain, 0] + X[:, *mirror, 0]) for w, plain, mirror in views)
+    np.testing.assert_allclose(mirrored(corner, shift=2).apply({}, {}, X)[0], expected, rtol=1e-6)
