@@ -3,11 +3,13 @@
 The network's arithmetic is on few places and many channels, so that its products are large: 8 million multiplications
 an image. Muon (Jordan et al. 2024) for the convolutions and Adam for the rest; images
 are mirrored and shifted by a pixel, and judged by six such views (Jordan 2024, section 3.5). Chosen on 5,000 validation
-images, which then join the training images.
+images (`--validation true`), which then join the training images.
 
     python -m research train experiments/vision/fashion_speedrun.py
 
-Expected: 93 % or more. `python -m tests.benchmarks speedrun` holds it against PyTorch.
+Expected: 93 % or more. Measured with seeds 0 and 1: 93.09 and 93.14 %; with `--epochs 8` 93.53 and 93.52 %. Time: eight
+minutes on two cores (AMD EPYC with AVX2, jax 0.10.2), where `python -m tests.benchmarks speedrun` found the network
+to take seven in PyTorch, for 92.98 %.
 """
 
 from research.augment.image import crop_and_flip, normalize
@@ -67,5 +69,5 @@ def experiment(
         steps=steps,
         evals={name: Eval(sweep(test, 500), measure_classification(num_classes=10))},
         predict=predict_classes(),
-        claims=() if validation else (Claim("test/accuracy", at_least=0.93, source="ours, the mean over 5 seeds"),),
+        claims=() if validation else (Claim("test/accuracy", at_least=0.93, source="ours, over 2 seeds"),),
     )
