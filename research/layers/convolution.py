@@ -66,13 +66,16 @@ def _products(x, kernel, form):
     be larger than x by as many times as the kernel has places.
     """
     strides, padding, dilation = form
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)))
+    edges = ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0))
     reach = [(size - 1) * d for size, d in zip(kernel.shape[:-2], dilation, strict=True)]
-    outputs = [(n - r - 1) // stride + 1 for n, r, stride in zip(x.shape[1:-1], reach, strides, strict=True)]
+    sizes = [n + low + high for n, (low, high) in zip(x.shape[1:-1], padding, strict=True)]
+    outputs = [(n - r - 1) // stride + 1 for n, r, stride in zip(sizes, reach, strides, strict=True)]
     places = list(itertools.product(*(range(0, r + 1, d) for r, d in zip(reach, dilation, strict=True))))
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def product(x, kernel):
+        x = lax.pad(x, jnp.zeros((), x.dtype), edges)  # here, so that what is kept for the backward pass is x alone
+
         def cut(place):
             end = [p + (n - 1) * stride + 1 for p, n, stride in zip(place, outputs, strides, strict=True)]
             return lax.slice(x, (0, *place, 0), (len(x), *end, x.shape[-1]), (1, *strides, 1))
