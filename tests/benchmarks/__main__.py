@@ -38,12 +38,8 @@ def main(arguments=None) -> int:
     for spec in chosen:
         if spec in TABLES:
             made = importlib.import_module(f"tests.benchmarks.{spec}")
-            line = {
-                **harness.circumstances(),
-                "work": spec,
-                "about": made.__doc__,
-                "table": made.table(quick=given.quick),
-            }
+            about = {"work": spec, "about": made.__doc__, "table": made.table(quick=given.quick)}
+            line = {**harness.circumstances(), **about}
         else:
             line = harness.measure(spec, **how, quick=given.quick, only=only, tell=say)
             failed |= any("left out" not in reason for reason in line["lost"])

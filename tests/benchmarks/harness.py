@@ -145,7 +145,7 @@ class Ready(NamedTuple):
 def warmed(process: Process, work: works.Work, *, seconds: float) -> Ready:
     """A contender when it has compiled and done a few steps, checked: its size, and that its loss falls.
 
-    Raises Lost where it does other work than the others.
+    One that says `warm: False` goes as it is, a step a turn. Raises Lost where it does other work than the others.
     """
     facts = dict(process.answer()["facts"])
     if not facts.get("warm", True):

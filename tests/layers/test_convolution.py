@@ -25,7 +25,7 @@ FORMS = {
 
 
 def both(size, strides, padding, **options):
-    """(ours, XLA's, x, kernel, a direction for each) in f64-like sizes, features last."""
+    """(our function, XLA's, (x, kernel), a direction for each); features last."""
     rng = np.random.default_rng(0)
     shape = (6, *(9, 8, 7)[: len(size)], 4)
     kernel = (*size, 4 // options.get("feature_group_count", 1), 6)
