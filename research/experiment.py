@@ -29,6 +29,7 @@ from research.core import (
 from research.errors import UserError, unknown
 from research.gradients.averaged import averaged
 from research.mapped import AXIS, check_replicated, mapped
+from research.sums import Open
 from research.tree import described, shapes
 
 
@@ -86,13 +87,6 @@ class Experiment:
     keep: int = 2
     best: Best | None = None
     on_nonfinite: str = "stop"
-
-
-class Open(NamedTuple):
-    """The sums of an interval that is not over: metric states, and the first step whose loss was not finite."""
-
-    metrics: Any
-    bad: jax.Array
 
 
 class Built(NamedTuple):
@@ -183,7 +177,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     def accumulated(state, sums, batch):
         new, metrics = step(sharding.on_device(state), batch)
         first = (sums.bad < 0) & ~jnp.isfinite(metrics["loss"].sum)
-        return new, Open(merge(sums.metrics, metrics), jnp.where(first, state.step, sums.bad))
+        return new, Open.of(merge(sums.metrics, metrics), jnp.where(first, state.step, sums.bad))
 
     def compiled(function, carried, placed=None):
         donated = tuple(range(carried))
@@ -195,12 +189,13 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         check_replicated(layout, mesh)
     source = stacked(ex.source, ex.stride)
     metrics = _check_step(compiled(step, 1), abstract, source(seed)(0))
-    sums = Open(metrics, jax.ShapeDtypeStruct((), jnp.int32))
-    replicated = sharding.shardings(sums, mesh)
 
-    @functools.partial(jax.jit, out_shardings=replicated)
-    def fresh_open():
-        return Open(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
+    def no_sums():
+        return Open.of(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
+
+    sums = jax.eval_shape(no_sums)
+    replicated = sharding.shardings(sums, mesh)
+    fresh_open = jax.jit(no_sums, out_shardings=replicated)
 
     def at(tree, places):
         return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, places)

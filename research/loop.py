@@ -19,9 +19,10 @@ from research.data.prefetch import prefetch
 from research.data.share import share
 from research.errors import UserError, unknown
 from research.evaluate import evaluator, on_host
-from research.experiment import Built, Open
+from research.experiment import Built
 from research.log import Record
 from research.sharding import put
+from research.sums import Open
 
 MAX_ROLLBACKS = 3  # from one checkpoint; another would meet the same trouble
 
@@ -121,9 +122,9 @@ def _begin(built, checkpoints, record, tell, rollbacks):
     else:
         tell(log.Noted(memory["step"], f"Going on from the checkpoint of step {memory['step']}."))
     if memory.get("open"):
-        leaves, form = jax.tree.flatten(sums)
+        leaves, form = jax.tree.flatten((sums.metrics, sums.bad))
         kept = [np.asarray(x, leaf.dtype) for x, leaf in zip(memory["open"], leaves, strict=True)]
-        sums = put(form.unflatten(kept), form.unflatten([leaf.sharding for leaf in leaves]))
+        sums = put(Open.of(*form.unflatten(kept)), built.abstract_open.bits.sharding)
     record.cut(memory["bytes"])
     if rollbacks:
         salt = np.uint32(int(state.salt) + rollbacks)
@@ -165,7 +166,8 @@ def _score(best, memory):
 
 def _closed(sums: Open) -> list:
     """The open sums as JSON: floats are exact there."""
-    return [np.asarray(x).tolist() for x in jax.tree.leaves(sums)]
+    sums = jax.device_get(sums)
+    return [np.asarray(x).tolist() for x in jax.tree.leaves((sums.metrics, sums.bad))]
 
 
 def _done(sums) -> float:
@@ -206,7 +208,8 @@ class _Interval:
         began, self.since = self.since, done.result()
         seconds = max(self.since - began, 1e-9)
         timing = {"seconds": seconds, "steps_per_second": steps / seconds, "data_wait": min(1.0, waited / seconds)}
-        if int(sums.bad) >= 0:
+        sums = jax.device_get(sums)
+        if sums.bad >= 0:
             raise self.trouble(int(sums.bad), "the loss is not finite")
         metrics = {name: float(state.value()) for name, state in on_host(sums.metrics).items()}
         with jax.default_device(jax.local_devices(backend="cpu")[0]):  # not behind the steps that are queued

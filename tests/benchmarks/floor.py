@@ -72,10 +72,30 @@ def linear(params, x):
     return x @ params["w"] + params["b"]
 
 
-def layer_norm(params, x):
+@jax.custom_vjp
+def normalized(x, scale, bias):
+    return normalize(x, scale, bias)[0]
+
+
+def normalize(x, scale, bias):
     mean = x.mean(-1, keepdims=True)
-    scale = lax.rsqrt((x * x).mean(-1, keepdims=True) - mean * mean + 1e-6)  # both means in one pass over x
-    return (x - mean) * scale * params["scale"] + params["bias"]
+    deviation = lax.rsqrt((x * x).mean(-1, keepdims=True) - mean * mean + 1e-6)  # both means in one pass over x
+    return (x - mean) * deviation * scale + bias, (x, mean, deviation, scale)
+
+
+def normalize_back(kept, dy):
+    """By hand: XLA would compute the gradients of all later blocks again in each of its transposes."""
+    x, mean, deviation, scale = kept
+    x, dx = (x - mean) * deviation, dy * scale
+    dx = deviation * (dx - dx.mean(-1, keepdims=True) - x * (dx * x).mean(-1, keepdims=True))
+    return dx, (dy * x).sum((0, 1)), dy.sum((0, 1))
+
+
+normalized.defvjp(normalize, normalize_back)
+
+
+def layer_norm(params, x):
+    return normalized(x, params["scale"], params["bias"])
 
 
 def transformer(params, x, *, heads, causal):
@@ -87,7 +107,9 @@ def transformer(params, x, *, heads, causal):
         q, k, v = (split(linear(block[name], y)) for name in "qkv")
         weights = jax.nn.softmax(jnp.einsum("bhtd,bhsd->bhts", q * (w // heads) ** -0.5, k) + bias)
         x = x + linear(block["out"], jnp.einsum("bhts,bhsd->bhtd", weights, v).swapaxes(1, 2).reshape(b, t, w))
+        x = lax.optimization_barrier(x)
         x = x + linear(block["down"], jax.nn.gelu(linear(block["up"], layer_norm(block["norm2"], x))))
+        x = lax.optimization_barrier(x)
     return layer_norm(params["norm"], x)
 
 

@@ -24,17 +24,15 @@ def test_ours_and_the_floor_have_the_size_of_the_architecture(name):
         assert sum(x.size for x in jax.tree.leaves(params)) == works.parameters(work)
 
 
-SMALL = {"mlp": "@batch=32,width=64", "gpt": "@batch=2,length=32,width=32,heads=2,depth=2,vocabulary=256"}
+SMALL = {
+    "mlp": "@batch=32,width=64,features=64",
+    "gpt": "@batch=2,length=32,width=32,heads=2,depth=2,vocabulary=256",
+}
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_step_is_in_place_and_needs_no_more_memory_than_the_floor(name):
-    changes = (
-        "@batch=32,width=64,features=64"
-        if name == "mlp"
-        else "@batch=2,length=32,width=32,heads=2,depth=2,vocabulary=256"
-    )
-    work = works.work(name + changes)
+    work = works.work(name + SMALL[name])
     mine, least = memory.of_ours(work), memory.of_floor(work)
     assert mine.aliased == mine.state  # every array of the state and of the open sums is donated, and taken
     assert mine.peak <= 1.05 * least.peak
@@ -156,6 +154,16 @@ def test_the_floor_differentiates_its_convolution_as_xla_does():
         found, expected = (jax.jit(jax.grad(loss, (0, 1)))(x, w) for loss in losses)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_the_floor_differentiates_its_layer_norm_as_jax_does():
+    x, scale, bias, dy = (
+        jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 3, 8), (8,), (8,), (2, 3, 8)])
+    )
+    by_hand = jax.vjp(floor.normalized, x, scale, bias)[1](dy)
+    expected = jax.vjp(lambda *args: floor.normalize(*args)[0], x, scale, bias)[1](dy)
+    for a, b in zip(by_hand, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_a_speedrun_is_not_warmed_up_and_tells_what_was_right():
