@@ -27,6 +27,7 @@ def test_ours_and_the_floor_have_the_size_of_the_architecture(name):
 SMALL = {
     "mlp": "@batch=32,width=64,features=64",
     "gpt": "@batch=2,length=32,width=32,heads=2,depth=2,vocabulary=256",
+    "resnet": "@width=8,stages=2",
 }
 
 
