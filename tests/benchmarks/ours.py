@@ -1,5 +1,6 @@
 """This codebase through its public path: an Experiment, `build`, and the real loop with all that listens to it."""
 
+import dataclasses
 import functools
 import tempfile
 from pathlib import Path
@@ -100,13 +101,12 @@ def train(work: works.Work, gate: Gate, *, stride: int = 1):
         nonlocal left
         if not left:  # before the first step of all
             left = gate.turn()
-        before = jax.tree.map(jnp.copy, sums.metrics["loss"]) if left <= stride else None
+        before = dataclasses.replace(sums, bits=jnp.copy(sums.bits)) if left <= stride else None
         state, sums = built.step(state, sums, batch)
         left -= stride
         if left <= 0:
             jax.block_until_ready((state, sums))
-            after = sums.metrics["loss"]
-            left = gate.turn(loss=lambda: (after.sum - before.sum) / (after.weight - before.weight))
+            left = gate.turn(loss=lambda: mean_between(before, sums))
             if not left:
                 raise Over
         return state, sums
@@ -120,6 +120,12 @@ def train(work: works.Work, gate: Gate, *, stride: int = 1):
                 pass
 
 
+def mean_between(before, after) -> float:
+    """The mean loss of the steps from one Open to a later one."""
+    before, after = (jax.device_get(sums).metrics["loss"] for sums in (before, after))
+    return float((after.sum - before.sum) / (after.weight - before.weight))
+
+
 def step_alone(work: works.Work, gate: Gate):
     """Takes turns with the compiled step that the loop calls, its batch on the device as in the other contenders."""
     built = build(experiment(work), devices=jax.devices()[: work.sizes.devices])
@@ -129,9 +135,9 @@ def step_alone(work: works.Work, gate: Gate):
     def one():
         nonlocal state, sums
         state, sums = built.step(state, sums, batch)
-        return sums.metrics["loss"]
+        return sums
 
-    turns(gate, one, wait=lambda _: jax.block_until_ready(state), loss=lambda mean: mean.sum / mean.weight)
+    turns(gate, one, wait=jax.block_until_ready, loss=lambda sums: float(sums.metrics["loss"].value()))
 
 
 class Over(Exception):
