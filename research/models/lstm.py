@@ -34,20 +34,25 @@ class LSTMLayer(nnx.Module):
         self.width = width
 
     def __call__(self, x, *, keep=None):
-        inputs = self.input(x)  # one matrix product for all steps; only h U must wait for the step before
+        # One matrix product for all steps; only h U must wait for the step before. A CPU is a tenth faster when it makes
+        # a step's part within the step, and uses it while it is in the cache.
+        within = jax.default_backend() == "cpu"
+        inputs = x if within else self.input(x)
+        dtype = jnp.promote_types(x.dtype, self.input.kernel.dtype)
 
         def step(carry, now):
             h, c = carry
             z, kept = now
             if kept is not None:
                 h, c = h * kept[:, None].astype(h.dtype), c * kept[:, None]
-            i, f, g, o = jnp.split((z + self.recurrent(h)).astype(jnp.float32), 4, -1)
+            z = (self.input(z) if within else z) + self.recurrent(h)
+            i, f, g, o = jnp.split(z.astype(jnp.float32), 4, -1)
             c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(inputs.dtype)
+            h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(dtype)
             return (h, c), h
 
         zeros = jnp.zeros((x.shape[1], self.width))
-        return repeat(step, (zeros.astype(inputs.dtype), zeros), (inputs, keep))[1]
+        return repeat(step, (zeros.astype(dtype), zeros), (inputs, keep))[1]
 
 
 class LSTM(nnx.Module):
