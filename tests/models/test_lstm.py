@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from research.model import from_nnx
@@ -31,7 +32,10 @@ def by_hand(x, params, keep):
     return np.stack(outputs)
 
 
-def test_the_equations_and_packed_documents():
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_equations_and_packed_documents(monkeypatch, backend):
+    """On CPU the input's product is made step by step, elsewhere at once."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     model = from_nnx(lambda rngs: LSTM(vocabulary=7, width=5, depth=2, rngs=rngs))
     params, stats = fresh(model, scale=0.7)
     tokens, segments = (
@@ -45,6 +49,8 @@ def test_the_equations_and_packed_documents():
             x = by_hand(x, params["layers"][layer], kept)
         head = params["head"]
         expected = x.swapaxes(0, 1) @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"])
+        compiled = jax.jit(model.apply).lower(params, stats, tokens, given).as_text()
+        assert ("tensor<6x3x20xf32>" in compiled) == (backend == "gpu")  # z of all steps
         found, _ = jax.jit(model.apply)(params, stats, tokens, given)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
