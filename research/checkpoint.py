@@ -92,7 +92,8 @@ class Checkpoints:
     def save(self, state: State, meta: dict, *, score: float | None = None):
         """Starts to write a checkpoint of `state` at `meta["step"]`; higher scores are better.
 
-        Returns when the arrays are copied, or will be before the next step changes them. Errors of the background write are raised by the next call.
+        Returns when the arrays are copied, or will be before a step changes them. Errors of the background write are
+        raised by the next call.
         """
         self.wait()
         # A copy, since the loop goes on to change it.

@@ -34,8 +34,8 @@ class LSTMLayer(nnx.Module):
         self.width = width
 
     def __call__(self, x, *, keep=None):
-        # One matrix product for all steps; only h U must wait for the step before. A CPU is a tenth faster when it makes
-        # a step's part within the step, and uses it while it is in the cache.
+        # One matrix product for all steps; only h U must wait for the step before. A CPU is a tenth faster when it
+        # makes a step's part within the step, and uses it while it is in the cache.
         within = jax.default_backend() == "cpu"
         inputs = x if within else self.input(x)
         dtype = jnp.promote_types(x.dtype, self.input.kernel.dtype)
