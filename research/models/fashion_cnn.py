@@ -1,5 +1,7 @@
 """Small residual networks for 28 x 28 grey images that train in minutes on two CPU cores."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -35,27 +37,26 @@ class FashionCNN(nnx.Module):
 
 
 class FashionPyramid(nnx.Module):
-    """[B, H, W, C] -> logits [B, num_classes]; H and W are even. 415,978 parameters by default.
+    """[B, H, W, C] -> logits [B, num_classes]; H and W are even. 316,138 parameters by default.
 
-    2 x 2 pixels become channels; then 3 x 3 convolutions to `widths`, of which the second and the third stride by 2;
-    then a residual one. BatchNorm and ReLU follow each, and the head is that of FashionCNN. Most of its arithmetic is
-    done on 4 x 4 places: of a grey image of 28 x 28 a forward pass takes 8 million multiplications.
+    2 x 2 pixels become channels; a 3 x 3 convolution to the first of `widths`; for each other width 2 x 2 places become
+    channels once more (with zeros added where their number is odd) and meet in a linear layer; then a residual 3 x 3
+    convolution. BatchNorm and ReLU follow each, and the head is that of FashionCNN. Most of its arithmetic is plain
+    matrix products or done on 4 x 4 places: of a grey image of 28 x 28 a forward pass takes 6 million multiplications.
     """
 
     def __init__(self, *, channels=1, widths=(48, 96, 160), num_classes=10, group_size=None, rngs: nnx.Rngs):
-        common = dict(size=3, group_size=group_size, rngs=rngs)
-        inputs = (4 * channels, *widths[:-1])
-        self.layers = nnx.List(
-            ConvNorm(a, b, strides=1 + (number > 0), **common)
-            for number, (a, b) in enumerate(zip(inputs, widths, strict=True))
-        )
-        self.residual = ConvNorm(widths[-1], widths[-1], **common)
+        common = dict(group_size=group_size, rngs=rngs)
+        self.stem = ConvNorm(4 * channels, widths[0], size=3, **common)
+        self.merges = nnx.List(ConvNorm(4 * a, b, size=1, **common) for a, b in itertools.pairwise(widths))
+        self.residual = ConvNorm(widths[-1], widths[-1], size=3, **common)
         self.head = nnx.Linear(2 * widths[-1], num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
-        x = space_to_depth(x)
-        for layer in self.layers:
-            x = jax.nn.relu(layer(x, train=train))
+        x = jax.nn.relu(self.stem(space_to_depth(x), train=train))
+        for layer in self.merges:
+            odd = [(0, n % 2) for n in x.shape[1:3]]
+            x = jax.nn.relu(layer(space_to_depth(jnp.pad(x, ((0, 0), *odd, (0, 0)))), train=train))
         x = x + jax.nn.relu(self.residual(x, train=train))
         return self.head(jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1))
 

@@ -11,12 +11,11 @@ from tests.models.fresh import fresh
 X = np.random.default_rng(0).normal(size=(3, 28, 28, 1)).astype(np.float32)
 
 
-def conv(x, layer, strides=1):
+def conv(x, layer, strides=1, padding=(1, 1), size=3):
     """A convolution padded by one pixel on every side, and the BatchNorm of an untrained network."""
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    x = jax.lax.conv_general_dilated(
-        x, layer["conv"]["kernel"], (strides,) * 2, ((1, 1), (1, 1)), dimension_numbers=dimensions
-    )
+    dimensions, kernel = ("NHWC", "HWIO", "NHWC"), layer["conv"]["kernel"]
+    kernel = kernel.reshape(size, size, -1, kernel.shape[-1])
+    x = jax.lax.conv_general_dilated(x, kernel, (strides,) * 2, (padding,) * 2, dimension_numbers=dimensions)
     return x / np.sqrt(1 + 1e-5) * layer["norm"]["scale"] + layer["norm"]["bias"]
 
 
@@ -50,17 +49,18 @@ def test_the_pyramid_equals_the_same_network_written_with_lax():
     model = from_nnx(lambda rngs: FashionPyramid(widths=(4, 6, 8), num_classes=5, rngs=rngs))
     params, stats = fresh(model)
     x = jnp.concatenate([X[:, i::2, j::2] for i in range(2) for j in range(2)], axis=-1)
-    for strides, layer in zip((1, 2, 2), params["layers"].values(), strict=True):
-        x = jax.nn.relu(conv(x, layer, strides=strides))
+    x = jax.nn.relu(conv(x, params["stem"]))
+    for odd, layer in zip((0, 1), params["merges"].values(), strict=True):
+        x = jax.nn.relu(conv(x, layer, strides=2, padding=(0, odd), size=2))
     x = x + jax.nn.relu(conv(x, params["residual"]))
     assert x.shape == (3, 4, 4, 8)
     expected = jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1) @ params["head"]["kernel"]
     out = jax.jit(lambda x: model.apply(params, stats, x)[0])(X)
     np.testing.assert_allclose(out, expected + params["head"]["bias"], rtol=1e-4, atol=1e-5)
     params, _ = jax.eval_shape(from_nnx(lambda rngs: FashionPyramid(rngs=rngs)).init, jax.random.key(0))
-    kernels = 9 * (4 * 48 + 48 * 96 + 96 * 160 + 160 * 160)
+    kernels = 9 * (4 * 48 + 160 * 160) + 4 * (48 * 96 + 96 * 160)
     count = sum(x.size for x in jax.tree.leaves(params))
-    assert count == kernels + 2 * (48 + 96 + 2 * 160) + 320 * 10 + 10 == 415_978
+    assert count == kernels + 2 * (48 + 96 + 2 * 160) + 320 * 10 + 10 == 316_138
 
 
 def test_space_to_depth_keeps_channels_together():
