@@ -8,8 +8,8 @@ images had been seen by an earlier network.
 
     python -m research train experiments/vision/fashion_speedrun.py
 
-Expected: 93 % or more. Measured with seeds 1 and 2: 93.06 and 93.05 %. Time: eight minutes of processor time (AMD EPYC
-with AVX2, jax 0.10.2). `python -m tests.benchmarks speedrun` holds it against the same network in PyTorch.
+Expected: 93 % or more. Measured with seeds 0 to 2: 93.21, 93.06 and 93.05 %. Time: eight minutes of processor time (AMD
+EPYC with AVX2, jax 0.10.2). `python -m tests.benchmarks speedrun` holds it against the same network in PyTorch.
 """
 
 from research.augment.image import crop_and_flip, normalize
@@ -69,5 +69,5 @@ def experiment(
         steps=steps,
         evals={name: Eval(sweep(test, 500), measure_classification(num_classes=10))},
         predict=predict_classes(),
-        claims=() if validation else (Claim("test/accuracy", at_least=0.93, source="ours, over 2 seeds"),),
+        claims=() if validation else (Claim("test/accuracy", at_least=0.93, source="ours, over 3 seeds"),),
     )
