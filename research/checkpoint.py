@@ -100,9 +100,9 @@ class Checkpoints:
         meta = copy.deepcopy({**meta, "format": FORMAT, "about": self._about, "shapes": shapes(state)})
         score = -math.inf if score is None or math.isnan(score) else float(score)
         alone, begin = jax.process_count() == 1, functools.partial(self._begin, meta, score)
-        # Orbax computes most of a millisecond for every array; the loop need not wait for it once they are copied. On CPU
-        # by the device, in turn with the steps; elsewhere to the host, since another state might not fit the device.
-        # Several processes must do all that they compute together in one order, so from one thread.
+        # Orbax computes most of a millisecond for every array; the loop need not wait for it once they are copied. On
+        # CPU by the device, in turn with the steps; elsewhere to the host, since another state might not fit the
+        # device. Several processes must do all that they compute together in one order, so from one thread.
         if alone and jax.default_backend() == "cpu":
             self._begun = self._thread.submit(begin, self._copy(state))
         elif alone and all(x.is_fully_replicated for x in jax.tree.leaves(state)):
