@@ -213,10 +213,11 @@ def job() -> Job:
 
 
 def _room_for_devices():
-    """XLA keeps as many threads as a CPU has cores, and a collective blocks one for each device: where devices that
-    are made believe outnumber the cores, they would wait for one another for ever.
+    """XLA keeps as many threads as a CPU has cores, and a collective blocks one for each device and program under way:
+    with fewer threads, devices that are made believe would wait for one another for ever.
     """
-    if (count := jax.config.jax_num_cpu_devices) > (os.cpu_count() or 1):
+    count = jax.config.jax_num_cpu_devices
+    if count > 1 and 4 * count > (os.cpu_count() or 1):
         os.environ.setdefault("NPROC", str(4 * count))  # some programs are under way at a time
 
 

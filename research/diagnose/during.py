@@ -16,7 +16,7 @@ LOWER = "learning_rate: a third of it, then a tenth (`python -m research doctor 
 WARM = "schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10))"
 SCALE = "model = preprocessed(model, lambda x: normalize(x, mean=MEAN, std=STD))  # of the training set"
 START = "kernel_init=nnx.initializers.he_normal() before ReLU, xavier_normal() before tanh and sigmoid"
-NORM = "nnx.LayerNorm(width, rngs=rngs), or research.layers.batch_norm.BatchNorm(width), before the activation"
+NORM = "LayerNorm(width) of research.layers.layer_norm or BatchNorm(width) of .batch_norm, before the activation"
 
 SMALL, LARGE = 1e-5, 0.1  # of the update over the weights; 1e-3 is what the handbooks aim at
 FAINT = 1e-4  # of the largest gradient

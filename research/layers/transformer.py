@@ -6,6 +6,7 @@ from flax import nnx
 from research.errors import UserError
 from research.layers.attention import SelfAttention, attention
 from research.layers.experts import Experts, Routed
+from research.layers.layer_norm import LayerNorm
 
 
 class FeedForward(nnx.Module):
@@ -36,9 +37,9 @@ class Block(nnx.Module):
         if width % heads:
             raise UserError(f"a width of {width} cannot be split over {heads} heads.")
         inits = dict(kernel_init=kernel_init, out_init=out_init, rngs=rngs)
-        self.attention_norm = nnx.LayerNorm(width, epsilon=epsilon, rngs=rngs)
+        self.attention_norm = LayerNorm(width, epsilon=epsilon)
         self.attention = SelfAttention(width, heads=heads, attend=attend, **inits)
-        self.feed_forward_norm = nnx.LayerNorm(width, epsilon=epsilon, rngs=rngs)
+        self.feed_forward_norm = LayerNorm(width, epsilon=epsilon)
         if experts is None:
             self.feed_forward = FeedForward(width, hidden=hidden or 4 * width, **inits)
         else:

@@ -10,6 +10,7 @@ from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
 from research.layers.embedding import Embed
 from research.layers.experts import Routed
+from research.layers.layer_norm import LayerNorm
 from research.layers.transformer import Block
 from research.sharding import BATCH_AXES, constrain, fsdp
 
@@ -69,7 +70,7 @@ class GPT(nnx.Module):
             )  # fmt: skip
 
         self.blocks = stack(build, depth) if stack else nnx.List(build() for _ in range(depth))
-        self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=1e-5)
         self.length, self.depth, self.mask, self.routed = length, depth, mask, experts is not None
 
     def __call__(self, tokens, segments=None, positions=None, *, train: bool, rngs=None):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from research.errors import UserError
+from research.layers.layer_norm import LayerNorm
 from research.layers.transformer import Block
 from research.models.vit import patches, sincos2d
 
@@ -26,7 +27,7 @@ class PatchEncoder(nnx.Module):
         xavier = nnx.initializers.xavier_uniform()
         self.embed = nnx.Linear(patch * patch * channels, width, kernel_init=xavier, rngs=rngs)
         self.blocks = _blocks(depth, width, heads=heads, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.norm = LayerNorm(width)
         self.patch, self.grid, self.width = patch, size // patch, width
 
     def __call__(self, images, kept=None, *, train: bool, rngs=None):
@@ -54,7 +55,7 @@ class PatchDecoder(nnx.Module):
         self.embed = nnx.Linear(inputs, width, kernel_init=xavier, rngs=rngs)
         self.hidden = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (width,)))
         self.blocks = _blocks(depth, width, heads=heads, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.norm = LayerNorm(width)
         self.head = nnx.Linear(width, patch * patch * channels, kernel_init=xavier, rngs=rngs)
         self.grid, self.width = size // patch, width
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from research.errors import UserError
+from research.layers.layer_norm import LayerNorm
 from research.layers.transformer import Block
 
 TI = {"width": 192, "depth": 12, "heads": 3}
@@ -45,7 +46,7 @@ class ViT(nnx.Module):
         self.blocks = nnx.List(
             Block(width, heads=heads, dropout=dropout, kernel_init=xavier, rngs=rngs) for _ in range(depth)
         )
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.norm = LayerNorm(width)
         hidden = nnx.Linear(width, representation, rngs=rngs) if representation else None
         self.representation = hidden
         zeros = nnx.initializers.zeros_init()

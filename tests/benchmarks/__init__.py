@@ -23,8 +23,9 @@ asserts a time.
 What was tried on two CPU cores (EPYC with AVX2, jax 0.10.2) and left out, as time by that of what is there:
 
 - ViT and GPT, whose steps are matrix products for 65 and 82 % of their time, at 100 of 134 GF/s: GELU recomputed .98;
-  LayerNorm with a derivative by hand .98 and .99; attention without the blocks that a causal mask hides .99 (halves),
-  1.00 (quarters), 1.01 (eighths); XLA's options for YNN, oneDNN and XNNPACK, no difference beyond noise.
+  attention without the blocks that a causal mask hides .99 (halves), 1.00 (quarters), 1.01 (eighths); XLA's options for
+  YNN, oneDNN and XNNPACK, no difference beyond noise; XLA without its fusion emitters 1.0 and 1.1; the residual stream
+  as an array of its own in every block, 1.1 (GPT).
 - Convolutions of 3 x 3: the forward pass as products of windows .9 to 3.0, of the windows of some images at a time 1.1
   to 1.3 at best, of shifted images .8 to 2.2; a strided one in phases 1.0 to 1.8, its derivative by the image .5 to
   1.1.

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -20,6 +21,9 @@ from research.provenance import git_state, versions
 from tests.benchmarks import works
 
 RESULTS = Path(__file__).parent / "results"
+QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg"}  # what compiles soonest
+if importlib.metadata.version("jax").startswith("0.10."):
+    QUICK["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"  # a switch that later versions do not know
 PEERS = ("keras", "torch", "tensorflow-cpu")  # not among the versions that a run of ours depends on
 
 
@@ -94,7 +98,9 @@ class Process(NamedTuple):
 
     def answer(self) -> dict[str, Any]:
         """Its next report. Raises Lost where it has died."""
-        line = self.file.readline()
+        line = ""
+        with contextlib.suppress(ConnectionResetError):
+            line = self.file.readline()
         if not line:
             last = self.log.read_text(errors="replace").strip().split("\n")[-1]
             raise Lost(f"{self.contender.name} died: {last}")
@@ -123,10 +129,13 @@ def start(contender: Contender, work: works.Work, *, quick: bool, folder) -> Pro
     log = Path(folder, f"{contender.name}.log")
     command = [sys.executable, "-m", f"tests.benchmarks.{contender.module}", contender.name, work.name]
     command += ["--channel", str(its.fileno()), *(["--quick"] if quick else [])]
+    devices = work.sizes.devices
     environment = {
-        **os.environ, "JAX_NUM_CPU_DEVICES": str(work.sizes.devices), "KERAS_BACKEND": "jax",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2",
+        **os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "KERAS_BACKEND": "jax",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2", **(QUICK if quick else {}),
     }  # fmt: skip
+    if devices > 1:
+        environment["NPROC"] = str(max(4 * devices, os.cpu_count()))  # as in research.distributed: or they might hang
     with open(log, "wb") as output, its, mine:
         process = subprocess.Popen(
             command, env=environment, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -192,7 +201,10 @@ def measure(spec: str, *, rounds: int, seconds: float, quick: bool = False, only
         played, order = [], random.Random(0)
         for number in range(rounds):
             for contender in order.sample(ready, len(ready)):
-                report = contender.process.ask(contender.steps)
+                report = attempt(contender.process.ask, contender.steps)
+                if report is None:
+                    ready.remove(contender)
+                    continue
                 played.append({"round": number, "contender": contender.process.contender.name,
                                "ms": 1e3 * report["seconds"] / contender.steps,
                                "cpu_ms": 1e3 * report["cpu"] / contender.steps,
@@ -219,6 +231,7 @@ def circumstances() -> dict[str, Any]:
     }  # fmt: skip
 
 
+@functools.cache
 def machine() -> dict[str, Any]:
     """The processor, cores and memory; and the accelerator, asked in a process of its own, which gives it back."""
     ask = "import json; from research.provenance import hardware; print(json.dumps(hardware()))"

@@ -31,6 +31,7 @@ ours.train(works.work({spec!r}), Once())
 
 def program(work: works.Work, gate: Gate, *, code: tuple[str, ...], cache: bool):
     """Runs `python` with these arguments, with a compilation cache that is warm or with none."""
+    gate.facts["warm"] = work.kind != "startup-cold"
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "1" if cache else "0"}
     with tempfile.TemporaryDirectory() as folder:
         if cache:

@@ -27,6 +27,7 @@ def test_ours_and_the_floor_have_the_size_of_the_architecture(name):
 SMALL = {
     "mlp": "@batch=32,width=64,features=64",
     "gpt": "@batch=2,length=32,width=32,heads=2,depth=2,vocabulary=256",
+    "vit": "@batch=16,width=48,depth=2",
     "resnet": "@width=8,stages=2",
 }
 
@@ -43,7 +44,7 @@ def test_a_quick_run_by_the_command(capfd, tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
     assert main(["mlp", "--quick", "--contenders", "ours,floor"]) == 0
     printed = capfd.readouterr().out
-    assert "| ours |" in printed and "| floor |" in printed and "mlp: round 2 of 2" in printed
+    assert "| ours |" in printed and "| floor |" in printed and "mlp: round 1 of 1" in printed
     assert not list(tmp_path.iterdir())  # tiny sizes say nothing: they are not kept
 
 
@@ -103,6 +104,21 @@ def test_a_contender_that_cannot_take_part_is_told(monkeypatch):
     found = harness.measure("mlp", rounds=1, seconds=0.01, quick=True, tell=told.append)
     assert not found["rounds"] and len(found["lost"]) == 2
     assert "research[bench]" in found["lost"][0] and "broken died" in found["lost"][1]
+
+
+def test_a_contender_that_dies_under_way_leaves_the_others(monkeypatch):
+    warmed, told = harness.warmed, []
+
+    def killed(process, *args, **options):
+        ready = warmed(process, *args, **options)
+        if process.contender.name == "linen":
+            process.process.kill()
+        return ready
+
+    monkeypatch.setattr(harness, "warmed", killed)
+    found = harness.measure("mlp", rounds=2, seconds=0.01, quick=True, only=("floor", "linen"), tell=told.append)
+    assert [played["contender"] for played in found["rounds"]] == ["floor", "floor"]
+    assert list(found["contenders"]) == ["floor"] and found["lost"][0].startswith("linen died")
 
 
 class Fake:

@@ -30,12 +30,12 @@ TRAINING: dict[str, tuple[dict[str, int], dict[str, int], str, float]] = {
     "mlp": (dict(batch=128, features=784, width=512, classes=10), dict(batch=8, features=20, width=16), "adam", 1e-3),
     "vit": (
         dict(batch=64, size=32, patch=4, width=192, depth=12, heads=3, classes=10),
-        dict(batch=4, size=8, width=8, depth=2, heads=2),
+        dict(batch=4, size=8, width=8, depth=1, heads=2),
         "adamw", 3e-4,
     ),
     "gpt": (
         dict(batch=8, length=256, width=384, depth=6, heads=6, vocabulary=8192),
-        dict(batch=2, length=16, width=16, depth=2, heads=2, vocabulary=64),
+        dict(batch=2, length=16, width=16, depth=1, heads=2, vocabulary=64),
         "adamw", 3e-4,
     ),
     "lstm": (

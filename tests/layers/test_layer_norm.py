@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from research.layers.layer_norm import LayerNorm, layer_norm
+
+RNG = np.random.default_rng(0)
+normal = lambda *shape: jnp.asarray(RNG.normal(size=shape), jnp.float32)
+X, SCALE, BIAS, W = 3 * normal(4, 5, 16) + 7, normal(16), normal(16), normal(4, 5, 16)
+
+
+def theirs(x, scale, bias):
+    layer = nnx.LayerNorm(16, epsilon=1e-6, rngs=nnx.Rngs(0))
+    layer.scale[...], layer.bias[...] = scale, bias
+    return layer(x)
+
+
+def test_the_layer_is_flax_s():
+    layer = LayerNorm(16)
+    layer.scale[...], layer.bias[...] = SCALE, BIAS
+    np.testing.assert_allclose(jax.jit(layer)(X), theirs(X, SCALE, BIAS), atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_derivatives_of_both_modes_and_of_second_order_are_those_of_autodiff(monkeypatch, backend):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+
+    def of(norm):
+        loss = lambda args: jnp.sum(jnp.sin(norm(*args)) * W)
+        args = (X, SCALE, BIAS)
+        directions = jax.tree.map(lambda a: jnp.cos(a), args)
+
+        @jax.jit
+        def all_of_them(args):
+            value, forward = jax.jvp(loss, (args,), (directions,))
+            gradient, product = jax.jvp(jax.grad(loss), (args,), (directions,))  # forward over reverse
+            return value, forward, gradient, product, jax.grad(lambda a: jax.jvp(loss, (a,), (directions,))[1])(args)
+
+        return all_of_them(args)
+
+    for found, expected in zip(jax.tree.leaves(of(layer_norm)), jax.tree.leaves(of(theirs)), strict=True):
+        assert abs(np.asarray(expected)).max() > 0.01
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
+
+
+def test_sixteen_bits_come_out_as_they_went_in_and_are_normalised_in_thirty_two():
+    x = X.astype(jnp.bfloat16) + 300  # a variance of squares near 90,000 has no digit left in bfloat16
+    y, dy = jax.jvp(lambda x: layer_norm(x, SCALE, BIAS), (x,), (jnp.ones_like(x),))
+    assert y.dtype == dy.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(np.float32), theirs(x.astype(np.float32), SCALE, BIAS), rtol=2e-2, atol=2e-2)
+
+
+def test_example_by_example_is_the_batch():
+    total = lambda x, w: jnp.sum(layer_norm(x, SCALE, BIAS) * w)
+    found = jax.jit(jax.vmap(jax.grad(total)))(X, W)  # as private gradients take it
+    np.testing.assert_allclose(found, jax.grad(total)(X, W), rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_input_is_the_bias():
+    x = jnp.full((2, 16), 1e3)
+    np.testing.assert_allclose(layer_norm(x, SCALE, BIAS), np.broadcast_to(BIAS, (2, 16)), atol=1e-3)
+    assert np.isfinite(jax.grad(lambda x: layer_norm(x, SCALE, BIAS).sum())(x)).all()
