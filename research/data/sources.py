@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data import records
+from research.data import kept, records
 from research.errors import UserError
 
 
@@ -127,11 +127,17 @@ def mapped(data, fn: Callable) -> Mapped:
 def in_memory(data) -> Arrays:
     """All records of `data` as arrays in memory, read once; for data that fits, the fastest to draw batches from.
 
+    What a TFDS set decodes to is kept beside its records, and read from there the next time.
     Raises UserError for empty data and for records that do not stack.
     """
     count = records.size_of(data)
-    chunks = [records.columns(data, np.arange(at, min(at + 1024, count))) for at in range(0, count, 1024)]
-    columns = {name: _joined(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}
+    file = data.kept_file() if hasattr(data, "kept_file") else None
+    columns = kept.read(file) if file else None
+    if columns is None:
+        chunks = [records.columns(data, np.arange(at, min(at + 1024, count))) for at in range(0, count, 1024)]
+        columns = {name: _joined(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}
+        if file:
+            kept.write(file, columns)
     return Arrays(columns, getattr(data, "classes", None))
 
 

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from research.data.builders import MODULES
+from research.data.kept import kept_file
 from research.errors import UserError, nearest, unknown
 
 
@@ -40,6 +41,11 @@ class TfdsSource:
         """The names of the classes where the field `label` has them, else None."""
         names = getattr(dict(self.info.features.items()).get("label"), "names", None)
         return tuple(names) if names else None
+
+    def kept_file(self):
+        """Where `in_memory` keeps what the records decode to; None for TFDS's mock, which makes them up."""
+        real = hasattr(type(self.data.data_source), "__getitems__")
+        return kept_file(self.info.data_dir, str(self.data.split)) if real else None
 
     def _decoded(self, record):
         # Without TensorFlow, TFDS gives texts as bytes.

@@ -1,7 +1,9 @@
 import gzip
 import hashlib
+import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -11,7 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from research.data import arrays, batches, digits, fashion_mnist, pack, stdlib_text, sweep, tfds_source
+from research.data import arrays, batches, digits, fashion_mnist, in_memory, kept, pack, stdlib_text, sweep, tfds_source
 from research.data.idx import read_idx
 from research.data.tfds import quiet
 from research.errors import UserError
@@ -40,6 +42,54 @@ def test_parts_of_a_split(data_dir):
         np.testing.assert_array_equal(part[i]["image"], whole[i + 10]["image"])
     with pytest.raises(IndexError):
         part[10]
+
+
+def test_what_a_set_decodes_to_is_kept_until_its_files_change(tmp_path, data_dir, monkeypatch):
+    folder = shutil.copytree(pathlib.Path(data_dir, "digits"), tmp_path / "digits").parent
+    first = digits(data_dir=folder).columns
+    kept = list(folder.rglob(".columns-*"))
+    assert len(kept) == 1
+
+    def refused(*args):
+        raise AssertionError("decoded again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("research.data.records.columns", refused)
+        again = digits(data_dir=folder)
+        assert again.columns.keys() == first.keys() and again.classes == tuple("0123456789")
+        for name, column in first.items():
+            np.testing.assert_array_equal(again.columns[name], column)
+            assert again.columns[name].dtype == column.dtype
+        with pytest.raises(AssertionError, match="decoded again"):  # another part is another file
+            in_memory(tfds_source("digits", "train[:10]", data_dir=folder))
+
+    whole = kept[0].read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]):
+        kept[0].write_bytes(damaged)
+        np.testing.assert_array_equal(digits(data_dir=folder).columns["image"], first["image"])
+        assert kept[0].read_bytes() == whole  # mended
+
+    record = next(folder.rglob("*array_record*"))
+    os.utime(record, (1, 1))  # as when it was prepared anew
+    monkeypatch.setattr("research.data.records.columns", refused)
+    with pytest.raises(AssertionError, match="decoded again"):
+        digits(data_dir=folder)
+
+
+def test_nothing_is_kept_where_it_cannot_be(tmp_path, monkeypatch):
+    path = tmp_path / "absent" / ".columns-1.npz"
+    kept.write(path, {"x": np.zeros(3)})  # no such folder
+    assert kept.read(path) is None
+    path.parent.mkdir()
+    kept.write(path, {"text": np.array(["a", "bc"], object)})
+    assert not list(path.parent.iterdir())
+
+    def full(*args, **columns):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    kept.write(path, {"x": np.zeros(3)})
+    assert not list(path.parent.iterdir())
 
 
 def idx_bytes(array):
