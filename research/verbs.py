@@ -22,6 +22,7 @@ from research.checkpoint import Checkpoints
 from research.compilation import keep_compiled
 from research.core import Eval, Rows, live
 from research.data import open_path, sweep
+from research.data.share import share
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.errors import UserError, unknown
@@ -115,6 +116,7 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, page, liste
     """Builds and runs an experiment in its folder, with everything that listens to a run. Rank 0 writes."""
     about["claims"] = [claim._asdict() for claim in experiment.claims]
     built = build(experiment, seed=seed, strategy=strategy)
+    read, _ = share(built.source(seed), built.mesh, size=getattr(built.experiment.source, "size", None))
     subscribers = []
     if job.rank == 0:
         run.write_json(folder / "run.json", about)
@@ -124,7 +126,7 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, page, liste
             spared(run.status_writer(folder, total=built.total)),
             run.status_file(folder),
             *(begin(folder, about) for begin in (writers.tensorboard, *listen)),
-            diagnosis(lambda note: tell(note), folder=folder, batch_at=built.source(seed)),
+            diagnosis(lambda note: tell(note), folder=folder, batch_at=read),
         ]
     if seconds := limit(os.environ, processes=job.count):
         subscribers.append(watchdog(seconds, beats=lambda: job.interruption.calls, end=job.hung))

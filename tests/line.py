@@ -14,7 +14,9 @@ from research.experiment import Best, Experiment
 
 
 def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble: str = "", rank: int = 1) -> Experiment:
-    """`pause` seconds before each batch; at step 23 the data of one `rank` raises or sleeps, as `trouble` says."""
+    """`pause` seconds before each batch; at step 23 the data of one `rank` raises or sleeps, as `trouble` says, or that
+    of every rank compiles something at every step.
+    """
     rng = np.random.default_rng(0)
     data = arrays(x=rng.normal(size=(50, 16)).astype(np.float32), y=rng.normal(size=(50, 4)).astype(np.float32))
     train = batches(data, 8)
@@ -26,7 +28,9 @@ def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble:
             time.sleep(pause)
             if step >= stride and jax.process_count() > 1:
                 assert len(rows) * jax.process_count() == train.size, "each reads its own rows only"
-            if trouble and step >= 23 and jax.process_index() == rank:
+            if trouble == "compile":
+                jax.jit(lambda x: jnp.sin(x) + time.time_ns() % 1e6)(0.0)
+            elif trouble and step >= 23 and jax.process_index() == rank:
                 if trouble == "raise":
                     raise ValueError("the data of this rank is no good")
                 time.sleep(600)

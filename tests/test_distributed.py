@@ -325,6 +325,11 @@ def test_a_damaged_checkpoint_is_set_aside_by_all(one_of_two, tmp_path):
     same(folder, one_of_two)
 
 
+def test_what_a_job_compiles_again_is_explained_by_the_rows_that_a_process_reads(tmp_path):
+    output = train(tmp_path / "run", "--trouble", "compile", processes=2)
+    assert "intervals compiled again" in output and "Its batches kept their shapes and types" in output
+
+
 def test_devices_that_are_made_believe_get_threads_enough(monkeypatch):
     """Else a collective may hang: hand-written JAX did with `JAX_NUM_CPU_DEVICES=2` on two cores, steps queued."""
     monkeypatch.delenv("NPROC", raising=False)

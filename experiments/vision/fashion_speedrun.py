@@ -8,8 +8,9 @@ images had been seen by an earlier network.
 
     python -m research train experiments/vision/fashion_speedrun.py
 
-Expected: 93 % or more. Measured with seeds 0 to 2: 93.21, 93.06 and 93.05 %. Time: eight minutes of processor time (AMD
-EPYC with AVX2, jax 0.10.2). `python -m tests.benchmarks speedrun` holds it against the same network in PyTorch.
+Expected: 93 % or more. Measured with seeds 0 to 2: 93.21, 93.06 and 93.05 %. Time: 400 s on
+both threads of one core (AMD EPYC with AVX2, jax 0.10.2). `python -m tests.benchmarks speedrun` holds it against the
+same network in PyTorch.
 """
 
 from research.augment.image import crop_and_flip, normalize

@@ -13,8 +13,8 @@ def diagnosis(tell, *, folder, batch_at=None):
     """A subscriber to the events of `research.log` that keeps the History of the run in `folder`, and passes a `Noted`
     to `tell` the first time in this life of the run that a rule finds something.
 
-    The history begins with what an earlier life has recorded. With `batch_at`, the run's source, what compiles again
-    is explained by the batches that it was given.
+    The history begins with what an earlier life has recorded. With `batch_at`, which gives what this process reads
+    of a batch, what compiles again is explained by the batches that it was given.
     """
     history, known = History({}, {}, {}, None), set()
     taken, close = compilations()

@@ -15,6 +15,10 @@ from pathlib import Path
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve
 
+# What PyTorch's entrants need for 93 %. The small one had 92.81 and 92.98 % of the test images after 10; of 5,000 that
+# were held out 93.48 % after 10 and 93.64 % after 12.
+EPOCHS = {"full": 10, "small": 12}
+
 
 def ours(seed: int, folder) -> float:
     """The experiment by its command line; its accuracy as it has recorded it."""
@@ -28,6 +32,7 @@ def ours(seed: int, folder) -> float:
 def torch(seed: int, folder, *, network: str) -> float:
     """An entrant of PyTorch, which prints its accuracy."""
     command = [sys.executable, "-m", "tests.benchmarks.speedrun_torch", "--seed", str(seed), "--network", network]
+    command += ["--epochs", str(EPOCHS[network])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])["accuracy"]
 
@@ -45,6 +50,6 @@ def runs(contender, work: works.Work, gate: Gate):
 
 
 if __name__ == "__main__":
-    theirs = {f"torch-{name}": functools.partial(torch, network=name) for name in ("full", "small")}
+    theirs = {f"torch-{name}": functools.partial(torch, network=name) for name in EPOCHS}
     contenders = {"ours": ours, **theirs}
     serve({name: lambda work, gate, run=run: runs(run, work, gate) for name, run in contenders.items()})
