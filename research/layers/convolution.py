@@ -81,7 +81,8 @@ def _products(x, kernel, form):
             return lax.slice(x, (0, *place, 0), (len(x), *end, x.shape[-1]), (1, *strides, 1))
 
         windows = jnp.concatenate([cut(place) for place in places], -1)
-        return windows @ kernel.reshape(-1, kernel.shape[-1]).astype(x.dtype)
+        kernel = kernel.reshape(-1, kernel.shape[-1])
+        return jnp.matmul(windows, kernel.astype(x.dtype), preferred_element_type=kernel.dtype)
 
     def pieces(x, kernel):
         example = math.prod(outputs) * len(places) * x.shape[-1] * x.dtype.itemsize
