@@ -8,9 +8,9 @@ images had been seen by an earlier network.
 
     python -m research train experiments/vision/fashion_speedrun.py
 
-Expected: 93 % or more. Measured with seeds 0 to 2: 93.21, 93.06 and 93.05 %. Time: 400 s on
-both threads of one core (AMD EPYC with AVX2, jax 0.10.2). `python -m tests.benchmarks speedrun` holds it against the
-same network in PyTorch.
+Expected: 93.0 %. Measured with seeds 0 to 4: 93.21, 93.06, 93.05, 92.88 and 92.80 %, mean 93.00 %. Time: 400 s on both
+threads of one core (AMD EPYC with AVX2, jax 0.10.2). `python -m tests.benchmarks speedrun` holds it against the same
+network in PyTorch.
 """
 
 from research.augment.image import crop_and_flip, normalize
@@ -70,5 +70,5 @@ def experiment(
         steps=steps,
         evals={name: Eval(sweep(test, 500), measure_classification(num_classes=10))},
         predict=predict_classes(),
-        claims=() if validation else (Claim("test/accuracy", at_least=0.93, source="ours, over 3 seeds"),),
+        claims=() if validation else (Claim("test/accuracy", at_least=0.93, source="ours, mean over 5 seeds"),),
     )
