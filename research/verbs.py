@@ -116,9 +116,9 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, page, liste
     """Builds and runs an experiment in its folder, with everything that listens to a run. Rank 0 writes."""
     about["claims"] = [claim._asdict() for claim in experiment.claims]
     built = build(experiment, seed=seed, strategy=strategy)
-    read, _ = share(built.source(seed), built.mesh, size=getattr(built.experiment.source, "size", None))
     subscribers = []
     if job.rank == 0:
+        read, _ = share(built.source(seed), built.mesh, size=getattr(built.experiment.source, "size", None))
         run.write_json(folder / "run.json", about)
         subscribers = [
             spared(console(stream=stream, label=about["experiment"])),

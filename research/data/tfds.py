@@ -43,9 +43,11 @@ class TfdsSource:
         return tuple(names) if names else None
 
     def kept_file(self):
-        """Where `in_memory` keeps what the records decode to; None for TFDS's mock, which makes them up."""
-        real = hasattr(type(self.data.data_source), "__getitems__")
-        return kept_file(self.info.data_dir, str(self.data.split)) if real else None
+        """Where `in_memory` keeps what the records decode to; None for TFDS's mock, which makes them up, and where they
+        are in no folder of this machine (gs://).
+        """
+        real, folder = hasattr(type(self.data.data_source), "__getitems__"), self.info.data_dir
+        return kept_file(folder, str(self.data.split)) if real and os.path.isdir(folder) else None
 
     def _decoded(self, record):
         # Without TensorFlow, TFDS gives texts as bytes.

@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import hashlib
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import types
 
 import numpy as np
 import pytest
@@ -47,8 +49,7 @@ def test_parts_of_a_split(data_dir):
 def test_what_a_set_decodes_to_is_kept_until_its_files_change(tmp_path, data_dir, monkeypatch):
     folder = shutil.copytree(pathlib.Path(data_dir, "digits"), tmp_path / "digits").parent
     first = digits(data_dir=folder).columns
-    kept = list(folder.rglob(".columns-*"))
-    assert len(kept) == 1
+    (file,) = folder.rglob(".columns-*")
 
     def refused(*args):
         raise AssertionError("decoded again")
@@ -63,17 +64,24 @@ def test_what_a_set_decodes_to_is_kept_until_its_files_change(tmp_path, data_dir
         with pytest.raises(AssertionError, match="decoded again"):  # another part is another file
             in_memory(tfds_source("digits", "train[:10]", data_dir=folder))
 
-    whole = kept[0].read_bytes()
+    whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]):
-        kept[0].write_bytes(damaged)
+        file.write_bytes(damaged)
         np.testing.assert_array_equal(digits(data_dir=folder).columns["image"], first["image"])
-        assert kept[0].read_bytes() == whole  # mended
+        assert file.read_bytes() == whole  # mended
 
     record = next(folder.rglob("*array_record*"))
     os.utime(record, (1, 1))  # as when it was prepared anew
     monkeypatch.setattr("research.data.records.columns", refused)
     with pytest.raises(AssertionError, match="decoded again"):
         digits(data_dir=folder)
+
+
+def test_records_that_are_in_no_folder_here_are_read_and_not_kept(data_dir):
+    source = tfds_source("digits", "train[:10]", data_dir=data_dir)
+    info = types.SimpleNamespace(data_dir="gs://bucket/digits", features=source.info.features)
+    elsewhere = dataclasses.replace(source, info=info)
+    assert elsewhere.kept_file() is None and len(in_memory(elsewhere)) == 10
 
 
 def test_nothing_is_kept_where_it_cannot_be(tmp_path, monkeypatch):
