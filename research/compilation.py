@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from research.provenance import processor
+from research.provenance import instructions, processor
 
 SETTING = "RESEARCH_COMPILATION_CACHE"
 LIMIT = 2 * 2**30  # bytes, of all programs together
@@ -28,7 +28,7 @@ def keep_compiled(env: Mapping[str, str] = os.environ) -> Path | None:
     home = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = Path(given).expanduser() if given else home / "research" / "compiled"
     # Programs for CPU use what this processor can do, and a home folder may be shared with hosts that cannot.
-    folder = root / hashlib.sha256(processor().encode()).hexdigest()[:8]
+    folder = root / hashlib.sha256(f"{processor()} {instructions()}".encode()).hexdigest()[:8]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _shrink(root, LIMIT)

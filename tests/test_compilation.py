@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from research import compilation
+from research import compilation, provenance
 from research.compilation import keep_compiled
 
 COUNT = """
@@ -57,6 +57,16 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path, monkeypatch, untouch
         os.utime(path, (1e9 - age, 1e9 - age))
     keep_compiled({"RESEARCH_COMPILATION_CACHE": str(tmp_path)})
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["middle", "new"]
+
+
+def test_processors_of_one_name_do_not_share_programs(tmp_path, monkeypatch, untouched):
+    folders = []
+    for flags in ("fma avx2", "fma avx2 avx512f", "avx2"):
+        monkeypatch.setattr(provenance, "_cpuinfo", lambda flags=flags: {"model name": "AMD EPYC", "flags": flags})
+        jax.config.update("jax_compilation_cache_dir", None)
+        folders.append(keep_compiled({"RESEARCH_COMPILATION_CACHE": str(tmp_path)}))
+    assert len(set(folders)) == 3
+    assert provenance.processor() == "AMD EPYC, AVX2"
 
 
 def test_the_folder_that_jax_was_given_stays(tmp_path, untouched):
