@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from research.errors import UserError
+from research.layers.linear import Linear
 from research.sharding import BATCH_AXES, constrain
 
 
@@ -41,7 +42,7 @@ class Experts(nnx.Module):
         if not 1 <= top <= number:
             raise UserError(f"each token takes {top} of {number} experts; expected 1 to {number}.")
         hidden = hidden or 4 * width
-        self.router = nnx.Linear(width, number, use_bias=False, kernel_init=kernel_init, rngs=rngs)
+        self.router = Linear(width, number, use_bias=False, kernel_init=kernel_init, rngs=rngs)
         self.up = Linears(number, width, hidden, kernel_init=kernel_init, rngs=rngs)
         self.down = Linears(number, hidden, width, kernel_init=out_init or kernel_init, rngs=rngs)
         self.number, self.top, self.capacity = number, top, capacity

@@ -7,14 +7,15 @@ from research.errors import UserError
 from research.layers.attention import SelfAttention, attention
 from research.layers.experts import Experts, Routed
 from research.layers.layer_norm import LayerNorm
+from research.layers.linear import Linear
 
 
 class FeedForward(nnx.Module):
     """Two linear layers with a (tanh-approximated) GELU between them: [..., width] -> the same."""
 
     def __init__(self, width, *, hidden, kernel_init, out_init=None, rngs: nnx.Rngs):
-        self.up = nnx.Linear(width, hidden, kernel_init=kernel_init, rngs=rngs)
-        self.down = nnx.Linear(hidden, width, kernel_init=out_init or kernel_init, rngs=rngs)
+        self.up = Linear(width, hidden, kernel_init=kernel_init, rngs=rngs)
+        self.down = Linear(hidden, width, kernel_init=out_init or kernel_init, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         return self.down(jax.nn.gelu(self.up(x), approximate=True))

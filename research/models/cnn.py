@@ -5,6 +5,7 @@ from flax import nnx
 
 from research.layers.convolution import Conv
 from research.layers.initializers import he_normal
+from research.layers.linear import Linear
 
 
 class CNN(nnx.Module):
@@ -22,7 +23,7 @@ class CNN(nnx.Module):
             strides = 2 if number else 1
             self.layers.append(Conv(depth, features, (3, 3), strides=strides, kernel_init=init, rngs=rngs))
             height, width, depth = -(-height // strides), -(-width // strides), features
-        self.head = nnx.Linear(height * width * depth, num_classes, rngs=rngs)
+        self.head = Linear(height * width * depth, num_classes, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x, *, train: bool, rngs=None):

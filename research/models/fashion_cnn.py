@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.layers.linear import Linear
 from research.model import Model
 from research.models.resnet import ConvNorm, Residual
 
@@ -27,7 +28,7 @@ class FashionCNN(nnx.Module):
         self.down = ConvNorm(width // 2, width, size=3, strides=2, **common)
         sizes = ((3, width), (3, width))
         self.block = Residual(width, sizes=sizes, strides=1, shortcut="A", zero_init=False, **common)
-        self.head = nnx.Linear(2 * width, num_classes, rngs=rngs)
+        self.head = Linear(2 * width, num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         x = jax.nn.relu(self.stem(space_to_depth(x), train=train))
@@ -50,7 +51,7 @@ class FashionPyramid(nnx.Module):
         self.stem = ConvNorm(4 * channels, widths[0], size=3, **common)
         self.merges = nnx.List(ConvNorm(4 * a, b, size=1, **common) for a, b in itertools.pairwise(widths))
         self.residual = ConvNorm(widths[-1], widths[-1], size=3, **common)
-        self.head = nnx.Linear(2 * widths[-1], num_classes, rngs=rngs)
+        self.head = Linear(2 * widths[-1], num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         x = jax.nn.relu(self.stem(space_to_depth(x), train=train))

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from research.errors import UserError
+from research.layers.linear import Linear
 
 
 class Heads(nnx.Module):
@@ -23,13 +24,13 @@ class Heads(nnx.Module):
         widths = (math.prod(input_shape), *hidden)
         init = nnx.initializers.he_normal()
         self.layers = nnx.List(
-            nnx.Linear(a, b, kernel_init=init, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)
+            Linear(a, b, kernel_init=init, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)
         )
         self.depths = {name: (depths or {}).get(name, len(hidden)) for name in heads}
         for name, depth in (*self.depths.items(), *(depths or {}).items()):
             if name not in heads or not 0 <= depth <= len(hidden):
                 raise UserError(f"a head {name!r} at depth {depth}; there are {len(hidden)} layers and {list(heads)}.")
-        self.heads = nnx.Dict({n: nnx.Linear(widths[self.depths[n]], size, rngs=rngs) for n, size in heads.items()})
+        self.heads = nnx.Dict({n: Linear(widths[self.depths[n]], size, rngs=rngs) for n, size in heads.items()})
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x, *, train: bool, rngs=None):

@@ -6,6 +6,7 @@ from flax import nnx
 
 from research.core import repeat
 from research.layers.embedding import Embed
+from research.layers.linear import Linear
 
 
 class LSTMLayer(nnx.Module):
@@ -27,8 +28,8 @@ class LSTMLayer(nnx.Module):
         def remembering(key, shape, dtype=jnp.float32, **_):
             return jnp.zeros(shape, dtype).at[shape[0] // 4 : shape[0] // 2].set(1)
 
-        self.input = nnx.Linear(features, 4 * width, bias_init=remembering, rngs=rngs)
-        self.recurrent = nnx.Linear(
+        self.input = Linear(features, 4 * width, bias_init=remembering, rngs=rngs)
+        self.recurrent = Linear(
             width, 4 * width, use_bias=False, kernel_init=orthogonal, rngs=rngs
         )  # fmt: skip
         self.width = width
@@ -66,7 +67,7 @@ class LSTM(nnx.Module):
     def __init__(self, *, vocabulary=256, width=256, depth=2, dropout=0.0, rngs: nnx.Rngs):
         self.embed = Embed(vocabulary, width, embedding_init=nnx.initializers.normal(0.1), rngs=rngs)
         self.layers = nnx.List(LSTMLayer(width, width, rngs=rngs) for _ in range(depth))
-        self.head = nnx.Linear(width, vocabulary, rngs=rngs)
+        self.head = Linear(width, vocabulary, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, tokens, segments=None, positions=None, *, train: bool, rngs=None):

@@ -6,6 +6,7 @@ from flax import nnx
 
 from research.errors import UserError
 from research.layers.layer_norm import LayerNorm
+from research.layers.linear import Linear
 from research.layers.transformer import Block
 from research.models.vit import patches, sincos2d
 
@@ -25,7 +26,7 @@ class PatchEncoder(nnx.Module):
         if size % patch:
             raise UserError(f"patches of {patch} pixels do not tile an image of {size}; take a size of {patch} n.")
         xavier = nnx.initializers.xavier_uniform()
-        self.embed = nnx.Linear(patch * patch * channels, width, kernel_init=xavier, rngs=rngs)
+        self.embed = Linear(patch * patch * channels, width, kernel_init=xavier, rngs=rngs)
         self.blocks = _blocks(depth, width, heads=heads, rngs=rngs)
         self.norm = LayerNorm(width)
         self.patch, self.grid, self.width = patch, size // patch, width
@@ -52,11 +53,11 @@ class PatchDecoder(nnx.Module):
         self, *, size=224, patch=16, channels=3, inputs=768, width=512, depth=8, heads=16, rngs: nnx.Rngs
     ):  # fmt: skip
         xavier = nnx.initializers.xavier_uniform()
-        self.embed = nnx.Linear(inputs, width, kernel_init=xavier, rngs=rngs)
+        self.embed = Linear(inputs, width, kernel_init=xavier, rngs=rngs)
         self.hidden = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (width,)))
         self.blocks = _blocks(depth, width, heads=heads, rngs=rngs)
         self.norm = LayerNorm(width)
-        self.head = nnx.Linear(width, patch * patch * channels, kernel_init=xavier, rngs=rngs)
+        self.head = Linear(width, patch * patch * channels, kernel_init=xavier, rngs=rngs)
         self.grid, self.width = size // patch, width
 
     def __call__(self, tokens, kept, *, train: bool, rngs=None):

@@ -5,6 +5,8 @@ import math
 import jax
 from flax import nnx
 
+from research.layers.linear import Linear
+
 
 class MLP(nnx.Module):
     """Linear layers with ReLU and dropout between them: [B, *input_shape] -> logits [B, num_classes]."""
@@ -13,9 +15,9 @@ class MLP(nnx.Module):
         widths = (math.prod(input_shape), *hidden)
         init = nnx.initializers.he_normal()
         self.layers = nnx.List(
-            nnx.Linear(a, b, kernel_init=init, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)
+            Linear(a, b, kernel_init=init, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False)
         )
-        self.head = nnx.Linear(widths[-1], num_classes, rngs=rngs)
+        self.head = Linear(widths[-1], num_classes, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x, *, train: bool, rngs=None):

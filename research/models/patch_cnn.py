@@ -6,6 +6,7 @@ from flax import nnx
 from research.layers.batch_norm import BatchNorm
 from research.layers.convolution import Conv
 from research.layers.initializers import he_normal
+from research.layers.linear import Linear
 from research.models.vit import patches
 
 
@@ -19,13 +20,13 @@ class PatchCNN(nnx.Module):
 
     def __init__(self, *, size=28, channels=1, patch=4, width=32, features=128, rngs: nnx.Rngs):
         common = dict(kernel_init=he_normal(), use_bias=False, rngs=rngs)
-        self.stem = nnx.Linear(patch * patch * channels, width, **common)
+        self.stem = Linear(patch * patch * channels, width, **common)
         self.stem_norm = BatchNorm(width)
         self.conv = Conv(width, 2 * width, (3, 3), strides=2, **common)
         self.conv_norm = BatchNorm(2 * width)
         self.grid, self.patch = size // patch, patch
         left = -(-self.grid // 2)
-        self.head = nnx.Linear(left * left * 2 * width, features, rngs=rngs)
+        self.head = Linear(left * left * 2 * width, features, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         x = self.stem(patches(x, self.patch).reshape(len(x), self.grid, self.grid, -1))
@@ -41,9 +42,9 @@ class Projector(nnx.Module):
     """
 
     def __init__(self, inputs, *, hidden, outputs, rngs: nnx.Rngs):
-        self.up = nnx.Linear(inputs, hidden, use_bias=False, rngs=rngs)
+        self.up = Linear(inputs, hidden, use_bias=False, rngs=rngs)
         self.norm = BatchNorm(hidden)
-        self.down = nnx.Linear(hidden, outputs, rngs=rngs)
+        self.down = Linear(hidden, outputs, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         return self.down(jax.nn.relu(self.norm(self.up(x), train=train)))

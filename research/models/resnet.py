@@ -8,6 +8,7 @@ from research.errors import UserError
 from research.layers.batch_norm import BatchNorm
 from research.layers.convolution import Conv
 from research.layers.initializers import he_normal
+from research.layers.linear import Linear
 
 
 def cifar_resnet(depth: int, **arguments):
@@ -64,7 +65,7 @@ class ResNet(nnx.Module):
                     Residual(channels, sizes=sizes, strides=strides, shortcut=shortcut, zero_init=zero_init, **common)
                 )
                 channels = sizes[-1][1]
-        self.head = nnx.Linear(channels, num_classes, rngs=rngs)
+        self.head = Linear(channels, num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         x = jax.nn.relu(self.stem(x, train=train))

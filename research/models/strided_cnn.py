@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from research.layers.initializers import he_normal
+from research.layers.linear import Linear
 from research.models.fashion_cnn import space_to_depth
 
 
@@ -19,9 +20,9 @@ class StridedCNN(nnx.Module):
         height, width, depth = image_shape
         self.layers = nnx.List()
         for features in channels:
-            self.layers.append(nnx.Linear(16 * depth, features, kernel_init=he_normal(), rngs=rngs))
+            self.layers.append(Linear(16 * depth, features, kernel_init=he_normal(), rngs=rngs))
             height, width, depth = -(-height // 2), -(-width // 2), features
-        self.head = nnx.Linear(height * width * depth, num_classes, rngs=rngs)
+        self.head = Linear(height * width * depth, num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
         for layer in self.layers:

@@ -7,6 +7,7 @@ from flax import nnx
 
 from research.errors import UserError
 from research.layers.layer_norm import LayerNorm
+from research.layers.linear import Linear
 from research.layers.transformer import Block
 
 TI = {"width": 192, "depth": 12, "heads": 3}
@@ -38,7 +39,7 @@ class ViT(nnx.Module):
         count = grid * grid + (pool == "cls")
         xavier = nnx.initializers.xavier_uniform()
         lecun = nnx.initializers.lecun_normal()
-        self.embed = nnx.Linear(patch * patch * channels, width, kernel_init=lecun, rngs=rngs)
+        self.embed = Linear(patch * patch * channels, width, kernel_init=lecun, rngs=rngs)
         normal = nnx.initializers.normal(1 / math.sqrt(width))
         self.positions = nnx.Param(normal(rngs.params(), (count, width))) if positions == "learned" else None
         self.cls = nnx.Param(jnp.zeros(width)) if pool == "cls" else None
@@ -47,10 +48,10 @@ class ViT(nnx.Module):
             Block(width, heads=heads, dropout=dropout, kernel_init=xavier, rngs=rngs) for _ in range(depth)
         )
         self.norm = LayerNorm(width)
-        hidden = nnx.Linear(width, representation, rngs=rngs) if representation else None
+        hidden = Linear(width, representation, rngs=rngs) if representation else None
         self.representation = hidden
         zeros = nnx.initializers.zeros_init()
-        self.head = nnx.Linear(representation or width, num_classes, kernel_init=zeros, rngs=rngs)
+        self.head = Linear(representation or width, num_classes, kernel_init=zeros, rngs=rngs)
         self.patch, self.grid, self.width = patch, grid, width
 
     def __call__(self, x, *, train: bool, rngs=None):

@@ -5,6 +5,8 @@ import math
 import jax
 from flax import nnx
 
+from research.layers.linear import Linear
+
 
 class ActorCritic(nnx.Module):
     """Two separate perceptrons with tanh: observations [B, ...] -> (logits [B, num_actions], values [B]).
@@ -18,7 +20,7 @@ class ActorCritic(nnx.Module):
             widths = (math.prod(input_shape), *hidden, outputs)
             scales = (*[math.sqrt(2)] * len(hidden), scale)
             return nnx.List(
-                nnx.Linear(a, b, kernel_init=nnx.initializers.orthogonal(scale), rngs=rngs)
+                Linear(a, b, kernel_init=nnx.initializers.orthogonal(scale), rngs=rngs)
                 for a, b, scale in zip(widths[:-1], widths[1:], scales, strict=True)
             )
 
