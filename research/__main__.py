@@ -5,6 +5,7 @@ import sys
 from research import commands
 from research.errors import obeyed, unknown
 from research.knobs import Parser
+from research.pages import large_pages
 
 VERBS = {
     verb.__name__.rstrip("_"): verb
@@ -34,4 +35,5 @@ def _dispatch(arguments):
 
 
 if __name__ == "__main__":
+    large_pages()
     sys.exit(main())

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from research.pages import large_pages
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve, turns
 
@@ -253,4 +254,5 @@ def train(work: works.Work, gate: Gate):
 
 
 if __name__ == "__main__":
+    large_pages()
     serve({"floor": train})

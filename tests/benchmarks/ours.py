@@ -21,6 +21,7 @@ from research.models.mlp import MLP
 from research.models.resnet import ResNet
 from research.models.vit import ViT
 from research.objectives.classify import classify
+from research.pages import large_pages
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve, turns
 
@@ -145,4 +146,5 @@ class Over(Exception):
 
 
 if __name__ == "__main__":
+    large_pages()
     serve({"ours": train, "ours-step": step_alone, "ours-many": functools.partial(train, stride=32)})
