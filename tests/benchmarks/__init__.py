@@ -6,8 +6,8 @@
     python -m tests.benchmarks --quick                  tiny sizes: does it run? (CI)
 
 Every contender is a process of its own. All are set up and compiled first; then they take turns in random order while
-the others sleep on a pipe, so a drift of the machine meets all of them. A figure is a ratio of turns of one round. The
-contenders:
+the others sleep on a pipe, so a drift of the machine meets all of them. A figure is a ratio of turns of one round; the
+first step after a sleep is not timed. The contenders:
 
     ours            this codebase through its public path: `experiment.build` and the real `loop.run`
     ours-step       its compiled step alone, called in a plain loop; ours-many, 32 steps a dispatch
