@@ -34,10 +34,11 @@ def layer_norm(x, scale, bias, epsilon=1e-6):
 def _derivative(epsilon, primals, tangents):
     (x, scale, bias), (dx, dscale, dbias) = primals, tangents
     y, inverse = _normalized(x, epsilon)
-    dx = _apart(dx).astype(jnp.float32)
+    # Of the scale, two copies: one that both passes share would be spread out to the size of x, and kept in between.
+    dx, dscaled = _apart(dx).astype(jnp.float32), _apart(scale)
     # What the mean and the deviation take away: the part of dx along 1 and along y.
     dy = inverse * (dx - dx.mean(-1, keepdims=True) - y * (y * dx).mean(-1, keepdims=True))
-    return _apart((y * scale + bias).astype(x.dtype)), (dy * scale + y * dscale + dbias).astype(x.dtype)
+    return _apart((y * scale + bias).astype(x.dtype)), (dy * dscaled + y * dscale + dbias).astype(x.dtype)
 
 
 def _apart(x):

@@ -62,7 +62,7 @@ def apply(work: works.Work, params, stats, x):
     if work.kind == "gpt":
         x = params["embed"][x] + params["place"]
         x = transformer(params, x, heads=work.sizes.heads, causal=True)
-        return x @ params["embed"].T, stats
+        return product(x, params["embed"].T), stats
     b, size, patch = len(x), work.sizes.size, work.sizes.patch
     x = x.reshape(b, size // patch, patch, size // patch, patch, 3).swapaxes(2, 3).reshape(b, -1, 3 * patch * patch)
     x = transformer(params, linear(params["embed"], x) + params["place"], heads=work.sizes.heads, causal=False)
@@ -70,7 +70,12 @@ def apply(work: works.Work, params, stats, x):
 
 
 def linear(params, x):
-    return x @ params["w"] + params["b"]
+    return product(x, params["w"]) + params["b"]
+
+
+def product(x, w):
+    """Of two matrices: over the two axes of examples and tokens the gradient of w takes up to three times as long."""
+    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], -1)
 
 
 @jax.custom_vjp
@@ -87,7 +92,8 @@ def normalize(x, scale, bias):
 def normalize_back(kept, dy):
     """By hand: XLA would compute the gradients of all later blocks again in each of its transposes."""
     x, mean, deviation, scale = kept
-    x, dx = (x - mean) * deviation, dy * scale
+    # A scale of its own: one that both passes share would be spread out to the size of x, and kept in between.
+    x, dx = (x - mean) * deviation, dy * lax.optimization_barrier(scale)
     dx = deviation * (dx - dx.mean(-1, keepdims=True) - x * (dx * x).mean(-1, keepdims=True))
     return dx, (dy * x).sum((0, 1)), dy.sum((0, 1))
 
