@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from research.layers.linear import by_rows
 from research.sharding import BATCH_AXES, ways
 
 PIECE = 2**22  # bytes of windows that are cut out at a time: about what a core's cache holds
@@ -82,7 +83,8 @@ def _products(x, kernel, form):
 
         windows = jnp.concatenate([cut(place) for place in places], -1)
         kernel = kernel.reshape(-1, kernel.shape[-1])
-        return jnp.matmul(windows, kernel.astype(x.dtype), preferred_element_type=kernel.dtype)
+        product = lambda rows: jnp.matmul(rows, kernel.astype(x.dtype), preferred_element_type=kernel.dtype)
+        return by_rows(product, windows)
 
     def pieces(x, kernel):
         example = math.prod(outputs) * len(places) * x.shape[-1] * x.dtype.itemsize
