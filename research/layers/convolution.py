@@ -22,7 +22,8 @@ def conv_general_dilated(
     """`lax.conv_general_dilated` of [B, ..., features] with [..., features, out]: the same values and derivatives.
 
     On CPU the derivative by the kernel is computed as windows^T y (im2col, Chellapilla et al. 2006), unless x is
-    dilated or the features are in groups. The other two products are XLA's, which are fast.
+    dilated or the features are in groups. The other two products are XLA's, which are fast but for kernels of one
+    place: those are a matrix, and multiply the places as such in a third of the time.
     """
     ones = (1,) * len(strides)
     lhs_dilation, rhs_dilation = lhs_dilation or ones, rhs_dilation or ones
@@ -34,6 +35,10 @@ def conv_general_dilated(
     if isinstance(padding, str):
         reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel.shape[:-2], rhs_dilation, strict=True)]
         padding = lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
+    if max(kernel.shape[:-2]) == 1 and not any(map(any, padding)):
+        matrix = functools.partial(lax.dot_general, dimension_numbers=(((1,), (0,)), ((), ())), **options)
+        x = lax.slice(x, (0,) * x.ndim, x.shape, (1, *strides, 1))
+        return by_rows(lambda rows: matrix(rows, kernel.reshape(kernel.shape[-2:])), x)
     form = tuple(strides), tuple((int(low), int(high)) for low, high in padding), tuple(rhs_dilation)
     return _convolution(x, kernel, form, dimension_numbers, tuple(options.items()))
 

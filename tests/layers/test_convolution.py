@@ -15,6 +15,8 @@ FORMS = {
     "3 x 3": dict(size=(3, 3), strides=(1, 1), padding="SAME"),
     "strided": dict(size=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))),
     "uneven": dict(size=(2, 4), strides=(3, 1), padding=((-1, 2), (1, 0))),
+    "1 x 1": dict(size=(1, 1), strides=(1, 1), padding="SAME"),
+    "1 x 1, padded": dict(size=(1, 1), strides=(1, 1), padding=((1, 0), (0, 0))),
     "1 x 1, strided": dict(size=(1, 1), strides=(2, 2), padding="VALID"),
     "dilated": dict(size=(3, 3), strides=(1, 2), padding="SAME", rhs_dilation=(2, 1)),
     "in groups": dict(size=(3, 3), strides=(1, 1), padding="SAME", feature_group_count=2),
@@ -75,6 +77,12 @@ def test_the_gradient_of_the_kernel_is_matrix_products_on_cpu_alone(monkeypatch)
     assert "dot_general" not in backward(both(**FORMS["in groups"])[0], *both(**FORMS["in groups"])[2])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert "dot_general" not in backward(ours, x, k)
+
+
+def test_a_kernel_of_one_place_is_a_matrix_on_cpu():
+    for name, matrix in {"1 x 1": True, "1 x 1, strided": True, "1 x 1, padded": False, "3 x 3": False}.items():
+        ours, _, primals, _ = both(**FORMS[name])
+        assert ("conv_general_dilated" not in str(jax.make_jaxpr(ours)(*primals))) == matrix
 
 
 def test_half_precision_adds_its_pieces_up_in_single_precision(monkeypatch):
