@@ -30,7 +30,7 @@ from research.optim.schedules import warmup_cosine
 
 def experiment(
     *,
-    epochs: int = 6,
+    epochs: int = 7,
     batch_size: int = 128,
     learning_rate: float = 0.028,
     adam_learning_rate: float = 4e-3,
