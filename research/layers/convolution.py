@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from research.layers.linear import by_rows
+from research.layers.linear import by_rows, dot_general
 from research.sharding import BATCH_AXES, ways
 
 PIECE = 2**22  # bytes of windows that are cut out at a time: about what a core's cache holds
@@ -36,9 +36,8 @@ def conv_general_dilated(
         reach = [(size - 1) * dilation + 1 for size, dilation in zip(kernel.shape[:-2], rhs_dilation, strict=True)]
         padding = lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
     if max(kernel.shape[:-2]) == 1 and not any(map(any, padding)):
-        matrix = functools.partial(lax.dot_general, dimension_numbers=(((1,), (0,)), ((), ())), **options)
         x = lax.slice(x, (0,) * x.ndim, x.shape, (1, *strides, 1))
-        return by_rows(lambda rows: matrix(rows, kernel.reshape(kernel.shape[-2:])), x)
+        return dot_general(x, kernel.reshape(kernel.shape[-2:]), **options)
     form = tuple(strides), tuple((int(low), int(high)) for low, high in padding), tuple(rhs_dilation)
     return _convolution(x, kernel, form, dimension_numbers, tuple(options.items()))
 

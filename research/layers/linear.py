@@ -21,8 +21,8 @@ def by_rows(product, x):
     return y.reshape(*axes, y.shape[-1])
 
 
-def dot_general(x, kernel, dimension_numbers, **options):
-    """`lax.dot_general` of [..., features] with [features, out]."""
+def dot_general(x, kernel, _dimension_numbers=None, **options):
+    """`lax.dot_general` of [..., features] with [features, out], which is the only form that nnx.Linear asks for."""
     return by_rows(lambda x: lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options), x)
 
 
