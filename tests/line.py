@@ -1,6 +1,5 @@
 """A linear model split over all devices, for the tests of several processes. On wish it is slow, raises or hangs."""
 
-import functools
 import time
 
 import jax
@@ -30,9 +29,10 @@ def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble:
             if step >= stride and jax.process_count() > 1:
                 assert len(rows) * jax.process_count() == train.size, "each reads its own rows only"
             if trouble == "compile":
-                # Long enough to be noticed on a fast machine too, and never found among what is kept.
-                begin = jnp.arange(8) + float(time.time_ns() % 1e6)
-                jax.jit(lambda: functools.reduce(lambda x, i: jnp.sort(jnp.sin(x + i)), range(6), begin))()
+                # Long enough that most of it is still to come when the first step, read ahead of, is compiled; the
+                # number is a part of the program, so that it is never found among what is kept.
+                for salt in time.time_ns() % 1e6 + np.arange(3):
+                    jax.jit(lambda x, salt=float(salt): jnp.sort(jnp.sin(x + salt)))(np.zeros(8, np.float32))
             elif trouble and step >= 23 and jax.process_index() == rank:
                 if trouble == "raise":
                     raise ValueError("the data of this rank is no good")
