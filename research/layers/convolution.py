@@ -12,7 +12,7 @@ from jax import lax
 from research.layers.linear import by_rows, dot_general
 from research.sharding import BATCH_AXES, ways
 
-PIECE = 2**22  # bytes of windows that are cut out at a time: about what a core's cache holds
+PIECE = 2**22  # bytes of windows that are cut out at a time, at least: about what a core's cache holds
 
 
 def conv_general_dilated(
@@ -92,7 +92,9 @@ def _products(x, kernel, form):
 
     def pieces(x, kernel):
         example = math.prod(outputs) * len(places) * x.shape[-1] * x.dtype.itemsize
-        count = next(n for n in range(len(x), 0, -1) if len(x) % n == 0 and (n * example <= PIECE or n == 1))
+        # Of a kernel that is as large as that, the sums would take as long as the products.
+        most = max(PIECE, 2 * math.prod(kernel.shape) * kernel.dtype.itemsize)
+        count = next(n for n in range(len(x), 0, -1) if len(x) % n == 0 and (n * example <= most or n == 1))
         if count == len(x):
             return product(x, kernel)
         _, y = lax.scan(lambda _, x: (None, product(x, kernel)), None, x.reshape(-1, count, *x.shape[1:]))
