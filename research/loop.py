@@ -120,7 +120,8 @@ def _begin(built, checkpoints, record, tell, rollbacks):
         state = built.fresh()
         memory = {"step": 0, "bytes": 0, "results": {}, "evaluated": [], "stopped": ""}
     else:
-        tell(log.Noted(memory["step"], f"Going on from the checkpoint of step {memory['step']}."))
+        none = " No step is left to train." if memory["step"] >= built.total else ""
+        tell(log.Noted(memory["step"], f"Going on from the checkpoint of step {memory['step']}.{none}"))
     if memory.get("open"):
         leaves, form = jax.tree.flatten((sums.metrics, sums.bad))
         kept = [np.asarray(x, leaf.dtype) for x, leaf in zip(memory["open"], leaves, strict=True)]

@@ -126,8 +126,11 @@ def test_from_goes_on_with_more_steps_and_other_knobs(finished):
     steps = [json.loads(line)["step"] for line in (longer.folder / "metrics.jsonl").read_text().splitlines()]
     assert steps[-1] == 94 and steps[0] == 1
     assert json.loads((longer.folder / "run.json").read_text())["origin"] == f"{run.folder.name}@62"
+    assert "No step is left" not in output
     same, _ = train(run.folder.parent, start_from=str(run.folder), epochs=6)
     assert same.folder == longer.folder
+    done, output = train(run.folder.parent, start_from=str(run.folder), learning_rate=1e-4)
+    assert "step 62. No step is left to train." in output and done.results == run.results
     with pytest.raises(UserError, match=r"holds layers|holds params.*this experiment has|holds opt"):
         train(run.folder.parent, start_from=str(run.folder), network="cnn")
 

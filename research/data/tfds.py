@@ -76,12 +76,13 @@ def tfds_source(name_or_builder, split: str, *, data_dir=None) -> TfdsSource:
     try:
         with quiet():
             data = builder.as_data_source(split)
-    except NotImplementedError as error:
-        raise UserError(
-            f"{builder.info.full_name} in {str(builder.data_path)!r} was prepared as {builder.info.file_format.value}, "
-            "which cannot be read at random; prepare it as array_record in another data_dir."
-        ) from error
-    except ValueError as error:
+    except (NotImplementedError, ValueError) as error:
+        form = builder.info.file_format.value
+        if isinstance(error, NotImplementedError) and form != "array_record":
+            raise UserError(
+                f"{builder.info.full_name} in {str(builder.data_path)!r} was prepared as {form}, "
+                "which cannot be read at random; prepare it as array_record in another data_dir."
+            ) from error
         raise UserError(f"the split {split!r} of {builder.info.full_name}: {error}") from error
     features = builder.info.features
     texts = frozenset(name for name, feature in features.items() if type(feature).__name__ == "Text")

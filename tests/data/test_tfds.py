@@ -1,6 +1,7 @@
 import dataclasses
 import gzip
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -17,7 +18,7 @@ from sklearn.datasets import load_digits
 
 from research.data import arrays, batches, digits, fashion_mnist, in_memory, kept, pack, stdlib_text, sweep, tfds_source
 from research.data.idx import read_idx
-from research.data.tfds import quiet
+from research.data.tfds import prepared, quiet
 from research.errors import UserError
 
 DEBIAN = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -308,10 +309,20 @@ def test_unknown_names_and_splits(data_dir, tmp_path):
         ),
         (lambda: tfds_source("digits", "test", data_dir=data_dir), "unknown split of digits/1.0.0 'test'"),
         (lambda: tfds_source("digits", "train[:5:2]", data_dir=data_dir), "split 'train.:5:2.'"),
+        (lambda: tfds_source("digits", "all[:10]", data_dir=data_dir), "split .all.:10..*\n.*not support slice"),
     ]
     for make, words in cases:
         with pytest.raises(UserError, match=words):
             make()
+
+
+def test_files_that_cannot_be_read_at_random_are_told(data_dir, tmp_path):
+    folder = tmp_path / "digits" / "1.0.0"
+    shutil.copytree(prepared("digits", data_dir=data_dir).data_path, folder)
+    about = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps({**about, "fileFormat": "tfrecord"}))
+    with pytest.raises(UserError, match="was prepared as tfrecord, which cannot be read at random"):
+        tfds_source(tfds.builder_from_directory(str(folder)), "train")
 
 
 def test_importing_the_room_is_cheap():
