@@ -24,19 +24,19 @@ HELD_OUT = 5_000  # of the training images, for choosing
 
 
 def layer(channels, width, size=3):
-    """A convolution, BatchNorm, ReLU: of 3 x 3, or of 2 x 2 places that do not overlap."""
-    how = dict(padding=1) if size == 3 else dict(stride=2)
+    """A convolution, BatchNorm, ReLU: of 3 x 3, or of `size` x `size` places that do not overlap."""
+    how = dict(padding=1) if size == 3 else dict(stride=size)
     conv = nn.Conv2d(channels, width, size, bias=False, **how)
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 class Full(nn.Module):
-    """Three convolutions, the image halved by pooling after the second and the third, and a residual one."""
+    """Three convolutions, the image halved by pooling after the first and the second, and a residual one."""
 
     def __init__(self):
         super().__init__()
         pool = nn.MaxPool2d(2)
-        self.body = nn.Sequential(layer(1, 32), layer(32, 64), pool, layer(64, 128), pool)
+        self.body = nn.Sequential(layer(1, 32), pool, layer(32, 64), pool, layer(64, 128))
         self.residual, self.head = layer(128, 128), nn.Linear(128, 10)
 
     def forward(self, x):
@@ -45,19 +45,20 @@ class Full(nn.Module):
 
 
 class Small(nn.Module):
-    """The network of our entrant: 2 x 2 pixels, and later 2 x 2 places, become channels."""
+    """The network of our entrant: 2 x 2 pixels, and later 2 x 2 places, become channels; a layer over all places."""
 
-    def __init__(self, widths=(48, 96, 160)):
+    def __init__(self, widths=(48, 96, 160), dense=160):
         super().__init__()
         a, b, c = widths
         even = nn.ZeroPad2d((0, 1, 0, 1))  # 7 x 7 places
         self.body = nn.Sequential(nn.PixelUnshuffle(2), layer(4, a), layer(a, b, size=2), even, layer(b, c, size=2))
-        self.residual, self.head = layer(c, c), nn.Linear(2 * c, 10)
+        self.residual, self.dense = layer(c, c, size=1), layer(c, dense, size=4)
+        self.head = nn.Linear(2 * c + dense, 10)
 
     def forward(self, x):
         x = self.body(x)
         x = x + self.residual(x)
-        return self.head(torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1))
+        return self.head(torch.cat([x.amax((2, 3)), x.mean((2, 3)), self.dense(x)[:, :, 0, 0]], 1))
 
 
 NETWORKS = {"full": Full, "small": Small}

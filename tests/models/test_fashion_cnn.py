@@ -46,21 +46,26 @@ def test_parameters():
 
 
 def test_the_pyramid_equals_the_same_network_written_with_lax():
-    model = from_nnx(lambda rngs: FashionPyramid(widths=(4, 6, 8), num_classes=5, rngs=rngs))
+    model = from_nnx(lambda rngs: FashionPyramid(widths=(4, 6, 8), dense=7, num_classes=5, rngs=rngs))
     params, stats = fresh(model)
     x = jnp.concatenate([X[:, i::2, j::2] for i in range(2) for j in range(2)], axis=-1)
     x = jax.nn.relu(conv(x, params["stem"]))
     for odd, layer in zip((0, 1), params["merges"].values(), strict=True):
         x = jax.nn.relu(conv(x, layer, strides=2, padding=(0, odd), size=2))
-    x = x + jax.nn.relu(conv(x, params["residual"]))
+    x = x + jax.nn.relu(conv(x, params["residual"], padding=(0, 0), size=1))
     assert x.shape == (3, 4, 4, 8)
-    expected = jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1) @ params["head"]["kernel"]
+    whole = jax.nn.relu(conv(x, params["dense"], padding=(0, 0), size=4))
+    assert whole.shape == (3, 1, 1, 7)
+    expected = jnp.concatenate([x.max((1, 2)), x.mean((1, 2)), whole[:, 0, 0]], axis=-1) @ params["head"]["kernel"]
     out = jax.jit(lambda x: model.apply(params, stats, x)[0])(X)
     np.testing.assert_allclose(out, expected + params["head"]["bias"], rtol=1e-4, atol=1e-5)
     params, _ = jax.eval_shape(from_nnx(lambda rngs: FashionPyramid(rngs=rngs)).init, jax.random.key(0))
-    kernels = 9 * (4 * 48 + 160 * 160) + 4 * (48 * 96 + 96 * 160)
+    kernels = 9 * 4 * 48 + 4 * (48 * 96 + 96 * 160) + 160 * 160 + 16 * 160 * 160
     count = sum(x.size for x in jax.tree.leaves(params))
-    assert count == kernels + 2 * (48 + 96 + 2 * 160) + 320 * 10 + 10 == 316_138
+    assert count == kernels + 2 * (48 + 96 + 3 * 160) + 480 * 10 + 10 == 522_858
+    odd = from_nnx(lambda rngs: FashionPyramid(size=20, channels=3, dense=7, rngs=rngs))  # 10, 5 and 3 places
+    out = jax.eval_shape(lambda x: odd.apply(*odd.init(jax.random.key(0)), x)[0], jnp.zeros((2, 20, 20, 3)))
+    assert out.shape == (2, 10)
 
 
 def test_space_to_depth_keeps_channels_together():
