@@ -36,8 +36,10 @@ What was tried on two CPU cores (EPYC with AVX2, jax 0.10.2) and left out, as ti
 - LSTM: the gradient of the recurrent matrix as one product after the loop would save 3 %.
 
 And on two cores with AVX-512: vectors of 512 bits in XLA's own loops (`--xla_cpu_prefer_vector_width`) MLP .96, ViT and
-GPT 1.0; its other schedulers and presets 1.0 to 1.1; a transposed copy of a layer's input for its kernel's gradient,
-.9 to 1.1 of the product; Adam with its divisions by numbers turned into products .65 to .85 of its own time, which is a
-fifth of an MLP's step, but then it is not optax's; `MALLOC_ARENA_MAX=1` and no trimming, as fast as large pages at up
-to three times the memory.
+GPT 1.0; its other schedulers and presets 1.0 to 1.1; oneDNN, YNN and XNNPACK for an MLP's products 1.0 (they run at 190
+to 320 GF/s, slowest for kernels' gradients over 128 examples, where large ones reach 400); a transposed copy of a
+layer's input for its kernel's gradient, .9 to 1.1 of the product; Adam with its divisions by numbers turned into
+products .65 to 1.0 of its own time, which is a seventh to a fifth of an MLP's step, but then it is not optax's; the
+pieces of a convolution's windows two or four to a turn of their loop, .95 to 1.02 of a ResNet's step;
+`MALLOC_ARENA_MAX=1` and no trimming, as fast as large pages at up to three times the memory.
 """
