@@ -92,7 +92,7 @@ def _products(x, kernel, form):
 
     def pieces(x, kernel):
         example = math.prod(outputs) * len(places) * x.shape[-1] * x.dtype.itemsize
-        # Of a kernel that is as large as that, the sums would take as long as the products.
+        # Each piece adds an array of the kernel's size to their sum: that is not to take as long as the product.
         most = max(PIECE, 2 * math.prod(kernel.shape) * kernel.dtype.itemsize)
         count = next(n for n in range(len(x), 0, -1) if len(x) % n == 0 and (n * example <= most or n == 1))
         if count == len(x):
