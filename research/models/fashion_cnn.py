@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.errors import UserError
 from research.layers.linear import Linear
 from research.model import Model
 from research.models.resnet import ConvNorm, Residual
@@ -46,14 +47,15 @@ class FashionPyramid(nnx.Module):
     dense layer's outputs and in the maximum and the mean over the places.
 
     For images that are centred, where a place has a meaning of its own. Almost all of its arithmetic is products of two
-    matrices: of a grey image of 28 x 28 a forward pass takes 3 million multiplications.
+    matrices: of a grey image of 28 x 28 a forward pass takes 3 million multiplications. Raises UserError for images of
+    another size.
     """
 
     def __init__(
         self, *, size=28, channels=1, widths=(48, 96, 160), dense=160, num_classes=10, group_size=None, rngs: nnx.Rngs
     ):  # fmt: skip
         common = dict(group_size=group_size, rngs=rngs)
-        side = size // 2
+        self.size, side = size, size // 2
         for _ in widths[1:]:
             side = -(-side // 2)
         self.stem = ConvNorm(4 * channels, widths[0], size=3, **common)
@@ -63,6 +65,8 @@ class FashionPyramid(nnx.Module):
         self.head = Linear(2 * widths[-1] + dense, num_classes, rngs=rngs)
 
     def __call__(self, x, *, train: bool, rngs=None):
+        if x.shape[1:3] != (self.size, self.size):
+            raise UserError(f"images of {x.shape[1]} x {x.shape[2]} pixels; this network has size={self.size}.")
         x = jax.nn.relu(self.stem(space_to_depth(x), train=train))
         for layer in self.merges:
             odd = [(0, n % 2) for n in x.shape[1:3]]
