@@ -24,19 +24,19 @@ from research import losses
 from research.augment.image import normalize
 from research.core import Eval
 from research.data import arrays, batches, digits, stratified, subset, sweep
-from research.data.paired import paired
+from research.data.sampling.paired import paired
 from research.duration import epochs as passes
 from research.duration import in_steps, percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import Model, from_nnx, together
-from research.models.chain import chain
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.domain_adversarial import adversary_strength, domain_adversarial
 from research.objectives.mmd import align
 from research.optim.averaging import stochastic_average
 from research.optim.schedules import warmup_cosine
+from research.wrappers.chain import chain
+from research.wrappers.preprocess import preprocessed
 
 
 def experiment(

@@ -19,16 +19,16 @@ import optax
 from research.augment.image import normalize
 from research.core import Eval
 from research.data import arrays, batches, digits, stratified, sweep
-from research.data.sequence import in_sequence
+from research.data.sampling.sequence import in_sequence
 from research.duration import epochs as passes
 from research.duration import in_steps, percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
 from research.objectives.elastic import elastic, fisher_diagonal
+from research.wrappers.preprocess import preprocessed
 
 
 def experiment(

@@ -23,10 +23,10 @@ from research.metrics.classification import measure_classification, predict_clas
 from research.model import from_nnx
 from research.models.cnn import CNN
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
+from research.wrappers.preprocess import preprocessed
 
 
 def experiment(

@@ -25,13 +25,13 @@ from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
 from research.objectives.distil import distil
 from research.objectives.teacher import taught
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
-from research.start import pretrained
+from research.runs.pretrained import pretrained
+from research.wrappers.preprocess import preprocessed
 
 # Means over three seeds, less a margin; the distilled student has to beat the one alone by a point at least.
 LEAST = {"teacher": 0.87, "distilled": 0.83, "alone": 0.79}

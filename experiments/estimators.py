@@ -35,9 +35,9 @@ from research.gradients.sharpness import asam, sam
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
 from research.optim.schedules import warmup_cosine
+from research.wrappers.preprocess import preprocessed
 
 
 def experiment(

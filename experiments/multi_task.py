@@ -33,13 +33,13 @@ from research.experiment import Claim, Experiment
 from research.metrics.classification import predicted
 from research.model import from_nnx
 from research.models.heads import Heads
-from research.models.preprocess import preprocessed
 from research.objectives.deep_supervision import deep_supervision
 from research.objectives.grad_norm import grad_norm
 from research.objectives.multi_task import classification, fixed, measure_tasks, multi_task, regression
 from research.objectives.uncertainty import uncertainty, with_log_variances
-from research.observe import early_stop, reduce_on_plateau
 from research.optim.decay import decay_mask
+from research.optim.observe import early_stop, reduce_on_plateau
+from research.wrappers.preprocess import preprocessed
 
 TASKS = {
     "digit": classification("digit"),

@@ -9,7 +9,7 @@ from launch import kubernetes, local, slurm, tpu_vm
 from launch.plan import Job, call, launched
 from research.commands import train_arguments
 from research.errors import UserError, obeyed, unknown
-from research.knobs import Parser, resolve
+from research.runs.knobs import Parser, resolve
 
 PLACES = {"local": local, "slurm": slurm, "kubernetes": kubernetes, "tpu-vm": tpu_vm}
 VERBS = ("status", "logs", "cancel")

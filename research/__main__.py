@@ -4,8 +4,8 @@ import sys
 
 from research import commands
 from research.errors import obeyed, unknown
-from research.knobs import Parser
-from research.pages import large_pages
+from research.runs.knobs import Parser
+from research.system.huge_pages import large_pages
 
 VERBS = {
     verb.__name__.rstrip("_"): verb

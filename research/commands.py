@@ -4,7 +4,7 @@ import argparse
 import os
 
 from research.errors import UserError
-from research.knobs import add_arguments, knobs_of
+from research.runs.knobs import add_arguments, knobs_of
 
 
 def train_arguments(arguments, parser):
@@ -30,7 +30,7 @@ def _add_knobs(file, parser):
     """(Loaded, its knobs) of an experiment file, which the parser now takes too; (None, {}) without a file."""
     if file is None:
         return None, {}
-    from research.source import load
+    from research.runs.experiment_file import load
 
     loaded = load(file)
     knobs = knobs_of(loaded.function)
@@ -51,20 +51,20 @@ def train(arguments, parser):
 def folds(arguments, parser):
     """Train an experiment file once a fold, and tell the mean and spread of its numbers."""
     given = _run_arguments(arguments, parser)
-    from research.cross_validation import cross_validate
+    from research.studies.cross_validation import cross_validate
 
     cross_validate(**given)
 
 
 def _run_arguments(arguments, parser):
     """What `verbs.train` takes, of a `train` command line."""
-    from research.distributed import join
+    from research.distributed.job import join
 
     join()  # before the experiment is loaded, which may touch the devices
     given, knobs = train_arguments(arguments, parser)
-    from research import profile, writers
+    from research.tracking import profile, trackers
 
-    listen = [getattr(writers, name)(given[name]) for name in ("wandb", "mlflow") if given[name]]
+    listen = [getattr(trackers, name)(given[name]) for name in ("wandb", "mlflow") if given[name]]
     listen += [profile.profiler] if given["profile"] else []
     names = ("file", "seed", "runs", "run_dir", "again", "start_from", "strategy", "watch", "page")
     options = {name: given[name] for name in names}
@@ -77,9 +77,9 @@ def plan(arguments, parser):
     parser.add_argument("--topology", metavar="NAME", help="compile for devices that are not here, such as v5e:4x4")
     loaded, knobs = _add_knobs(next((a for a in arguments if not a.startswith("-")), None), parser)
     given = vars(parser.parse_args(arguments))
+    from research.diagnose.cost import described, plan, topology
     from research.experiment import build
-    from research.plan import described, plan, topology
-    from research.verbs import knob_values
+    from research.runs.opened import knob_values
 
     values = knob_values(loaded, {name: given[name] for name in knobs if name in given})
     built = build(loaded.function(**values), devices=topology(given["topology"]) if given["topology"] else None)
@@ -173,7 +173,7 @@ def reproduce(arguments, parser):
     files = [a for a in arguments if a.endswith(".py") and not a.startswith("-")]
     _, knobs = _add_knobs(files[0] if len(files) == 1 else None, parser)
     given = vars(parser.parse_args(arguments))
-    from research.reproduce import reproduce
+    from research.studies.reproduce import reproduce
 
     chosen = {name: given[name] for name in knobs if name in given}
     reproduce(given["files"], seeds=given["seeds"], runs=given["runs"], **chosen)
@@ -235,7 +235,7 @@ def prepare(arguments, parser):
     parser.add_argument("data", metavar="DATA", help="a data set's name, or a path to records")
     parser.add_argument("--out", metavar="FOLDER", help="where to put it")
     given = parser.parse_args(arguments)
-    from research.data.prepare import prepare
+    from research.data.readers.prepare import prepare
 
     print(prepare(given.data, out=given.out))
 
@@ -243,7 +243,7 @@ def prepare(arguments, parser):
 def list_(arguments, parser):
     """The experiments, with a line on each."""
     parser.add_argument("folder", nargs="?", default="experiments")
-    from research.source import experiments
+    from research.runs.experiment_file import experiments
 
     found = experiments(parser.parse_args(arguments).folder)
     width = max(map(len, found))

@@ -65,6 +65,10 @@ class Mean(NamedTuple):
         return jax.tree.map(lambda x: x / (self.weight + (self.weight == 0)), self.sum)
 
 
+class Whole(Mean):
+    """The Mean of a loss that does not add over examples: `metrics["loss"]` of a contrastive loss, and the like."""
+
+
 class Rows(NamedTuple):
     """Per-example results of an evaluation, {name: [B, ...]}; rows with mask 0 are padding and are dropped."""
 
@@ -201,6 +205,20 @@ def weighted_mean(values: Tree, weights: jax.Array) -> Mean:
         return jnp.sum(jnp.where(w == 0, 0, x.astype(jnp.float32) * w), axis=tuple(range(weights.ndim)))
 
     return Mean(jax.tree.map(total, values), jnp.sum(weights))
+
+
+def whole(mean: Mean) -> Whole:
+    """`mean`, marked as that of a loss of the batch as a whole."""
+    return Whole(*mean)
+
+
+def check_additive(metrics, *, by: str):
+    """Raises UserError, while tracing, where `metrics["loss"]` is Whole; `by` is what would split the batch."""
+    if isinstance(metrics["loss"], Whole):
+        raise UserError(
+            f"{by} splits the batch, and this loss does not add over examples (it is a Whole): the parts would be "
+            "trained on another loss. Use a smaller batch, or a loss that adds over examples."
+        )
 
 
 def merge(a: Tree, b: Tree) -> Tree:

@@ -50,5 +50,5 @@ def obeyed(command, arguments=None) -> int:
 
 def _end(code, text):
     """In a job of several processes, its end on all of them; they would wait for this one."""
-    if "research.distributed" in sys.modules:
-        sys.modules["research.distributed"].job().fail(code, text)
+    if "research.distributed.job" in sys.modules:
+        sys.modules["research.distributed.job"].job().fail(code, text)

@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from research.core import Eval, Rows, eval_step
-from research.data.prefetch import prefetch
-from research.data.share import share
+from research.data.sampling.prefetch import prefetch
+from research.data.sampling.process_rows import share
+from research.distributed.sharding import padded, put, shardings, under
 from research.errors import UserError
-from research.sharding import padded, put, shardings, under
 from research.tree import described
 
 

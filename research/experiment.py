@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research import duration, nonfinite, sharding
+from research import duration, nonfinite
 from research.core import (
     After,
     Eval,
@@ -26,10 +26,11 @@ from research.core import (
     merge,
     train_step,
 )
+from research.distributed import sharding
+from research.distributed.pmap import AXIS, check_replicated, mapped
 from research.errors import UserError, unknown
 from research.gradients.averaged import averaged
-from research.mapped import AXIS, check_replicated, mapped
-from research.sums import Open
+from research.metric_sums import Open
 from research.tree import described, shapes
 
 
@@ -60,7 +61,7 @@ class Experiment:
     optimizer steps a call, over batches stacked on a leading axis; without one it is `many(step, stride)`.
 
     `mesh` {axis: devices} and `rules` ((pattern, PartitionSpec or tactic), ...) say where arrays live: see
-    `research.sharding`. They change neither the step nor, to rounding, its numbers.
+    `research.distributed.sharding`. They change neither the step nor, to rounding, its numbers.
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]
@@ -123,7 +124,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     durations that cannot be resolved, a batch that cannot be split over the mesh.
 
     The `strategy` is how the step is compiled: "jit" for the whole mesh, or "pmap" for one device, run on all of them
-    (see `research.mapped`).
+    (see `research.distributed.pmap`).
     """
     ex = experiment
     if strategy not in STRATEGIES:

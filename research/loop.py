@@ -12,17 +12,17 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from research import log, nonfinite
-from research.checkpoint import Checkpoints
+from research import events, nonfinite
 from research.core import State, Stop
-from research.data.prefetch import prefetch
-from research.data.share import share
+from research.data.sampling.prefetch import prefetch
+from research.data.sampling.process_rows import share
+from research.distributed.sharding import put
 from research.errors import UserError, unknown
 from research.evaluate import evaluator, on_host
 from research.experiment import Built
-from research.log import Record
-from research.sharding import put
-from research.sums import Open
+from research.metric_sums import Open
+from research.runs.checkpoint import Checkpoints
+from research.runs.record import Record
 
 MAX_ROLLBACKS = 3  # from one checkpoint; another would meet the same trouble
 
@@ -47,7 +47,7 @@ class NonFinite(UserError):
 def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interrupted=lambda: False) -> Outcome:
     """Trains `built` from its newest sound checkpoint to its end, or until `interrupted()`, and saves there.
 
-    `tell(event)` gets the events of `research.log`. Raises NonFinite where the run may not go on.
+    `tell(event)` gets the events of `research.events`. Raises NonFinite where the run may not go on.
     """
     last, rollbacks = None, 0
     while True:
@@ -60,7 +60,7 @@ def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interru
             if built.experiment.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
                 kept = f"The last good checkpoint is of step {newest}." if newest else "No checkpoint was due yet."
                 raise NonFinite(trouble.step, f"{trouble}\n{kept} {nonfinite.ADVICE}") from None
-            tell(log.Noted(trouble.step, f"{trouble}\nRolling back to step {newest}, with other random numbers."))
+            tell(events.Noted(trouble.step, f"{trouble}\nRolling back to step {newest}, with other random numbers."))
 
 
 def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
@@ -74,7 +74,7 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
     axis = 0 if ex.stride == 1 else 1
     read, onto = share(batch_at, built.mesh, size=getattr(ex.source, "size", None), axis=axis)
     ahead = prefetch(read, step, built.total, stride=ex.stride, place=onto)
-    tell(log.Started(step, built.total, lambda: step))
+    tell(events.Started(step, built.total, lambda: step))
     with contextlib.closing(ahead) as batches, interval.watch:
         while True:
             final = step >= built.total or bool(memory["stopped"])
@@ -92,7 +92,7 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
                 interval.check(state, step)
                 memory.update(step=step, bytes=record.sync(), open=_closed(sums))
                 checkpoints.save(state, memory, score=_score(ex.best, memory))
-                tell(log.Saved(step))
+                tell(events.Saved(step))
                 saved = step
             finished = final and set(ex.evals) <= set(memory["evaluated"])
             if finished or interrupted():
@@ -114,14 +114,14 @@ def _begin(built, checkpoints, record, tell, rollbacks):
     """(state, open sums, memory) of the newest sound checkpoint, or of a fresh run; the record is cut to it."""
     state, memory, damaged = checkpoints.restore(built.abstract)
     for step, reason in damaged.items():
-        tell(log.Noted(step, f"The checkpoint of step {step} is damaged and was set aside in damaged/: {reason}"))
+        tell(events.Noted(step, f"The checkpoint of step {step} is damaged and was set aside in damaged/: {reason}"))
     sums = built.fresh_open()
     if state is None:
         state = built.fresh()
         memory = {"step": 0, "bytes": 0, "results": {}, "evaluated": [], "stopped": ""}
     else:
         none = " No step is left to train." if memory["step"] >= built.total else ""
-        tell(log.Noted(memory["step"], f"Going on from the checkpoint of step {memory['step']}.{none}"))
+        tell(events.Noted(memory["step"], f"Going on from the checkpoint of step {memory['step']}.{none}"))
     if memory.get("open"):
         leaves, form = jax.tree.flatten((sums.metrics, sums.bad))
         kept = [np.asarray(x, leaf.dtype) for x, leaf in zip(memory["open"], leaves, strict=True)]
@@ -140,7 +140,7 @@ def _judge(due, evaluators, ex, state, step, memory, final, record, tell, interr
         if results is None:  # interrupted: left for the next life
             return state
         record.write(step, {f"{name}/{k}": v for k, v in results.numbers.items()})
-        tell(log.Evaluated(step, name, results))
+        tell(events.Evaluated(step, name, results))
         memory["results"][name] = dict(results.numbers)
         memory["evaluated"].append(name)
     # All of this step, those that an earlier life made too: an observer is to see what it would have seen unbroken.
@@ -149,7 +149,7 @@ def _judge(due, evaluators, ex, state, step, memory, final, record, tell, interr
         state = observe(state, found)
         if isinstance(state, Stop):
             state, memory["stopped"] = state
-            tell(log.Noted(step, f"Stopping early at step {step}: {memory['stopped']}"))
+            tell(events.Noted(step, f"Stopping early at step {step}: {memory['stopped']}"))
     return state
 
 
@@ -216,7 +216,7 @@ class _Interval:
         with jax.default_device(jax.local_devices(backend="cpu")[0]):  # not behind the steps that are queued
             metrics |= {name: float(value(step - 1)) for name, value in self.built.experiment.schedules.items()}
         self.record.write(step, {f"train/{name}": value for name, value in metrics.items()})
-        self.tell(log.Interval(step, metrics, timing))
+        self.tell(events.Interval(step, metrics, timing))
         self.before = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f" (to step {step})"
 
     def check(self, state, step):

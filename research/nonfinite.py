@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.core import Mean
-from research.sharding import on_device
+from research.distributed.sharding import on_device
 
 POLICIES = ("stop", "skip", "rollback")
 ADVICE = (

@@ -1,6 +1,7 @@
 """Names for what lies in a tree of arrays."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -30,3 +31,9 @@ def differences(before, now) -> str:
 def described(tree) -> str:
     """The same in one line, for a message."""
     return ", ".join(f"{name} {shape}" for name, shape in sorted(shapes(tree).items()))
+
+
+def cast(tree, dtype):
+    """The floating-point arrays of a tree in `dtype`; integers and booleans as they are."""
+    floating = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.floating)
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if floating(x) else x, tree)

@@ -13,38 +13,43 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from research import distributed, log, profile, run, writers
-from research.checkpoint import Checkpoints
-from research.compilation import keep_compiled
+from research import events
 from research.core import Eval, Rows, live
 from research.data import open_path, sweep
-from research.data.share import share
+from research.data.sampling.process_rows import share
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
+from research.distributed.job import join
+from research.distributed.sharding import make_mesh
+from research.distributed.watchdog import limit, watchdog
 from research.errors import UserError, unknown
 from research.evaluate import evaluator
 from research.experiment import build
-from research.knobs import knobs_of, resolve
+from research.files import file_errors, read_json, replacing, write_json
 from research.loop import run as loop
-from research.origin import bring, origin_of
-from research.progress import console
-from research.provenance import versions
 from research.report import judge
 from research.report import report as report_of
-from research.sharding import make_mesh
-from research.source import Loaded, experiments, load
-from research.watchdog import limit, watchdog
+from research.runs import folder as run_folder
+from research.runs.checkpoint import Checkpoints
+from research.runs.experiment_file import experiments, load
+from research.runs.opened import knob_values, open_run, restore
+from research.runs.origin import bring, origin_of
+from research.runs.record import Record, Unrecorded
+from research.system.compilation_cache import keep_compiled
+from research.system.provenance import versions
+from research.tracking import profile, trackers
+from research.tracking.console import console
+from research.tracking.trackers import timing_writer
 
 __all__ = ["evaluate", "experiments", "predict", "report", "train"]
 # Keyword arguments of `train` that are no knobs.
-RUN_OPTIONS = ("seed", "run_dir", "runs", "again", "start_from", "strategy", "watch", "page", "listen", "stream")
 
 
-class Trained(NamedTuple):
+class RunResult(NamedTuple):
     """A run that ended: its folder, `status` (finished or preempted), and {evaluation: {metric: value}}."""
 
     folder: Path
@@ -52,28 +57,20 @@ class Trained(NamedTuple):
     results: Mapping[str, Mapping[str, float]]
 
 
-class Opened(NamedTuple):
-    """A run folder together with its experiment, made again from the run's own source and knobs."""
-
-    folder: Path
-    about: dict
-    experiment: Any
-
-
 def train(
     file, *, seed: int = 0, run_dir=None, runs=None, again: bool = False, start_from: str | None = None,
     strategy: str = "jit", watch: bool = False, page: bool = True, listen=(), stream=None, **knobs,
-) -> Trained:  # fmt: skip
+) -> RunResult:  # fmt: skip
     """Trains an experiment file, or goes on with it: the same call finds the same folder, and resumes.
 
     A finished run is not trained twice: its results come back at once, unless `again` asks for a new folder.
     `start_from="RUN@step"` begins a new run at another's checkpoint, with other knobs or more steps. Knobs may
-    be given as texts. The `strategy` is "jit" or "pmap" (`research.mapped`). With `watch` the statistics of every layer
+    be given as texts. The `strategy` is "jit" or "pmap" (`distributed.pmap`). With `watch` the statistics of each layer
     are recorded ten times a run (`research.diagnose.layers`); without `page` no report is drawn. Each of `listen` (see
-    `research.writers`) gives one more subscriber. Progress goes to `stream` (sys.stdout). Raises UserError for every
+    `tracking.trackers`) gives one more subscriber. Progress goes to `stream` (sys.stdout). Raises UserError for every
     mistake; KeyboardInterrupt, when all is saved, after Ctrl-C.
     """
-    job = distributed.join()
+    job = join()
     keep_compiled()
     with job.guard(), contextlib.ExitStack() as held:
         stream = stream or sys.stdout if job.rank == 0 else held.enter_context(open(os.devnull, "w"))
@@ -83,18 +80,18 @@ def train(
         label = origin.label if origin else ""
         folder = Path(run_dir) if run_dir else Path(runs or os.environ.get("RESEARCH_RUNS", "runs"))
         if not run_dir:
-            folder /= run.folder_name(loaded, values, seed=seed, origin=label)
-        job.check_same("source, knobs and versions", run.digest(loaded, values, seed, label, strategy))
+            folder /= run_folder.folder_name(loaded, values, seed=seed, origin=label)
+        job.check_same("source, knobs and versions", run_folder.digest(loaded, values, seed, label, strategy))
         if again:
-            folder = Path(job.first(lambda: str(run.begun_by_launch(folder) or _unused(folder))))
+            folder = Path(job.first(lambda: str(run_folder.begun_by_launch(folder) or _unused(folder))))
         held.enter_context(file_errors(folder))
 
         def opened():
-            held.enter_context(run.lock(folder))
+            held.enter_context(run_folder.lock(folder))
             if origin and not (folder / "run.json").exists():
                 bring(origin, folder)
-            about = run.open_folder(folder, loaded, knobs=values, seed=seed, origin=label, command=_command())
-            status = run.read_json(folder / "status.json") if (folder / "status.json").exists() else {}
+            about = run_folder.open_folder(folder, loaded, knobs=values, seed=seed, origin=label, command=_command())
+            status = read_json(folder / "status.json") if (folder / "status.json").exists() else {}
             return about, status
 
         about, status = job.first(opened)
@@ -105,8 +102,8 @@ def train(
             print_results(status["results"], stream)
             print(f"finished already: {folder}. Train it anew with --again, or go on with --from.", file=stream)
             if job.rank == 0:
-                run.tell_status("finished", status["step"], folder)
-            return Trained(folder, "finished", status["results"])
+                run_folder.tell_status("finished", status["step"], folder)
+            return RunResult(folder, "finished", status["results"])
         experiment = job.turn(lambda: loaded.function(**values))
         how = {"strategy": strategy, "watch": watch, "page": page, "listen": listen, "stream": stream}
         return _train(folder, experiment, about, job=job, seed=seed, **how)
@@ -119,13 +116,13 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, page, liste
     subscribers = []
     if job.rank == 0:
         read, _ = share(built.source(seed), built.mesh, size=getattr(built.experiment.source, "size", None))
-        run.write_json(folder / "run.json", about)
+        write_json(folder / "run.json", about)
         subscribers = [
             spared(console(stream=stream, label=about["experiment"])),
-            log.timing_writer(folder / "timing.jsonl"),
-            spared(run.status_writer(folder, total=built.total)),
-            run.status_file(folder),
-            *(begin(folder, about) for begin in (writers.tensorboard, *listen)),
+            timing_writer(folder / "timing.jsonl"),
+            spared(run_folder.status_writer(folder, total=built.total)),
+            run_folder.status_file(folder),
+            *(begin(folder, about) for begin in (trackers.tensorboard, *listen)),
             diagnosis(lambda note: tell(note), folder=folder, batch_at=read),
         ]
     if seconds := limit(os.environ, processes=job.count):
@@ -144,29 +141,29 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, page, liste
         try:
             built = with_layers(built)
         except UserError as error:
-            tell(log.Noted(0, f"No statistics of layers: {error}"))
+            tell(events.Noted(0, f"No statistics of layers: {error}"))
     if built.table:
-        tell(log.Noted(0, f"Where the arrays live:\n{built.table}"))
+        tell(events.Noted(0, f"Where the arrays live:\n{built.table}"))
     identity = {key: about[key] for key in ("experiment", "knobs", "seed", "versions")}
     changed = {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}
     if changed:
-        tell(log.Noted(0, f"The run began with other versions than {changed}: it may not repeat bit for bit."))
+        tell(events.Noted(0, f"The run began with other versions than {changed}: it may not repeat bit for bit."))
     with (
         job.signals() as interruption,
-        log.Record(folder / "metrics.jsonl") if job.rank == 0 else log.Unrecorded() as record,
+        Record(folder / "metrics.jsonl") if job.rank == 0 else Unrecorded() as record,
         Checkpoints(
             folder / "checkpoints", keep=experiment.keep, about=identity, required=bool(about["origin"])
         ) as checkpoints,
         job.guard(),
     ):
-        job.last_words = lambda text: end(log.Ended(0, "failed", {}, text))
+        job.last_words = lambda text: end(events.Ended(0, "failed", {}, text))
         try:
             outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interruption)
         except BaseException as error:
-            end(log.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
+            end(events.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
             raise
         outcome.results.pop(LAYERS, None)  # no headline
-        end(log.Ended(outcome.step, outcome.status, outcome.results))
+        end(events.Ended(outcome.step, outcome.status, outcome.results))
     job.last_words = lambda text: None
     page = page and outcome.status == "finished"
     if page and job.rank == 0:
@@ -182,7 +179,7 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, page, liste
     if interruption.number == signal.SIGINT:
         job.leave()
         raise KeyboardInterrupt
-    return Trained(folder, outcome.status, outcome.results)
+    return RunResult(folder, outcome.status, outcome.results)
 
 
 def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str, float]]:
@@ -197,7 +194,7 @@ def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str,
     found = {}
     for name in [on] if on else evals:
         results = evaluator(evals[name], opened.experiment.apply, mesh=make_mesh(opened.experiment.mesh))(state)
-        run.save_evaluation(opened.folder / "evaluated" / str(step), name, step, results)
+        run_folder.save_evaluation(opened.folder / "evaluated" / str(step), name, step, results)
         found[name] = dict(results.numbers)
     print_results(found, stream or sys.stdout)
     return found
@@ -221,7 +218,7 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
     out = Path(out) if out else opened.folder / "predictions" / f"{Path(data).stem}.jsonl"
     out.parent.mkdir(parents=True, exist_ok=True)
     names, columns = list(results.rows), [np.asarray(v).tolist() for v in results.rows.values()]
-    with file_errors(out), run.replacing(out) as part, open(part, "w", encoding="utf-8") as file:
+    with file_errors(out), replacing(out) as part, open(part, "w", encoding="utf-8") as file:
         for index, values in enumerate(zip(*columns, strict=True)):
             print(json.dumps({"index": index, **dict(zip(names, values, strict=True))}), file=file)
     print(f"{len(columns[0])} predictions of step {step}: {out}", file=stream or sys.stdout)
@@ -232,45 +229,6 @@ def report(path) -> Path:
     """Draws the report of a run anew; gives the path of its `report.html`."""
     opened = open_run(path)
     return report_of(opened.folder, opened.experiment)
-
-
-def knob_values(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The experiment's knobs with the given ones in place; raises UserError for what it does not know."""
-    knobs = knobs_of(loaded.function)
-    if reserved := set(knobs) & set(RUN_OPTIONS):
-        raise UserError(f"{loaded.file}: a knob may not be called {sorted(reserved)[0]!r}; `train` itself has that.")
-    return resolve(knobs, given)
-
-
-def open_run(path) -> Opened:
-    """A run with its experiment, made from the source and the knobs that the run folder keeps."""
-    keep_compiled()
-    folder = run.find_run(path)
-    about = run.read_json(folder / "run.json")
-    loaded = load(folder / "source" / about["file"])
-    return Opened(folder, about, loaded.function(**resolve(knobs_of(loaded.function), about["knobs"])))
-
-
-def restore(path):
-    """(Opened, State, step) of `RUN`, `RUN@step` or `RUN@best`. Raises UserError for a damaged checkpoint."""
-    origin = origin_of(str(path))
-    opened = open_run(origin.folder)
-    built = build(opened.experiment, seed=opened.about["seed"])
-    with Checkpoints(opened.folder / "checkpoints", keep=opened.experiment.keep) as checkpoints:
-        state = checkpoints.restore(built.abstract, step=origin.step).state
-    return opened, state, origin.step
-
-
-@contextlib.contextmanager
-def file_errors(path):
-    """Errors of the file system, such as a full disk, as a UserError that says what is still good."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or path}: {error.strerror or error}. What is saved in {path} is untouched; "
-            "mend this and give the same command again."
-        ) from error
 
 
 def print_results(results, stream):

@@ -17,6 +17,7 @@ import optax
 
 from research.core import Eval
 from research.data import arrays, batches, sweep
+from research.distributed.sharding import place
 from research.evaluate import evaluator
 from research.experiment import Experiment, build
 from research.layers.ring import ring_attention
@@ -25,7 +26,6 @@ from research.metrics.language import measure_language
 from research.model import from_nnx
 from research.models.gpt import GPT, rules
 from research.objectives.language import language
-from research.sharding import place
 from research.tree import path_name
 from tests.models.fresh import fresh
 

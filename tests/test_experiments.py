@@ -14,7 +14,8 @@ import pytest
 from research import verbs
 from research.evaluate import evaluator
 from research.experiment import build
-from research.source import load
+from research.runs import opened
+from research.runs.experiment_file import load
 
 ROOT = Path(__file__).parent.parent
 FILES = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.name != "__init__.py"]
@@ -65,7 +66,7 @@ def mocked(monkeypatch, tmp_path):
 def test_it_builds_steps_and_evaluates(path, mocked, request):
     knobs = TINY.get(name_of(path), {})
     loaded = load(path)
-    experiment = loaded.function(**verbs.knob_values(loaded, knobs))
+    experiment = loaded.function(**opened.knob_values(loaded, knobs))
     built = build(experiment, seed=0, devices=jax.devices()[:1])
     state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
     state, sums = built.step(state, sums, batch_at(0))
@@ -108,5 +109,5 @@ def test_its_docstring_says_what_how_and_what_to_expect(path):
     for command in commands:
         words = command.split("train ")[1].split()[1:]
         pairs = [(flag[2:].replace("-", "_"), value) for flag, value in itertools.pairwise(words) if flag[:2] == "--"]
-        knobs = {name: value for name, value in pairs if name not in verbs.RUN_OPTIONS}
-        verbs.knob_values(loaded, knobs)
+        knobs = {name: value for name, value in pairs if name not in opened.RUN_OPTIONS}
+        opened.knob_values(loaded, knobs)

@@ -14,6 +14,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from research.core import State, gradient, many, train_step
+from research.distributed.sharding import make_mesh, place
 from research.gradients.accumulate import accumulate
 from research.gradients.averaged import averaged
 from research.gradients.compressed import fed_back, top_k
@@ -24,7 +25,6 @@ from research.gradients.sharpness import asam, sam
 from research.objectives.adversarial import adversarial
 from research.objectives.classify import classify
 from research.objectives.maml import maml
-from research.sharding import make_mesh, place
 from tests.gradients import toy
 
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)

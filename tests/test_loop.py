@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import log
-from research.checkpoint import Checkpoints
+from research import events
 from research.core import Eval, Stop, draw
 from research.data import sweep
 from research.errors import UserError
 from research.experiment import Best, build
 from research.loop import NonFinite, run
+from research.runs.checkpoint import Checkpoints
 from tests import toys
 
 ONE = jax.devices()[:1]
@@ -25,7 +25,7 @@ def go(folder, *, interrupted=lambda: False, tell=lambda event: None, **changes)
     folder.mkdir(exist_ok=True)
     keep = built.experiment.keep
     with (
-        log.Record(folder / "metrics.jsonl") as record,
+        events.Record(folder / "metrics.jsonl") as record,
         Checkpoints(folder / "checkpoints", keep=keep) as checkpoints,
     ):
         return run(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interrupted)
@@ -107,7 +107,7 @@ def test_the_open_interval_and_recorded_evaluations_survive(tmp_path):
     evaluated = []
 
     def tell(event):
-        if isinstance(event, log.Evaluated):
+        if isinstance(event, events.Evaluated):
             evaluated.append((event.step, event.name))
 
     for calls in (9, 14, 8, 3, 11):
@@ -170,7 +170,7 @@ def test_rollback_goes_on_with_other_random_numbers_and_survives_interruption(tm
     bad = lambda step, key: jnp.where((step == 17) & (luck(key) < limit), jnp.nan, 1.0)
     notes = []
     whole = go(tmp_path / "whole", spoil=bad, on_nonfinite="rollback", tell=notes.append)
-    assert sum("Rolling back to step 15" in event.text for event in notes if isinstance(event, log.Noted)) == 2
+    assert sum("Rolling back to step 15" in event.text for event in notes if isinstance(event, events.Noted)) == 2
     assert whole.status == "finished" and int(whole.state.salt) == 2
     for calls in (22, 3, 12):
         go(tmp_path / "pieces", spoil=bad, on_nonfinite="rollback", interrupted=after(calls))
@@ -212,7 +212,7 @@ def test_an_observer_sees_all_evaluations_of_a_step_though_a_life_ended_between_
         return state
 
     evals = {name: Eval(sweep(toys.DATA, 16), toys.measure, every=10) for name in ("one", "two")}
-    evaluated = lambda: any(isinstance(event, log.Evaluated) for event in told)
+    evaluated = lambda: any(isinstance(event, events.Evaluated) for event in told)
     first = go(tmp_path, interrupted=evaluated, tell=told.append, observe=(observe,), evals=evals)
     assert (first.status, first.step, set(first.results), seen) == ("preempted", 10, {"one"}, [])
     go(tmp_path, observe=(observe,), evals=evals)
@@ -252,7 +252,7 @@ def test_the_best_checkpoint_is_kept(tmp_path):
 def test_a_run_resumes_on_another_number_of_devices(tmp_path):
     go(tmp_path, interrupted=after(20))
     built = build(toys.experiment(), seed=3, devices=jax.devices()[:4])
-    with log.Record(tmp_path / "metrics.jsonl") as record, Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with events.Record(tmp_path / "metrics.jsonl") as record, Checkpoints(tmp_path / "checkpoints") as checkpoints:
         outcome = run(built, checkpoints=checkpoints, record=record, tell=lambda event: None)
     assert outcome.step == 40 and len(outcome.state.params["w"].sharding.device_set) == 4
     whole = go(tmp_path / "one")

@@ -13,11 +13,12 @@ import jax
 import numpy as np
 import pytest
 
-from research import checkpoint, verbs
+from research import verbs
 from research.__main__ import main
 from research.errors import UserError
 from research.experiment import build
-from research.start import pretrained, read_arrays
+from research.runs import checkpoint
+from research.runs.pretrained import pretrained, read_arrays
 
 FILE = str(Path(__file__).parent.parent / "experiments" / "digits.py")
 TINY = {"network": "mlp", "epochs": 4, "batch_size": 64, "page": False}  # 62 steps, and no report

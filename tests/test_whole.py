@@ -2,9 +2,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from research.core import Mean, merge
+from research.core import Mean, Whole, check_additive, merge, whole
 from research.errors import UserError
-from research.whole import Whole, check_additive, whole
 
 
 def test_the_mark_survives_what_happens_to_metrics():

@@ -19,7 +19,7 @@ import optax
 
 from research.core import Eval
 from research.data import batches, stdlib_text, subset, sweep
-from research.data.byte_text import BEGIN, VOCABULARY, byte_rows
+from research.data.text.byte_text import BEGIN, VOCABULARY, byte_rows
 from research.duration import percent
 from research.experiment import Best, Experiment
 from research.layers.attention import attention, causal_mask

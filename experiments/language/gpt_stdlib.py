@@ -17,7 +17,7 @@ import numpy as np
 
 from research.core import Eval, Rows
 from research.data import batches, stdlib_text, subset, sweep
-from research.data.byte_text import BEGIN, VOCABULARY, byte_prompts, byte_rows, decoded
+from research.data.text.byte_text import BEGIN, VOCABULARY, byte_prompts, byte_rows, decoded
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.language import measure_language

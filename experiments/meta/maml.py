@@ -25,16 +25,16 @@ import optax
 from research.augment.image import normalize
 from research.core import Eval
 from research.data import arrays, batches, glyphs
-from research.data.few_shot import few_shot, held
+from research.data.sampling.few_shot import few_shot, held
 from research.duration import percent
 from research.experiment import Best, Experiment
 from research.metrics.adaptation import measure_adaptation
 from research.model import from_nnx
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
 from research.objectives.maml import maml
 from research.optim.schedules import warmup_cosine
+from research.wrappers.preprocess import preprocessed
 
 
 def half_size(images):

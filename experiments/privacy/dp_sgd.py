@@ -20,17 +20,17 @@ from flax import nnx
 from research.augment.image import normalize
 from research.core import Eval
 from research.data import fashion_mnist, stratified, subset, sweep
-from research.data.poisson import capacity_for, poisson
+from research.data.sampling.poisson import capacity_for, poisson
 from research.duration import epochs as passes
 from research.duration import in_steps, percent
 from research.experiment import Claim, Experiment
 from research.gradients.private import private
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
 from research.privacy.accountant import noise_for
 from research.privacy.ledger import ledger
+from research.wrappers.preprocess import preprocessed
 
 
 class Patches(nnx.Module):

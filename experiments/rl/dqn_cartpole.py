@@ -20,7 +20,6 @@ from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.model import from_nnx
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.optim.ema import ema
 from research.optim.schedules import warmup_cosine
 from research.optim.target import target
@@ -30,6 +29,7 @@ from research.rl.dqn import dqn
 from research.rl.measure import measure_return, trials
 from research.rl.policies import epsilon_greedy
 from research.rl.replay import replay
+from research.wrappers.preprocess import preprocessed
 
 
 def experiment(

@@ -27,13 +27,13 @@ from research.duration import in_steps, percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
-from research.models.preprocess import preprocessed
 from research.models.strided_cnn import StridedCNN
 from research.objectives.adversarial import adversarial
 from research.objectives.classify import classify
 from research.objectives.trades import trades
 from research.optim.schedules import warmup_cosine
 from research.robust.attack import measure_robust
+from research.wrappers.preprocess import preprocessed
 
 BOUNDS = {"plain": {"at_most": 0.05}, "fgsm": {"at_least": 0.55}, "pgd": {"at_least": 0.7}, "trades": {"at_least": 0.7}}
 

@@ -29,16 +29,16 @@ from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification
 from research.metrics.probe import probe
 from research.model import from_nnx, together
-from research.models.chain import chain, part
 from research.models.mlp import MLP
 from research.models.patch_cnn import PatchCNN, Projector
-from research.models.preprocess import preprocessed
 from research.objectives.byol import byol, rising
 from research.objectives.classify import classify
 from research.objectives.moco import moco
 from research.objectives.simclr import simclr
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
+from research.wrappers.chain import chain, part
+from research.wrappers.preprocess import preprocessed
 
 FEATURES, EMBEDDING = 256, 64
 SOURCE = "ours, measured over 3 seeds: the encoder trained with labels reaches 0.863; less 4 points"

@@ -23,12 +23,12 @@ from research.duration import in_steps
 from research.experiment import Claim, Experiment
 from research.metrics.probe import probe
 from research.model import from_nnx, together
-from research.models.chain import part
 from research.models.mae import PatchDecoder, PatchEncoder, pooled
-from research.models.preprocess import preprocessed
 from research.objectives.masked_patches import masked_patches, measure_masked_patches
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
+from research.wrappers.chain import part
+from research.wrappers.preprocess import preprocessed
 
 
 def experiment(

@@ -14,7 +14,7 @@ import numpy as np
 
 from research.core import Eval
 from research.data import batches, stdlib_text, subset, sweep
-from research.data.byte_text import BEGIN, VOCABULARY, byte_rows
+from research.data.text.byte_text import BEGIN, VOCABULARY, byte_rows
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.layers.attention import full_mask

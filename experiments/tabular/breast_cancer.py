@@ -22,8 +22,8 @@ from sklearn.datasets import load_breast_cancer
 
 from research.core import Eval
 from research.data import batches, subset, sweep
-from research.data.sources import of_columns
-from research.data.splits import folds as split
+from research.data.readers.arrays import of_columns
+from research.data.sampling.splits import folds as split
 from research.duration import epochs as passes
 from research.duration import in_steps, percent
 from research.experiment import Claim, Experiment

@@ -20,11 +20,11 @@ from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
-from research.models.preprocess import preprocessed
 from research.models.resnet import cifar_resnet
 from research.objectives.classify import classify
 from research.optim.decay import decay_mask
 from research.optim.schedules import step_decay
+from research.wrappers.preprocess import preprocessed
 
 PAPER = {20: 0.9125, 32: 0.9249, 44: 0.9283, 56: 0.9303}
 MEAN, STD = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2470, 0.2435, 0.2616])

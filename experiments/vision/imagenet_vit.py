@@ -27,13 +27,13 @@ from research.duration import in_steps, percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
-from research.models.preprocess import preprocessed
 from research.models.vit import ViT
 from research.objectives.classify import classify
 from research.objectives.mix import mixup
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
-from research.precision import mixed
+from research.wrappers.mixed_precision import mixed
+from research.wrappers.preprocess import preprocessed
 
 
 def experiment(

@@ -26,11 +26,11 @@ from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
 from research.objectives.mix import cutmix, mixup
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
+from research.wrappers.preprocess import preprocessed
 
 
 def experiment(

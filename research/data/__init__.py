@@ -34,20 +34,20 @@ Importing this package imports none of tensorflow_datasets, scikit-learn and Pil
 """
 
 # The functions hide the submodules of the same name on purpose: `from research.data import batches` is the function,
-# and `from research.data.batches import Batches` still finds the module.
-from research.data.batches import Batches, Sweep, batches, sweep
-from research.data.images import image_folder
-from research.data.indexed import Indexed, indexed, write
-from research.data.mix import Mixture, mixture
-from research.data.open import open_path
-from research.data.pack import pack, pack_whole
-from research.data.prefetch import prefetch
-from research.data.prepare import Prepared, prepare
-from research.data.ready import digits, fashion_mnist, glyphs, stdlib_text
-from research.data.sources import Arrays, arrays, in_memory, mapped, subset
-from research.data.splits import folds, shuffled, stratified
-from research.data.tables import csv, jsonl
-from research.data.tfds import tfds_source
+# and `from research.data.sampling.batches import Batches` still finds the module.
+from research.data.readers.arrays import Arrays, arrays, in_memory, mapped, subset
+from research.data.readers.images import image_folder
+from research.data.readers.indexed import Indexed, indexed, write
+from research.data.readers.open import open_path
+from research.data.readers.prepare import Prepared, prepare
+from research.data.readers.tables import csv, jsonl
+from research.data.readers.tfds import tfds_source
+from research.data.sampling.batches import Batches, Sweep, batches, sweep
+from research.data.sampling.mixture import Mixture, mixture
+from research.data.sampling.prefetch import prefetch
+from research.data.sampling.splits import folds, shuffled, stratified
+from research.data.sets import digits, fashion_mnist, glyphs, stdlib_text
+from research.data.text.pack import pack, pack_whole
 
 __all__ = [
     "Arrays",

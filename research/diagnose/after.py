@@ -7,7 +7,7 @@ import numpy as np
 from research.diagnose.during import curve, guess, guessing
 from research.diagnose.finding import Finding
 from research.diagnose.history import History, middle
-from research.run_folder import Evaluation, Run, results
+from research.runs.reader import Evaluation, Run, results
 
 MORE = ("augment=crop_and_flip(padding=1) in the loss, or mixup(loss, alpha=0.2, num_classes=C)",
         "weight_decay and dropout: three times as much")  # fmt: skip

@@ -8,16 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.core import Mean, gradient
+from research.core import Mean, Whole, gradient
 from research.diagnose.blank import blank
+from research.diagnose.cost import plan
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.subject import Subject, context, probed, stepper, takes, training_batches
 from research.errors import listed
-from research.plan import plan
-from research.report.markup import duration
+from research.html.markup import duration
 from research.tree import path_name
-from research.whole import Whole
 
 
 def first_loss(ready: Subject) -> Outcome:
@@ -235,7 +234,7 @@ def separate(ready: Subject) -> Outcome:
         text = f"In training, the loss of one example changes by {leak:.2g} of its size with another's inputs."
         return Finding(rule, False, text, (
             "mixing (mixup, cutmix) does so by design; else look for a softmax or mean over axis 0 in the loss",
-            "mark a loss of the whole batch as one: research.whole.whole(metrics['loss'])",
+            "mark a loss of the whole batch as one: research.core.whole(metrics['loss'])",
         ), {"change": leak})  # fmt: skip
     return Passed(rule, f"in evaluation and in training{why}")
 
@@ -275,7 +274,7 @@ def _replaced(x):
 
 
 def estimate(ready: Subject, probe=None) -> Outcome:
-    """Memory by `research.plan`, beside that of the device where it tells, and the time of the whole run by one step.
+    """The memory of a step, by `research.diagnose.cost`, beside the device's own; and the time of the whole run.
 
     A problem where the memory is not there. The time leaves out evaluations, checkpoints and waiting for data. `probe`
     as in `gradients`.

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from research import run, verbs
 from research.diagnose import before, copies, data, rate, suspects
 from research.diagnose.finding import Finding, told
+from research.diagnose.findings_page import finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.subject import Subject, subject
 from research.diagnose.tables import tables
 from research.errors import UserError
-from research.report.findings import finding
-from research.report.markup import Html, element, join, section, table
-from research.report.page import document
-from research.source import load
+from research.files import file_errors
+from research.html.document import document
+from research.html.markup import Html, element, join, section, table
+from research.runs import folder as run_folder
+from research.runs.experiment_file import load
+from research.runs.opened import knob_values
 
 DATA = {
     "duplicates": copies.duplicates,
@@ -46,15 +48,15 @@ def doctor(
             raise UserError(f"{sorted(knobs)[0]} was given; a run has the knobs it was trained with: give RUN alone.")
         from research.diagnose.examine import examine
 
-        findings = _sorted(examine(run.find_run(file)))
+        findings = _sorted(examine(run_folder.find_run(file)))
         print(told(findings) or f"nothing was found in {file}.", file=stream)
         return findings
     loaded = load(file)
-    values = verbs.knob_values(loaded, knobs)
+    values = knob_values(loaded, knobs)
     out = Path(folder or Path(runs or os.environ.get("RESEARCH_RUNS", "runs")) / (
-        f"doctor-{run.folder_name(loaded, values, seed=seed)}"))  # fmt: skip
+        f"doctor-{run_folder.folder_name(loaded, values, seed=seed)}"))  # fmt: skip
     outcomes, pictures = [], []
-    with verbs.file_errors(out):
+    with file_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         for outcome, drawn in checked(subject(loaded.function(**values), seed=seed), rate_test=rate_test, out=out):
             print(line(outcome), file=stream, flush=True)
@@ -103,7 +105,7 @@ def line(outcome: Outcome) -> str:
 def page(name, knobs, outcomes, pictures) -> str:
     """doctor.html: what was found first, with remedies and figures; then what passed and what was skipped."""
     findings = _sorted([outcome for outcome in outcomes if isinstance(outcome, Finding)])
-    shown = join(f"{key}={value} " for key, value in run.plain(knobs).items())
+    shown = join(f"{key}={value} " for key, value in run_folder.plain(knobs).items())
     rest = [[_badge(outcome), outcome.rule, outcome.text] for outcome in outcomes if not isinstance(outcome, Finding)]
     return document(f"doctor: {name}", join([
         element("header", element("h1", name), element("p", "Checked before it runs. ", element("code", shown))),

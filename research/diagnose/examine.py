@@ -3,7 +3,7 @@
 from research.diagnose import after, during
 from research.diagnose.finding import Finding
 from research.diagnose.history import recorded
-from research.run_folder import Run, read_run
+from research.runs.reader import Run, read_run
 
 
 def examine(folder, *others) -> list[Finding]:

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research import log
-from research.run_folder import Run, Series, number
+from research import events
+from research.files import number
+from research.runs.reader import Run, Series
 
 FIGURES = ("seconds", "data_wait", "compiling")
 
@@ -76,15 +77,15 @@ def recorded(run: Run) -> History:
 
 
 def follow(history: History, event, *, compiling: float, timed: bool) -> None:
-    """Adds what an event of `research.log` tells: of an interval the figures too, if it is to be `timed`, and the
+    """Adds what an event of `research.events` tells: of an interval the figures too, if it is to be `timed`, and the
     seconds of `compiling` in it.
     """
     match event:
-        case log.Interval():
+        case events.Interval():
             grow(history.metrics, event.step, {f"train/{name}": x for name, x in event.metrics.items()})
             if timed:
                 grow(history.timing, event.step, {**event.timing, "compiling": compiling})
-        case log.Evaluated():
+        case events.Evaluated():
             grow(history.metrics, event.step, {f"{event.name}/{name}": x for name, x in event.results.numbers.items()})
             _classes(history, event.name, event.results.arrays)
 

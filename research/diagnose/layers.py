@@ -9,12 +9,12 @@ import optax
 
 from research.core import Ctx, Eval, Mean, draw, gradient
 from research.diagnose.activations import layer_names, watched
+from research.distributed.sharding import on_device, under
 from research.duration import in_steps, percent
 from research.errors import UserError
+from research.events import Evaluated
 from research.experiment import Built, Experiment
-from research.log import Evaluated
-from research.run_folder import LAYERS
-from research.sharding import on_device, under
+from research.runs.reader import LAYERS
 
 
 class First(NamedTuple):
@@ -85,7 +85,7 @@ def with_layers(built: Built, *, every=percent(10)) -> Built:
 
 
 def spared(subscriber):
-    """A subscriber to the events of `research.log` that hears of all evaluations but "layers": its numbers are for
+    """A subscriber to the events of `research.events` that hears of all evaluations but "layers": its numbers are for
     pictures and rules, and would drown the others.
     """
     return lambda event: None if isinstance(event, Evaluated) and event.name == LAYERS else subscriber(event)

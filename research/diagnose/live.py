@@ -1,17 +1,17 @@
 """The rules of `during` on a run that goes on: a warning when it can still be stopped."""
 
-from research import log
+from research import events
 from research.diagnose.during import OF_INTERVALS, OF_LAYERS, recompilation
 from research.diagnose.finding import told
 from research.diagnose.history import History, follow, recorded
-from research.gauges import compilations
-from research.run_folder import read_run
+from research.runs.reader import read_run
+from research.system.resources import compilations
 from research.tree import differences
 
 
 def diagnosis(tell, *, folder, batch_at=None):
-    """A subscriber to the events of `research.log` that keeps the History of the run in `folder`, and passes a `Noted`
-    to `tell` the first time in this life of the run that a rule finds something.
+    """A subscriber to `research.events` that keeps the History of the run in `folder`, and passes a `Noted` to `tell`
+    the first time in this life of the run that a rule finds something.
 
     The history begins with what an earlier life has recorded. With `batch_at`, which gives what this process reads
     of a batch, what compiles again is explained by the batches that it was given.
@@ -23,21 +23,21 @@ def diagnosis(tell, *, folder, batch_at=None):
     def listen(event):
         nonlocal history, first
         match event:
-            case log.Started():
+            case events.Started():
                 history = recorded(read_run(folder))._replace(total=event.total, trouble="")
                 first = True
-            case log.Interval() | log.Evaluated():
-                compiling = taken() if isinstance(event, log.Interval) else 0.0
+            case events.Interval() | events.Evaluated():
+                compiling = taken() if isinstance(event, events.Interval) else 0.0
                 follow(history, event, compiling=compiling, timed=not first)
-                first = first and not isinstance(event, log.Interval)
-                for rule in OF_INTERVALS if isinstance(event, log.Interval) else OF_LAYERS:
+                first = first and not isinstance(event, events.Interval)
+                for rule in OF_INTERVALS if isinstance(event, events.Interval) else OF_LAYERS:
                     found = None if rule in known else rule(history)
                     if found:
                         known.add(rule)
                         if rule is recompilation and batch_at:
                             found = found._replace(text=f"{found.text} {explained(batch_at, found.evidence['step'])}")
-                        tell(log.Noted(event.step, told([found])))
-            case log.Ended():
+                        tell(events.Noted(event.step, told([found])))
+            case events.Ended():
                 close()
 
     return listen

@@ -9,7 +9,7 @@ import numpy as np
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.subject import Subject, probed, stepper, training_batches
-from research.report.figure import COLOURS, inline_svg, new_figure, style, write_png
+from research.html.figure import COLOURS, inline_svg, new_figure, style, write_png
 
 LOWEST, HIGHEST = 1e-4, 1e2  # of the experiment's own rate
 

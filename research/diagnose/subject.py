@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research import sharding
 from research.core import Ctx, GradFn, Rows, State, Step, draw, gradient, train_step
+from research.distributed import sharding
 from research.errors import UserError
 from research.experiment import Built, Experiment, build, stacked
 

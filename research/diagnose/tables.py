@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.data import records
+from research.data.readers import records
 from research.diagnose.subject import Subject
 from research.errors import UserError
 from research.metrics.probe import TRAIN

@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from research.core import GradFn, Mean, Out, draw, merge, overlay, repeat, weighted_mean
+from research.core import GradFn, Mean, Out, check_additive, draw, merge, overlay, repeat, weighted_mean
 from research.errors import UserError, unknown
 from research.tree import path_name
-from research.whole import check_additive
 
 
 def accumulate(grad_fn: GradFn, n: int) -> GradFn:

@@ -6,10 +6,9 @@ Under plain `jit` on a mesh nothing of the kind is needed: there the batch is gl
 import jax
 import jax.numpy as jnp
 
-from research.core import GradFn, Out, draw
+from research.core import GradFn, Out, check_additive, draw
 from research.errors import UserError, unknown
 from research.gradients.accumulate import in_dtype_of, restricted, weighed
-from research.whole import check_additive
 
 
 def averaged(grad_fn: GradFn, *, axis: str, local: tuple[str, ...] = ()) -> GradFn:

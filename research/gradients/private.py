@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.core import GradFn, Loss, Mean, Out, draw, merge, repeat
+from research.core import GradFn, Loss, Mean, Out, check_additive, draw, merge, repeat
+from research.distributed.pmap import AXIS
 from research.errors import UserError
 from research.fields import example_weights
-from research.mapped import AXIS
 from research.tree import path_name
-from research.whole import check_additive
 
 
 def private(loss: Loss, *, clip: float, noise: float, expected: float, microbatch: int | None = None) -> GradFn:
@@ -22,7 +21,7 @@ def private(loss: Loss, *, clip: float, noise: float, expected: float, microbatc
 
     over the real rows of the batch (mask not 0), with g_i the gradient of the loss of example i alone (a batch of
     one) and |.| the L2 norm over all params together. The sum and the noise are in f32. `expected` is the batch
-    size that is expected under Poisson sampling (`research.data.poisson`), not the one that came: that is private
+    size that is expected under Poisson sampling (`data.sampling.poisson`), not the one that came: that is private
     too. Every row is one example, whatever weight its loss has: the loss of a text is the mean over its tokens.
 
     With clip=inf, noise=0 and `expected` real rows it equals `core.gradient`, for a deterministic loss that gives

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.distributed.sharding import BATCH_AXES, constrain, ways
 from research.layers.linear import Linear
-from research.sharding import BATCH_AXES, constrain, ways
 
 
 def attention(q, k, v, *, mask=None):

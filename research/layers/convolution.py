@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from research.distributed.sharding import BATCH_AXES, ways
 from research.layers.linear import by_rows, dot_general
-from research.sharding import BATCH_AXES, ways
 
 PIECE = 2**22  # bytes of windows that are cut out at a time, at least: about what a core's cache holds
 

@@ -5,7 +5,7 @@ import functools
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 
-from research.sharding import constrain
+from research.distributed.sharding import constrain
 
 
 def gathered(arrays, **_):
@@ -13,7 +13,7 @@ def gathered(arrays, **_):
     partitioner would split what is looked up as the table is, and then find no way to split it by rows again.
 
     The type is that of the arrays. nnx.Embed would insist on the one that its table was made with, and undo
-    `research.precision.mixed` for all that follows.
+    `research.wrappers.mixed_precision.mixed` for all that follows.
     """
     *inputs, table = promote_dtype(arrays)
     return *inputs, constrain(table, None, None)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.distributed.sharding import BATCH_AXES, constrain
 from research.errors import UserError
 from research.layers.linear import Linear
-from research.sharding import BATCH_AXES, constrain
 
 
 class Routed(NamedTuple):

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from research.distributed.sharding import BATCH_AXES, constrain, ways
 from research.errors import UserError
-from research.sharding import BATCH_AXES, constrain, ways
 
 
 def pipelined(through, layers, x, rows, *, microbatches: int | None = None):

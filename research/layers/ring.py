@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from research.distributed.sharding import ways
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
-from research.sharding import ways
 
 
 def ring_attention(q, k, v, *, mask=None):

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from research.core import draw, repeat
+from research.distributed.sharding import ways
 from research.errors import UserError, unknown
 from research.layers.pipeline import pipelined
-from research.sharding import ways
 
 
 class Stack(nnx.Module):

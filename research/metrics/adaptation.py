@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from research import losses
 from research.core import Ctx, draw, weighted_mean
-from research.data.few_shot import QUERY, SUPPORT
+from research.data.sampling.few_shot import QUERY, SUPPORT
 from research.fields import example_weights
 from research.objectives.maml import adapted, part
 

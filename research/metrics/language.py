@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from research import losses
 from research.core import weighted_mean
-from research.objectives.language import inputs, targets
+from research.fields import inputs, targets
 
 
 class Perplexity(NamedTuple):

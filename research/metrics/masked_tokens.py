@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from research.core import draw
-from research.fields import example_weights
-from research.objectives.language import inputs
+from research.fields import example_weights, inputs
 from research.objectives.masked_tokens import check_rate, corrupt, guessed, maskable
 
 

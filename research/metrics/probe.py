@@ -8,7 +8,7 @@ import numpy as np
 
 from research.core import Eval, Rows
 from research.data import in_memory, sweep
-from research.data.sources import Arrays
+from research.data.readers.arrays import Arrays
 from research.errors import UserError
 from research.fields import example_weights, field
 

@@ -8,7 +8,6 @@ from flax import nnx
 
 from research.errors import UserError
 from research.layers.linear import Linear
-from research.model import Model
 from research.models.resnet import ConvNorm, Residual
 
 
@@ -81,27 +80,3 @@ def space_to_depth(x):
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, height // 2, width // 2, 4 * channels)
-
-
-def mirrored(model: Model, *, shift: int = 0) -> Model:
-    """Outside training the outputs are the mean of those for an image and for its mirror image.
-
-    With a `shift`, half of the weight goes to both moved by so many pixels, to the lower right and to the upper left,
-    their edges repeated (Jordan 2024, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, section 3.5).
-    """
-
-    def apply(params, stats, image, *, key=None, train=False):
-        if train:
-            return model.apply(params, stats, image, key=key, train=True)
-        _, height, width, _ = image.shape
-        padded = jnp.pad(image, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
-        places = {shift: 0.5, 0: 0.25, 2 * shift: 0.25} if shift else {0: 1.0}
-        moved = {place: padded[:, place : place + height, place : place + width] for place in places}
-        outputs = (
-            weight / 2 * model.apply(params, stats, view)[0]
-            for place, weight in places.items()
-            for view in (moved[place], moved[place][:, :, ::-1])
-        )
-        return sum(outputs), {}
-
-    return Model(model.init, apply)

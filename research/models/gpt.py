@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
+from research.distributed.sharding import BATCH_AXES, constrain, fsdp
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
 from research.layers.embedding import Embed
@@ -13,7 +14,6 @@ from research.layers.experts import Routed
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import by_rows
 from research.layers.transformer import Block
-from research.sharding import BATCH_AXES, constrain, fsdp
 
 
 def rules(*, experts: bool = False, min_size: int = 2**14):

@@ -24,7 +24,7 @@ def domain_adversarial(encoder, classifier, *, discriminator, strength, inputs: 
     All three are Models or their `apply`, with their params in `params["encoder"]`, `["classifier"]` and
     `["discriminator"]`: `encoder` makes features [B, D] of inputs, `classifier` logits [B, C] of features,
     `discriminator` logits [B, 2] of features, source or target. `strength` is lambda, a number or a schedule
-    `step -> value`. A batch is that of `research.data.paired`: `inputs` [B, ...] with int `labels` [B], and for each
+    `step -> value`. A batch is that of `data.sampling.paired`: `inputs` [B, ...] with int `labels` [B], and for each
     row mu examples of the target in `target` [B, mu, ...]. The encoder sees all B (1 + mu) in one call.
 
     The loss of a row is the cross-entropy of its class, plus half that of its domain, plus half the mean over its

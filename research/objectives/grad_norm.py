@@ -7,11 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from research.core import Loss
+from research.core import Loss, whole
 from research.errors import UserError, unknown
 from research.objectives.multi_task import Share
 from research.tree import path_name
-from research.whole import whole
 
 
 class GradNorm(NamedTuple):

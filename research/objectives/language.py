@@ -1,20 +1,9 @@
 """Language modelling: the next token of packed documents."""
 
-from typing import Any, NamedTuple
-
-import jax.numpy as jnp
-
 from research import losses
 from research.core import Loss, Out, draw, weighted_mean
-from research.fields import example_weights, field
+from research.fields import inputs, targets
 from research.layers.experts import Routed
-
-
-class Targets(NamedTuple):
-    """What is to be predicted at every position, int [B, T], and its weight, f32 [B, T]: 0 where there is nothing."""
-
-    labels: Any
-    weights: Any
 
 
 def language(model, *, smoothing: float = 0.0, balance: float = 0.01) -> Loss:
@@ -44,21 +33,3 @@ def language(model, *, smoothing: float = 0.0, balance: float = 0.01) -> Loss:
         return metrics["loss"].value(), Out(stats, metrics)
 
     return loss
-
-
-def inputs(batch):
-    """The three inputs of a language model: tokens, segments and positions."""
-    return tuple(field(batch, name) for name in ("tokens", "segments", "positions"))
-
-
-def targets(batch) -> Targets:
-    """The next token of every position, where it belongs to the same document (segment 0 is padding).
-
-    Nothing is cut off: all arrays keep their length T, which is kind to the hardware, and the last position and
-    every end of a document have weight 0.
-    """
-    tokens, segments, _ = inputs(batch)
-    following = jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
-    weights = (following == segments) & (following > 0)
-    labels = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))).astype(jnp.int32)
-    return Targets(labels, weights * example_weights(batch, len(tokens))[:, None])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from research.core import Ctx, Loss, Out, draw, repeat
-from research.data.few_shot import QUERY, SUPPORT
+from research.data.sampling.few_shot import QUERY, SUPPORT
 from research.errors import UserError
 
 

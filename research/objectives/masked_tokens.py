@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from research import losses
 from research.core import Loss, Out, draw, weighted_mean
 from research.errors import UserError
-from research.fields import example_weights
-from research.objectives.language import inputs
+from research.fields import example_weights, inputs
 
 
 class Corrupted(NamedTuple):

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from research import losses
-from research.core import Loss, Mean, Out, draw, weighted_mean
+from research.core import Loss, Mean, Out, draw, weighted_mean, whole
 from research.fields import example_weights, field
 from research.objectives.unlabelled import amount, unlabelled_rows
-from research.whole import whole
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the median heuristic's variance: five Gaussians, as Long et al. 2015 mix
 
@@ -54,7 +53,7 @@ def align(encoder, classifier, *, strength, scales: tuple[float, ...] = SCALES, 
 
     `encoder` (inputs -> features [B, D]) and `classifier` (features -> logits [B, C]) are Models or their `apply`,
     with their params in `params["encoder"]` and `params["classifier"]`. `strength` is a number or a schedule
-    `step -> value`. A batch is that of `research.data.paired`: `inputs` [B, ...] with int `labels` [B], and for each
+    `step -> value`. A batch is that of `data.sampling.paired`: `inputs` [B, ...] with int `labels` [B], and for each
     row mu examples of the target in `target` [B, mu, ...]. The encoder sees all B (1 + mu) in one call; a row of mask
     0 counts in nothing, nor do its mu. The kernels' variances are `scales` times half the mean squared distance
     between the domains, without gradient.

@@ -6,9 +6,8 @@ import jax.numpy as jnp
 
 from research import losses
 from research.augment.view import two_views
-from research.core import Loss, Out, draw, weighted_mean
+from research.core import Loss, Out, draw, weighted_mean, whole
 from research.fields import example_weights
-from research.whole import whole
 
 
 def simclr(model, *, view, temperature: float = 0.5, inputs: str = "image") -> Loss:

@@ -1,6 +1,6 @@
 """Batches with unlabelled examples beside the labelled ones.
 
-Each labelled example carries mu unlabelled ones, [B, mu, ...] in one field (`research.data.paired` makes such
+Each labelled example carries mu unlabelled ones, [B, mu, ...] in one field (`research.data.sampling.paired` makes such
 batches). So every field has the leading axis B: batches are split over devices and microbatches as always, and a
 loss that adds over unlabelled examples adds over labelled ones.
 """

@@ -62,7 +62,7 @@ def round_at_random(key, x, dtype=jnp.bfloat16):
 
 
 class OnHost(NamedTuple):
-    """A state that lives in the host's memory: `research.sharding` places what is below this name there."""
+    """A state that lives in the host's memory: `research.distributed.sharding` places what is below this name there."""
 
     on_host: Any
 

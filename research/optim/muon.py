@@ -6,8 +6,8 @@ import jax
 import optax
 from optax import contrib
 
+from research.distributed.sharding import STACKED
 from research.optim.decay import decay_mask
-from research.sharding import STACKED
 from research.tree import path_name
 
 

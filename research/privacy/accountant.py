@@ -1,6 +1,6 @@
 """What DP-SGD costs: epsilon for noise and steps, and the noise for a wanted epsilon.
 
-All of it is about the mechanism of `research.gradients.private` on batches of `research.data.poisson`: at each step
+All of it is about the mechanism of `research.gradients.private` on batches of `data.sampling.poisson`: at each step
 every example is in the batch with probability q = batch_size / examples, by itself, and Gaussian noise of `noise`
 times the clipping norm is added. The guarantee is (epsilon, delta)-differential privacy for data sets that differ by
 one example added or removed. What is published besides the weights (metrics, knobs tuned on the data) is not in it.

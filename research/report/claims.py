@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from research.errors import nearest
-from research.run_folder import number
+from research.files import number
 
 
 class Verdict(NamedTuple):

@@ -11,7 +11,7 @@ from research.metrics.difference import Difference, holm, mcnemar, over_seeds, p
 from research.report.direction import better, main_metric, named, numbers
 from research.report.groups import Differs, Group, alike, differences, grouped, seed_of
 from research.report.rows import parted, scores, unlike
-from research.run_folder import Run, read_run
+from research.runs.reader import Run, read_run
 
 LEVEL = 0.05  # of a false alarm
 

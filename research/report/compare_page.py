@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from research.errors import UserError
+from research.html.document import document
+from research.html.markup import Html, details, element, figure, join, section, shortened, table
 from research.metrics.difference import Difference
 from research.report.compare import LEVEL, Comparison, Line
 from research.report.direction import better, numbers
 from research.report.groups import Group, seed_of, source_diff
-from research.report.markup import Html, details, element, figure, join, section, shortened, table
 from research.report.overlay import overlaid
-from research.report.page import document
-from research.run_folder import Run
+from research.runs.reader import Run
 
 MANY = 12  # lines of a table on the console
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.report.figure import COLOURS, inline_svg, new_figure, style, write_png
-from research.report.markup import shortened
+from research.html.figure import COLOURS, inline_svg, new_figure, style, write_png
+from research.html.markup import shortened
 
 READABLE = 20  # classes; above that the numbers in the cells would be dust
 

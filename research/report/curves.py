@@ -1,7 +1,8 @@
 """Learning curves: one plot a metric, with training and every evaluation set on it, over the step."""
 
-from research.report.figure import COLOURS, inline_svg, new_figure, style, write_png
-from research.run_folder import LAYERS, Series, number
+from research.files import number
+from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style, value_axis, write_png
+from research.runs.reader import LAYERS, Series
 
 MAX_PLOTS = 24
 FIRST, LAST = ("loss", "accuracy"), ("learning_rate",)
@@ -73,25 +74,3 @@ def _plot(ax, metric, plot, colours):
     step_axis(ax)
     if len(plot) > 1 or "train" not in plot:
         ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, borderpad=0.1, handlelength=1.4)
-
-
-def value_axis(ax, metric, values):
-    """A logarithmic axis for a loss that falls far; `values` are the finite ones of the plot."""
-    if "loss" in metric and min(values) > 0 and max(values) > 30 * min(values):
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")  # the default writes formulas
-        ax.yaxis.set_minor_formatter("")
-
-
-def step_axis(ax):
-    """Whole steps, few enough to be read, with thousands as 10k."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    def written(step, _):
-        for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(step) >= 10 * size or (abs(step) >= size and step % (size / 10) == 0):
-                return f"{step / size:g}{unit}"
-        return f"{step:g}"
-
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    ax.xaxis.set_major_formatter(FuncFormatter(written))

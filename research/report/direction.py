@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from research.errors import UserError, unknown
-from research.run_folder import LAYERS, Run, number, results
+from research.files import number
+from research.runs.reader import LAYERS, Run, results
 
 SETS, METRICS = ("test", "valid"), ("accuracy", "auc", "r2", "bits_per_byte", "loss")
 HIGHER = {

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.report.figure import new_figure, style, write_png
-from research.report.markup import Html, element, embedded, figure, join, percent, shortened
+from research.html.figure import new_figure, style, write_png
+from research.html.markup import Html, element, embedded, figure, join, percent, shortened
 
 COLUMNS, LIMIT, SIDE = 6, 24, 128  # SIDE in pixels: larger images are made smaller before they go on the page
 LONGEST = 400  # characters of a text

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from research.errors import UserError
-from research.run_folder import Run
+from research.runs.reader import Run
 
 
 class Group(NamedTuple):

@@ -3,10 +3,9 @@
 import re
 
 from research.diagnose.history import recorded
-from research.report.curves import step_axis
-from research.report.figure import COLOURS, inline_svg, new_figure, style
-from research.report.markup import Html, element, section
-from research.run_folder import Run
+from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style
+from research.html.markup import Html, element, section
+from research.runs.reader import Run
 
 # What is drawn in which order, under which title, and whether on a logarithmic axis.
 PLOTS = (

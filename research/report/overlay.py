@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.report.curves import MAX_PLOTS, curves, step_axis, value_axis
-from research.report.figure import COLOURS, inline_svg, new_figure, style
+from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style, value_axis
+from research.report.curves import MAX_PLOTS, curves
 from research.report.groups import Group
 
 

@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-from research.report.curves import step_axis
-from research.report.figure import COLOURS, inline_svg, new_figure, style
-from research.report.markup import duration
-from research.run_folder import number
+from research.files import number
+from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style
+from research.html.markup import duration
 
 ENDS = ("finished", "preempted", "failed")
 ROUTINE = ("saved", "evaluated")  # so many that they are told together

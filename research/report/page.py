@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from research import profile
+from research.diagnose.findings_page import diagnosis
 from research.errors import UserError
+from research.html.document import document
+from research.html.markup import Html, details, element, figure, join, percent, section, shortened, table
 from research.report import confusion, pace
 from research.report.claims import judge
 from research.report.curves import MAX_PLOTS, curves, learning_curves
-from research.report.findings import diagnosis
 from research.report.gallery import gallery
 from research.report.layers import layers
-from research.report.markup import Html, details, element, figure, join, percent, section, shortened, table
 from research.report.ranked import ranked
 from research.report.record import recorded
 from research.report.slices import slice_tables
-from research.report.theme import CSS
 from research.report.timeline import happened, timeline
-from research.run_folder import Evaluation, Run, read_run, results
+from research.runs.reader import Evaluation, Run, read_run, results
+from research.tracking import profile
 
 PICTURES = ("learning_curves.png", "confusion_*.png", "worst_*.png")
 LONGEST = 20_000  # characters of a sample
@@ -58,19 +58,6 @@ def _page(run: Run, experiment, out: Path) -> str:
         recorded(run),
     ]
     return document(f"{name}, seed {run.about.get('seed', '?')}", join(parts))
-
-
-def document(title: str, body: Html) -> str:
-    """A whole page, with its style in it."""
-    # The policy is a promise to the reader: a browser will not fetch or run anything for this page.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    head = (
-        '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f"{element('title', title)}\n<style>\n{CSS}</style>"
-    )
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
 
 
 def _headline(run: Run, name) -> Html:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from research.errors import UserError
+from research.html.figure import COLOURS, FAINT, inline_svg, new_figure, style
+from research.html.markup import shortened
 from research.metrics.scores import ranking
-from research.report.figure import COLOURS, FAINT, inline_svg, new_figure, style
-from research.report.markup import shortened
-from research.run_folder import Evaluation
+from research.runs.reader import Evaluation
 
 POINTS, GRID = 120, np.linspace(0, 1, 201)  # a curve of more points is not seen to differ
 

@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 
-from research.report.markup import Html, details, element, join, section
-from research.run_folder import Run, number
+from research.files import number
+from research.html.markup import Html, details, element, join, section
+from research.runs.reader import Run
 
 LARGEST = 200_000  # characters of a file on the page
 

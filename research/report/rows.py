@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from research.run_folder import Evaluation
+from research.runs.reader import Evaluation
 
 MOST_CLASSES = 50
 # Rows that tell which example a row is of: rows pair where all that both have are the same.

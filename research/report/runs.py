@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.errors import UserError, nearest, unknown
+from research.files import number
+from research.html.markup import figure, shortened
 from research.report.direction import better, main_metric
-from research.report.markup import figure, shortened
-from research.run_folder import LAYERS, number
+from research.runs.reader import LAYERS
 
 STATUSES = ("finished", "running", "preempted", "failed", "not started", "damaged")
 COMPARE = {

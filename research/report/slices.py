@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from research.html.markup import Html, element, figure, join, table
 from research.report.direction import better
-from research.report.markup import Html, element, figure, join, table
-from research.run_folder import Evaluation
+from research.runs.reader import Evaluation
 
 MOST = 60  # slices of one kind that are shown
 

@@ -1,10 +1,9 @@
 """What happened on the way of a run, over the step and in words: checkpoints, restarts, notices such as warnings."""
 
-from research.report.curves import step_axis
-from research.report.figure import COLOURS, INK, inline_svg, new_figure, style
-from research.report.markup import Html, duration, element, table
+from research.files import number
+from research.html.figure import COLOURS, INK, inline_svg, new_figure, step_axis, style
+from research.html.markup import Html, duration, element, table
 from research.report.pace import ENDS, happenings
-from research.run_folder import number
 
 RED = "#d0453f"
 KINDS = {"saved": "checkpoints", "evaluated": "evaluations", "noted": "notices", "failed": "failed"}

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.report.figure import COLOURS, INK, inline_svg, new_figure, style, write_png
-from research.report.markup import Html, duration, element, figure, join, percent, section, shortened, table
-from research.report.page import document
+from research.html.document import document
+from research.html.figure import COLOURS, INK, inline_svg, new_figure, style, write_png
+from research.html.markup import Html, duration, element, figure, join, percent, section, shortened, table
 from research.search.space import Choices, Range
 from research.search.study import Sweep, folder_of, library
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError, nearest, unknown
-from research.knobs import Knob, convert, resolve
-from research.run import plain
+from research.runs.folder import plain
+from research.runs.knobs import Knob, convert, resolve
 
 HOW = (
     "A range looks like 1e-4:1e-2 or 1e-4:1e-2:log (1e-4:1e-2:log:5 for five values of it), choices like 32,64,128; "

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.checkpoint import committed
 from research.errors import UserError, nearest, unknown
-from research.knobs import knobs_of, resolve
-from research.run import read_json, write_json
+from research.files import read_json, write_json
+from research.runs.checkpoint import committed
+from research.runs.experiment_file import Loaded, load
+from research.runs.knobs import knobs_of, resolve
 from research.search import gp
 from research.search.budget import Budget, spent
 from research.search.space import Space, first, from_json, grid, suggest, to_json
-from research.source import Loaded, load
 
 MAX_LIVES = 3  # of a trial at one checkpoint: what ends its worker each time is not tried for ever
 GRACE = 5  # seconds after which the journal's lock is taken from a worker that died while it wrote

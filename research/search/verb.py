@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from research.distributed.preemption import signals
 from research.errors import UserError, unknown
-from research.knobs import knobs_of
-from research.preemption import signals
+from research.files import file_errors
+from research.runs.experiment_file import load
+from research.runs.knobs import knobs_of
 from research.search import budget as budgets
 from research.search.report import Trial, command_of, lines, report, trials_of
 from research.search.space import grid, space_of, to_json
 from research.search.study import SEARCHES, STOPPINGS, left, library, make_sweep, read_sweep, settle
 from research.search.worker import work, worker_command
-from research.source import load
-from research.verbs import file_errors
 
 DEFAULT_BUDGET = "30trials"
 MAX_DEATHS = 3  # of workers, for each of them, without a trial that ended since

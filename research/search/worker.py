@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 
-from research import log
+from research import events
 from research.errors import UserError, unknown
-from research.run import read_json, write_json
+from research.files import read_json, write_json
 from research.search.report import report
 from research.search.study import Claimed, Sweep, claim, library, settle
 from research.verbs import train
@@ -123,9 +123,9 @@ def _subscriber(trial, of, metric):
     def listen(event):
         nonlocal total
         match event:
-            case log.Started():
+            case events.Started():
                 total = event.total
-            case log.Evaluated(name=name) if name == of:
+            case events.Evaluated(name=name) if name == of:
                 numbers = event.results.numbers
                 if metric not in numbers:
                     raise Mistake(str(unknown(f"metric of {of!r}", metric, numbers)))
@@ -137,7 +137,7 @@ def _subscriber(trial, of, metric):
                     note(event.step)
                 if event.step < total and trial.should_prune():
                     raise Pruned(event.step)
-            case log.Ended():
+            case events.Ended():
                 note(event.step)
 
     return listen

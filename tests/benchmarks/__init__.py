@@ -17,7 +17,7 @@ first step after a sleep is not timed. The contenders:
     torch, torch-best, torch-compile
                     PyTorch: eager; with its fused optimizer and channels last; and compiled besides
 
-Ours and the floor have large pages, as the command line gives them (`research.pages`); the others are as their users
+Ours and the floor have large pages, as the command line gives them (`system.huge_pages`); the others are as their users
 start them. By `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` a ViT or a GPT takes Linen's step .70 to .82 of its time,
 PyTorch's .92 to 1.1.
 

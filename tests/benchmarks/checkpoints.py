@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.checkpoint import Checkpoints
 from research.core import State
+from research.runs.checkpoint import Checkpoints
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from research.core import Eval, State
 from research.data import arrays, sweep
+from research.distributed.sharding import make_mesh
 from research.evaluate import evaluator
 from research.metrics.classification import measure_classification
-from research.sharding import make_mesh
 from tests.benchmarks import works
 from tests.benchmarks.ours import model_of
 from tests.benchmarks.turns import Gate, serve, turns

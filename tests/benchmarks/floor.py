@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from research.pages import large_pages
+from research.system.huge_pages import large_pages
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve, turns
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.provenance import git_state, versions
+from research.system.provenance import git_state, versions
 from tests.benchmarks import works
 
 RESULTS = Path(__file__).parent / "results"
@@ -245,7 +245,7 @@ def circumstances() -> dict[str, Any]:
 @functools.cache
 def machine() -> dict[str, Any]:
     """The processor, cores and memory; and the accelerator, asked in a process of its own, which gives it back."""
-    ask = "import json; from research.provenance import hardware; print(json.dumps(hardware()))"
+    ask = "import json; from research.system.provenance import hardware; print(json.dumps(hardware()))"
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
     told = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
     return {**json.loads(told.stdout.strip().split("\n")[-1]), "system": platform.platform()}

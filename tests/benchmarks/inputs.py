@@ -24,7 +24,7 @@ def ours(work: works.Work, gate: Gate):
     from research.augment.image import crop_and_flip, normalize
     from research.core import draw
     from research.data import arrays, batches
-    from research.data.prefetch import prefetch
+    from research.data.sampling.prefetch import prefetch
 
     s = work.sizes
     source = batches(arrays(**images(s)), s.batch)(0)

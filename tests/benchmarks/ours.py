@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research import log, losses
-from research.checkpoint import Checkpoints
+from research import events, losses
 from research.core import Out, weighted_mean
 from research.experiment import Experiment, build
 from research.loop import run
@@ -21,7 +20,8 @@ from research.models.mlp import MLP
 from research.models.resnet import ResNet
 from research.models.vit import ViT
 from research.objectives.classify import classify
-from research.pages import large_pages
+from research.runs.checkpoint import Checkpoints
+from research.system.huge_pages import large_pages
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve, turns
 
@@ -112,9 +112,9 @@ def train(work: works.Work, gate: Gate, *, stride: int = 1):
                 raise Over
         return state, sums
 
-    with tempfile.TemporaryDirectory() as folder, log.Record(Path(folder, "metrics.jsonl")) as record:
+    with tempfile.TemporaryDirectory() as folder, events.Record(Path(folder, "metrics.jsonl")) as record:
         with Checkpoints(Path(folder, "checkpoints")) as checkpoints:
-            tell = log.timing_writer(Path(folder, "timing.jsonl"))
+            tell = events.timing_writer(Path(folder, "timing.jsonl"))
             try:
                 run(built._replace(step=step), checkpoints=checkpoints, record=record, tell=tell)
             except Over:

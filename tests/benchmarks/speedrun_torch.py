@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from research.data.idx import read_idx
+from research.data.readers.idx import read_idx
 
 FOLDER = Path(os.environ.get("FASHION_MNIST_DIR") or "/usr/share/datasets/fashion-mnist")
 HELD_OUT = 5_000  # of the training images, for choosing

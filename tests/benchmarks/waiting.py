@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from research.source import experiments
+from research.runs.experiment_file import experiments
 
 ROOT = Path(__file__).parents[2]
 

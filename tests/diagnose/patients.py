@@ -14,9 +14,9 @@ from research.experiment import Experiment
 from research.metrics.classification import measure_classification
 from research.model import Model, from_nnx
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
 from research.optim.schedules import warmup_cosine
+from research.wrappers.preprocess import preprocessed
 
 PARTS = stratified(digits().columns["label"], (800, 200, None), seed=0)
 

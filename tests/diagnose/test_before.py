@@ -9,13 +9,12 @@ import optax
 import pytest
 from flax import nnx
 
-from research.core import Mean, Out
+from research.core import Mean, Out, whole
 from research.diagnose import before
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Passed, Skipped
 from research.diagnose.subject import subject
 from research.layers.batch_norm import BatchNorm
-from research.whole import whole
 from tests import toys
 from tests.diagnose.patients import Detached, patient, random_labels, through
 

@@ -14,8 +14,8 @@ from research.diagnose import activations
 from research.diagnose.layers import layers, spared, with_layers
 from research.errors import UserError
 from research.evaluate import Results, evaluator
+from research.events import Evaluated, Interval
 from research.experiment import Experiment, build
-from research.log import Evaluated, Interval
 from tests import toys
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import log
+from research import events
 from research.diagnose import after, during
 from research.diagnose.examine import examine
+from research.diagnose.findings_page import diagnosis as page_section
 from research.diagnose.history import History, follow, grow, recorded
 from research.diagnose.live import diagnosis, explained
 from research.errors import UserError
-from research.gauges import compilations, memory
-from research.report.findings import diagnosis as page_section
 from research.report.layers import layer_plots
-from research.run_folder import Evaluation, Run, Series, read_run
+from research.runs.reader import Evaluation, Run, Series, read_run
+from research.system.resources import compilations, memory
 from tests.report.runs import write_json, write_lines
 
 
@@ -252,10 +252,10 @@ def test_live_goes_on_from_what_was_recorded_and_tells_once(tmp_path):
     flat = [{"step": step, "train/loss": 2.3} for step in range(1, 11)]
     told = []
     listen = diagnosis(told.append, folder=folder_of(tmp_path / "run", flat))
-    listen(log.Started(10, 20, lambda: 10))
+    listen(events.Started(10, 20, lambda: 10))
     for step in (11, 12, 13):
-        listen(log.Interval(step, {"loss": 2.3}, {"seconds": 1.0, "steps_per_second": 1.0, "data_wait": 0.0}))
-    listen(log.Ended(13, "finished", {}))
+        listen(events.Interval(step, {"loss": 2.3}, {"seconds": 1.0, "steps_per_second": 1.0, "data_wait": 0.0}))
+    listen(events.Ended(13, "finished", {}))
     assert [(note.step, note.text.split(":")[1]) for note in told] == [(11, " stalled")]
     assert "try:" in told[0].text
 
@@ -274,13 +274,15 @@ def test_a_shape_that_changes_compiles_again_and_is_named(tmp_path):
     told = []
     ragged = lambda step: {"x": np.ones((step + 1, 3), np.float32), "y": np.ones(2)}
     listen = diagnosis(told.append, folder=folder_of(tmp_path / "run", []), batch_at=ragged)
-    listen(log.Started(0, 9, lambda: 0))
+    listen(events.Started(0, 9, lambda: 0))
     new = time.time() % 1000  # a program that no cache of compiled ones holds
     step = jax.jit(lambda x: functools.reduce(lambda y, _: jnp.sort(jnp.sin(y @ y.T + new)), range(12), x))
     for at in range(1, 8):
         step(jnp.ones((at, 3)))
-        listen(log.Interval(at, {"loss": 2.0 - 0.1 * at}, {"seconds": 0.05, "steps_per_second": 1.0, "data_wait": 0.0}))
-    listen(log.Ended(9, "finished", {}))
+        listen(
+            events.Interval(at, {"loss": 2.0 - 0.1 * at}, {"seconds": 0.05, "steps_per_second": 1.0, "data_wait": 0.0})
+        )
+    listen(events.Ended(9, "finished", {}))
     assert [note.text.split(":")[1] for note in told] == [" recompilation"]
     assert told[0].step == 5 and "At step 4 the batch changed: x was float32[4,3] and is float32[5,3]." in told[0].text
 
@@ -309,5 +311,5 @@ def test_an_evaluation_brings_its_classes():
 
     told = history()
     results = sorted_out({"accuracy": 0.5, "confusion": np.array([[3, 1], [0, 6]])})
-    follow(told, log.Evaluated(4, "valid", results), compiling=0.0, timed=True)
+    follow(told, events.Evaluated(4, "valid", results), compiling=0.0, timed=True)
     assert told.classes["valid"].tolist() == [4, 6] and told.metrics["valid/accuracy"] == Series([4], [0.5])

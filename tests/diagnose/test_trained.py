@@ -7,9 +7,9 @@ import pytest
 
 from research.data import batches
 from research.diagnose.examine import examine
-from research.knobs import knobs_of, resolve
-from research.run_folder import read_run
-from research.source import load
+from research.runs.experiment_file import load
+from research.runs.knobs import knobs_of, resolve
+from research.runs.reader import read_run
 from tests.diagnose.trained import changed, data, experiment, mlp, slow, trained
 
 pytestmark = pytest.mark.slow  # trains for minutes

@@ -7,18 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research import log, run
-from research.checkpoint import Checkpoints
+from research import events
 from research.core import Eval, draw
 from research.data import arrays, batches, digits, stratified, sweep
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.errors import UserError
 from research.experiment import Experiment, build
+from research.files import write_json
 from research.loop import run as loop
 from research.metrics.classification import measure_classification
 from research.model import Model
 from research.objectives.classify import classify
+from research.runs import folder as run_folder
+from research.runs.checkpoint import Checkpoints
 
 
 def mlp(*, hidden=(64, 64), activation=jax.nn.relu, scale=2.0, detached=None, bias=0.0):
@@ -84,23 +86,29 @@ def trained(folder, experiment, *, seed=0):
     """Trains as `research.verbs.train` does, without a file; gives the folder and what was noted."""
     folder.mkdir(parents=True)
     about = {"experiment": "tested", "knobs": {}, "seed": seed, "claims": [], "versions": {}}
-    run.write_json(folder / "run.json", about)
+    write_json(folder / "run.json", about)
     built = with_layers(build(experiment, seed=seed, devices=jax.devices()[:1]))
     notes = []
-    subscribers = [log.timing_writer(folder / "timing.jsonl"), spared(run.status_writer(folder, total=built.total))]
+    subscribers = [
+        events.timing_writer(folder / "timing.jsonl"),
+        spared(run_folder.status_writer(folder, total=built.total)),
+    ]
     subscribers.append(diagnosis(lambda note: notes.append(note), folder=folder))
 
     def tell(event):
         for subscriber in subscribers:
             subscriber(event)
 
-    with log.Record(folder / "metrics.jsonl") as record, Checkpoints(folder / "checkpoints", keep=1, about={}) as kept:
+    with (
+        events.Record(folder / "metrics.jsonl") as record,
+        Checkpoints(folder / "checkpoints", keep=1, about={}) as kept,
+    ):
         try:
             outcome = loop(built, checkpoints=kept, record=record, tell=tell)
             outcome.results.pop(LAYERS, None)
-            tell(log.Ended(outcome.step, outcome.status, outcome.results))
+            tell(events.Ended(outcome.step, outcome.status, outcome.results))
         except UserError as error:
-            tell(log.Ended(getattr(error, "step", 0), "failed", {}, str(error)))
+            tell(events.Ended(getattr(error, "step", 0), "failed", {}, str(error)))
     return folder, notes
 
 

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Mean, Out, draw, gradient, merge
+from research.core import Mean, Out, draw, gradient, merge, whole
+from research.distributed.sharding import make_mesh, place
 from research.errors import UserError
 from research.gradients.accumulate import accumulate
-from research.sharding import make_mesh, place
-from research.whole import whole
 from tests.gradients.toy import BATCH, KEY, LOSS, NOISY, PARAMS, apart, close, ctx, poisoned
 
 

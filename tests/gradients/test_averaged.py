@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from research.core import Out, draw, gradient
+from research.core import Out, draw, gradient, whole
+from research.distributed.sharding import make_mesh
 from research.errors import UserError
 from research.gradients.accumulate import accumulate
 from research.gradients.averaged import averaged
-from research.sharding import make_mesh
-from research.whole import whole
 from tests.gradients.toy import KEY, LOSS, NOISY, PARAMS, SORTED, apart, close, ctx, poisoned
 
 SPLIT = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), poisoned(SORTED))

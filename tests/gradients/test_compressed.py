@@ -5,10 +5,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from research.core import Mean, Out, draw, gradient
+from research.distributed.sharding import make_mesh
 from research.errors import UserError
 from research.gradients.averaged import averaged
 from research.gradients.compressed import ef_sign, fed_back, int8, sign, top_k
-from research.sharding import make_mesh
 from tests.gradients.toy import KEY, PARAMS, apart, ctx
 
 RNG = np.random.default_rng(1)

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, Mean, Out, State, draw, gradient, train_step, weighted_mean
+from research.core import Ctx, Mean, Out, State, Whole, draw, gradient, train_step, weighted_mean, whole
+from research.distributed.sharding import make_mesh, place
 from research.errors import UserError
 from research.fields import example_weights
 from research.gradients.accumulate import accumulate
@@ -16,8 +17,6 @@ from research.gradients.secure import secure
 from research.model import Model
 from research.objectives.adversarial import adversarial
 from research.objectives.classify import classify
-from research.sharding import make_mesh, place
-from research.whole import Whole, whole
 
 RNG = np.random.default_rng(0)
 CLIENTS, STEPS, B, D, C = 4, 3, 5, 6, 3

@@ -8,16 +8,15 @@ import optax
 import pytest
 from flax import nnx
 
-from research.core import Ctx, Mean, Out, draw, gradient, weighted_mean
+from research.core import Ctx, Mean, Out, draw, gradient, weighted_mean, whole
+from research.distributed.sharding import make_mesh, place
 from research.errors import UserError
 from research.fields import example_weights
 from research.gradients.private import private
 from research.layers.batch_norm import BatchNorm
 from research.model import from_nnx
 from research.objectives.classify import classify
-from research.sharding import make_mesh, place
 from research.tree import shapes
-from research.whole import whole
 
 RNG = np.random.default_rng(0)
 B, D, C = 12, 5, 3

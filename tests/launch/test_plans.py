@@ -14,7 +14,7 @@ from launch import kubernetes, slurm, tpu_vm
 from launch.__main__ import PLACES, job_of, main
 from launch.plan import Job, Plan, submit
 from research.errors import UserError
-from research.knobs import Parser
+from research.runs.knobs import Parser
 
 GOLDEN = Path(__file__).parent / "golden"
 REPO = GOLDEN.parent.parent.parent

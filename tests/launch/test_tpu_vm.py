@@ -13,7 +13,7 @@ import pytest
 
 from launch import tpu_vm
 from launch.plan import Job
-from research.knobs import Parser
+from research.runs.knobs import Parser
 from tests.launch.slurm_here import until
 
 REPO = Path(__file__).parent.parent.parent

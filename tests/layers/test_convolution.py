@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.distributed.sharding import make_mesh
 from research.layers import convolution
 from research.layers.convolution import conv_general_dilated
-from research.sharding import make_mesh
 
 FORMS = {
     "3 x 3": dict(size=(3, 3), strides=(1, 1), padding="SAME"),

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+from research.distributed.sharding import make_mesh, place, under
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
 from research.layers.ring import ring_attention
-from research.sharding import make_mesh, place, under
 
 RNG = np.random.default_rng(0)
 Q, K, V = (RNG.normal(size=(2, 8, 2, 4)).astype(np.float32) * 3 for _ in range(3))

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from research.distributed.sharding import make_mesh, under
 from research.errors import UserError
 from research.layers.batch_norm import BatchNorm
 from research.layers.stack import Stack
 from research.model import from_nnx
-from research.sharding import make_mesh, under
 from tests.models.fresh import fresh
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)

@@ -8,10 +8,10 @@ from sklearn.preprocessing import StandardScaler
 
 from research.core import State
 from research.data import arrays
+from research.distributed.sharding import make_mesh
 from research.errors import UserError
 from research.evaluate import evaluator
 from research.metrics.probe import joined, probe, score
-from research.sharding import make_mesh
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(4, 6)).astype(np.float32)

@@ -5,7 +5,8 @@ import pytest
 
 from research.core import Eval, State
 from research.data import arrays, subset, sweep
-from research.data.sources import Arrays
+from research.data.readers.arrays import Arrays
+from research.distributed.sharding import make_mesh
 from research.errors import UserError
 from research.evaluate import evaluator
 from research.metrics.classification import measure_classification
@@ -13,7 +14,6 @@ from research.metrics.language import measure_language
 from research.metrics.probe import measure_features, score
 from research.metrics.scores import also, class_scores, composite, ranking
 from research.metrics.slices import Slices, bands, classes, sliced
-from research.sharding import make_mesh
 
 RNG = np.random.default_rng(0)
 COUNT = 83

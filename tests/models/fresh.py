@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.sharding import path_name
+from research.distributed.sharding import path_name
 
 
 def fresh(model, *, scale: float = 0.3, seed: int = 0):

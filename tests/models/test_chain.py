@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.model import Model
-from research.models.chain import chain, part
+from research.wrappers.chain import chain, part
 
 
 def scaled(name):

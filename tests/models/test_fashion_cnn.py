@@ -7,7 +7,8 @@ import pytest
 
 from research.errors import UserError
 from research.model import Model, from_nnx
-from research.models.fashion_cnn import FashionCNN, FashionPyramid, mirrored, space_to_depth
+from research.models.fashion_cnn import FashionCNN, FashionPyramid, space_to_depth
+from research.wrappers.test_time import mirrored
 from tests.models.fresh import fresh
 
 X = np.random.default_rng(0).normal(size=(3, 28, 28, 1)).astype(np.float32)

@@ -13,8 +13,8 @@ from research.core import State, gradient, train_step
 from research.model import from_nnx
 from research.models.cnn import CNN
 from research.models.mlp import MLP
-from research.models.preprocess import preprocessed
 from research.objectives.classify import classify
+from research.wrappers.preprocess import preprocessed
 from tests.models.fresh import fresh
 
 

@@ -4,10 +4,9 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, State, gradient, train_step
+from research.core import Ctx, State, check_additive, gradient, train_step
 from research.errors import UserError
 from research.objectives.byol import byol, rising
-from research.whole import check_additive
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 5)).astype(np.float32)

@@ -16,7 +16,7 @@ from research.objectives.classify import classify
 from research.objectives.distil import distil, hinted, logits_of
 from research.objectives.teacher import targets, taught
 from research.optim.ema import ema
-from research.start import pretrained
+from research.runs.pretrained import pretrained
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4)).astype(np.float32)
@@ -170,7 +170,9 @@ def test_a_taught_model_keeps_a_runs_weights_beside_it_unchanged_and_learns_from
     model, view = taught(student, teacher)
     names = {r"stats/teacher/params/(.*)": r"\1", r"stats/teacher/stats/(.*)": r"stats/\1"}
     mean = np.full(4, 0.1, np.float32)
-    monkeypatch.setattr("research.start.read_arrays", lambda run: ({"w": np.asarray(3 * V)}, {"norm": {"mean": mean}}))
+    monkeypatch.setattr(
+        "research.runs.pretrained.read_arrays", lambda run: ({"w": np.asarray(3 * V)}, {"norm": {"mean": mean}})
+    )
     loss = distil(model, teacher, view=view, weight=1.0)
     (_, stats), state, _ = small_run(model, loss, start=pretrained("RUN", names, tell=lambda text: None))
     np.testing.assert_array_equal(stats["teacher"]["params"]["w"], 3 * V)

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, Mean, Out, State, draw
+from research.core import Ctx, Mean, Out, State, Whole, draw, whole
 from research.errors import UserError
 from research.experiment import build
 from research.objectives.elastic import elastic, fisher_diagonal, gaussian
-from research.whole import Whole, whole
 from tests import toys
 
 RNG = np.random.default_rng(0)

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, draw, gradient
+from research.core import Ctx, Whole, draw, gradient
 from research.errors import UserError
 from research.objectives.grad_norm import balanced, grad_norm
 from research.objectives.multi_task import fixed, multi_task
-from research.whole import Whole
 from tests.objectives.test_multi_task import BATCH, TASKS, X
 
 RNG = np.random.default_rng(1)

@@ -8,8 +8,9 @@ import pytest
 
 from research.core import Ctx, merge
 from research.errors import UserError
+from research.fields import targets
 from research.metrics.language import measure_language
-from research.objectives.language import language, targets
+from research.objectives.language import language
 
 BATCH = {
     "tokens": np.array([[5, 6, 7, 3, 4, 0, 0], [1, 2, 3, 4, 5, 6, 7]]),

@@ -3,11 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, gradient
+from research.core import Ctx, check_additive, gradient
 from research.errors import UserError
 from research.models.vit import patches
 from research.objectives.masked_patches import hide, masked_patches, measure_masked_patches, normalized
-from research.whole import check_additive
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 255, size=(6, 8, 8, 2)).astype(np.uint8)  # 16 patches of 2 x 2 pixels and two channels

@@ -4,14 +4,13 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, merge
+from research.core import Ctx, check_additive, merge
 from research.errors import UserError
 from research.layers.attention import full_mask
 from research.metrics.masked_tokens import measure_masked_tokens
 from research.model import from_nnx
 from research.models.gpt import GPT
 from research.objectives.masked_tokens import corrupt, masked_tokens
-from research.whole import check_additive
 from tests.models.fresh import fresh
 
 RNG = np.random.default_rng(0)

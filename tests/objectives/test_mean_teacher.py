@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from research.core import draw, live
 from research.data import arrays, batches
-from research.data.paired import paired
+from research.data.sampling.paired import paired
 from research.experiment import Experiment, build
 from research.model import Model
 from research.objectives.classify import classify

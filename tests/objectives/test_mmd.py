@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, draw
+from research.core import Ctx, Whole, check_additive, draw
 from research.errors import UserError
 from research.objectives.classify import classify
 from research.objectives.mmd import align, mean_variance, squared_mmd
-from research.whole import Whole, check_additive
 
 RNG = np.random.default_rng(0)
 VARIANCES = (0.5, 2.0, 3.0)

@@ -5,10 +5,9 @@ import optax
 import pytest
 
 from research.augment.view import two_views
-from research.core import Ctx, State, gradient, train_step
+from research.core import Ctx, State, check_additive, gradient, train_step
 from research.errors import UserError
 from research.objectives.moco import enqueue, moco
-from research.whole import check_additive
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 5)).astype(np.float32)

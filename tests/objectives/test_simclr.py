@@ -3,10 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx
+from research.core import Ctx, Whole, check_additive
 from research.errors import UserError
 from research.objectives.simclr import simclr
-from research.whole import Whole, check_additive
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(5, 6)).astype(np.float32)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.checkpoint import Checkpoints
 from research.experiment import build
 from research.optim.memory import narrow, offloaded, round_at_random
+from research.runs.checkpoint import Checkpoints
 from research.tree import shapes
 from tests import toys
 

@@ -5,21 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.checkpoint import Checkpoints
 from research.core import Eval, Out, State, weighted_mean
 from research.data import arrays, sweep
-from research.data.poisson import poisson
+from research.data.sampling.poisson import poisson
+from research.distributed.sharding import make_mesh
 from research.errors import UserError
 from research.evaluate import evaluator
 from research.experiment import build
 from research.fields import example_weights
 from research.gradients.private import private
-from research.log import Record
 from research.loop import run
 from research.optim.ema import ema
 from research.privacy.accountant import epsilon
 from research.privacy.ledger import ledger
-from research.sharding import make_mesh
+from research.runs.checkpoint import Checkpoints
+from research.runs.record import Record
 from tests import toys
 
 PLAN = {"examples": 50, "batch_size": 8, "noise": 4.0, "delta": 1e-3}

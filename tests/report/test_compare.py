@@ -17,7 +17,7 @@ from research.report.compare_page import told, verdict, write
 from research.report.direction import better, main_metric, named
 from research.report.groups import grouped
 from research.report.rows import auc_scores, scores
-from research.run_folder import Evaluation, read_run
+from research.runs.reader import Evaluation, read_run
 from tests.report.test_page import read
 from tests.report.trained import changed, train
 

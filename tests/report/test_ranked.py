@@ -11,7 +11,7 @@ from research.report import report
 from research.report.ranked import precision_recall_curves, ranked, roc_curves, thinned, wilson
 from research.report.slices import slice_tables
 from research.report.timeline import happened, lives, timeline
-from research.run_folder import Evaluation
+from research.runs.reader import Evaluation
 from tests.report.runs import bare, write_lines
 from tests.report.test_page import Page, read
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from experiments.digits import experiment
 from research.core import State, draw, gradient, train_step
+from research.distributed.sharding import make_mesh
 from research.evaluate import evaluator
-from research.run import save_evaluation
-from research.sharding import make_mesh
+from research.runs.folder import save_evaluation
 from tests.report.runs import about, write_json, write_lines
 
 FILE = "def experiment(*, learning_rate: float = 4e-3, shuffle: int = 0, width: tuple = (8, 8)):\n    pass\n"

@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from research import log
-from research.checkpoint import Checkpoints
+from research import events
 from research.core import Ctx, Eval, State, draw, many
 from research.errors import UserError
 from research.experiment import Experiment, build
@@ -22,6 +21,7 @@ from research.rl.environment import Environment, Transition, time_limit
 from research.rl.measure import measure_return, trials
 from research.rl.policies import epsilon_greedy, greedy, sampling
 from research.rl.replay import replay
+from research.runs.checkpoint import Checkpoints
 
 
 def counter(*, end=5):
@@ -177,7 +177,7 @@ def built_on(count):
 def go(folder, *, interrupted=lambda: False, devices=1):
     built = built_on(devices)
     folder.mkdir(exist_ok=True)
-    with log.Record(folder / "metrics.jsonl") as record, Checkpoints(folder / "checkpoints") as checkpoints:
+    with events.Record(folder / "metrics.jsonl") as record, Checkpoints(folder / "checkpoints") as checkpoints:
         return run(built, checkpoints=checkpoints, record=record, tell=lambda event: None, interrupted=interrupted)
 
 

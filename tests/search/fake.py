@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from research import log
+from research import events
 from research.evaluate import Results
-from research.knobs import knobs_of, resolve
-from research.source import load
-from research.verbs import Trained
+from research.runs.experiment_file import load
+from research.runs.knobs import knobs_of, resolve
+from research.verbs import RunResult
 
 FILE = Path(__file__).parent / "toy.py"
 STEPS = 12
@@ -26,18 +26,18 @@ class Fake(NamedTuple):
         self.calls.append((Path(run_dir).name, knobs))
         Path(run_dir).mkdir(parents=True, exist_ok=True)
         (subscribe,) = (begin(run_dir, {}) for begin in listen)
-        subscribe(log.Started(0, STEPS, lambda: 0))
+        subscribe(events.Started(0, STEPS, lambda: 0))
         value = None
         try:
             for step in range(1, STEPS + 1):
                 value = self.value(knobs, step)
-                subscribe(log.Evaluated(step, "valid", Results({"cost": value}, {}, {}, {}, {})))
+                subscribe(events.Evaluated(step, "valid", Results({"cost": value}, {}, {}, {}, {})))
         except BaseException as error:
-            subscribe(log.Ended(getattr(error, "step", 0), "failed", {}))
+            subscribe(events.Ended(getattr(error, "step", 0), "failed", {}))
             (Path(run_dir) / "status.json").write_text(json.dumps({"status": "failed", "results": {}}))
             raise
-        subscribe(log.Ended(STEPS, "finished", {}))
-        return Trained(Path(run_dir), "finished", {"valid": {"cost": value}})
+        subscribe(events.Ended(STEPS, "finished", {}))
+        return RunResult(Path(run_dir), "finished", {"valid": {"cost": value}})
 
 
 def cost(knobs, step):

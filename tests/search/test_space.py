@@ -9,7 +9,7 @@ import pytest
 
 from research import duration
 from research.errors import UserError
-from research.knobs import knobs_of
+from research.runs.knobs import knobs_of
 from research.search.space import Choices, Range, first, from_json, grid, space_of, suggest, to_json
 
 

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from research.errors import UserError
-from research.run import read_json, write_json
+from research.files import read_json, write_json
 from research.search import report as reports
 from research.search import study as studies
 from research.search import sweep, verb, worker

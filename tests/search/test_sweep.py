@@ -14,7 +14,7 @@ import pytest
 from research import verbs
 from research.__main__ import main
 from research.errors import UserError
-from research.run import read_json
+from research.files import read_json
 from research.search import sweep, verb, worker_command
 from research.search.study import read_sweep, settle
 from research.search.verb import share_of_gpus

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
-from research.data.idx import read_idx
+from research.data.readers.idx import read_idx
 from research.errors import UserError
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"

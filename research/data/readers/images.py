@@ -1,0 +1,80 @@
+"""Image files: a folder of sub-folders as a data set, and one file as an array."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from research.data.readers import paths
+from research.errors import UserError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """Records {"image": u8 [h, w, channels], "label": i32, "path": str}; made by `image_folder`."""
+
+    files: tuple[pathlib.Path, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    size: tuple[int, int] | None
+    channels: int
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, i):
+        image = read_image(self.files[i], size=self.size, channels=self.channels)
+        return {"image": image, "label": self.labels[i], "path": str(self.files[i])}
+
+
+def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:
+    """A folder whose sub-folders are the classes, numbered in sorted order; `classes` has their names.
+
+    `size` (a side, or (height, width), in pixels) resizes the shorter side and crops the centre; None keeps the
+    files' own sizes, which then must be made alike before they can be batched. `channels` is 3 (RGB) or 1 (grey).
+    Files are read when a record is, sub-sub-folders included; files with other endings than images' are left alone.
+    Raises UserError for a missing folder, one without sub-folders or a class without images; and, when it is read,
+    for a file that is not an image, by name.
+    """
+    if channels not in (1, 3):
+        raise UserError(f"images of {channels} channels; expected 3 (RGB) or 1 (grey).")
+    root = paths.folder(path, what="image folder")
+    folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not folders:
+        raise UserError(f"{str(root)!r} has no sub-folders; expected one for each class, with its images.")
+    files, labels = [], []
+    for number, folder in enumerate(folders):
+        found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+        if not found:
+            raise UserError(f"the class folder {str(folder)!r} has no images ({', '.join(SUFFIXES)}).")
+        files += found
+        labels += [number] * len(found)
+    size = (size, size) if isinstance(size, int) else size
+    return ImageFolder(tuple(files), np.array(labels, np.int32), tuple(f.name for f in folders), size, channels)
+
+
+def read_image(path, *, size=None, channels: int = 3) -> np.ndarray:
+    """One image file as u8 [h, w, channels], turned as its camera noted, transparency dropped; `size` as above.
+
+    Raises UserError, which names the file, where it cannot be read as an image.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I") or image.mode == "F":
+                # 16-bit grey: convert("L") would clip at 255 instead of scaling.
+                image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+            if "transparency" in image.info:
+                image = image.convert("RGBA")
+            image = image.convert("RGB" if channels == 3 else "L")
+            if size is not None:
+                height, width = size
+                image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+            pixels = np.array(image, np.uint8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{str(path)!r} cannot be read as an image: {error}.") from error
+    return pixels[..., None] if channels == 1 else pixels

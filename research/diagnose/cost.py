@@ -1,0 +1,129 @@
+"""What a step will take, before anything runs: memory from the compiled program, arithmetic from the traced one."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from research.distributed import sharding
+from research.errors import UserError
+from research.experiment import Built
+
+COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+class Plan(NamedTuple):
+    """`bytes` are those of one device: of the state's parts, a batch, and what a step needs besides (`activations`).
+
+    `flops` are those of matrix products and convolutions of one optimizer step on all devices, forward and backward;
+    `collectives` counts the operations between devices in the compiled program of a step.
+    """
+
+    kind: str
+    devices: int
+    parameters: int
+    bytes: Mapping[str, int]
+    flops: float
+    collectives: Mapping[str, int]
+
+
+def plan(built: Built) -> Plan:
+    """Compiles the step of a built experiment for its mesh, whose devices need not be there, and reads it."""
+    state, stride = built.abstract, built.experiment.stride
+    place = sharding.placement(built.mesh, axis=int(stride > 1))
+    shape = lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=place)
+    batch = jax.tree.map(shape, jax.tree.map(np.asarray, built.source(built.seed)(0)))
+    traced = built.step.trace(state, built.abstract_open, batch)
+    compiled = traced.lower().compile()
+    memory = compiled.memory_analysis()
+    parts = {name: getattr(state, name) for name in ("params", "opt", "stats")} | {"batch": batch}
+    sizes = {name: sum(map(bytes_on_device, jax.tree.leaves(part))) for name, part in parts.items()}
+    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    # The TPU's compiler says 0 for temporaries; its peak, which the CPU's leaves them out of, holds them.
+    sizes["activations"] = max(memory.temp_size_in_bytes, memory.peak_memory_in_bytes - kept)
+    sizes["total"] = kept + sizes["activations"]
+    text, devices = compiled.as_text(), built.mesh.devices.flat
+    found = {name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES}
+    return Plan(
+        kind=devices[0].device_kind,
+        devices=len(devices),
+        parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
+        bytes=sizes,
+        flops=flops(traced.jaxpr.jaxpr) / stride,
+        collectives={name: count for name, count in found.items() if count},
+    )
+
+
+def described(found: Plan) -> str:
+    """A Plan as the lines that one reads."""
+    mega = {name: f"{size / 2**20:,.1f} MiB" for name, size in found.bytes.items()}
+    width = max(map(len, mega))
+    lines = [
+        f"{found.parameters:,} parameters; {found.flops:.3g} FLOPs a step on {found.devices} x {found.kind}",
+        "of each device's memory:",
+        *(f"  {name:<{width}}  {size:>14}" for name, size in mega.items()),
+        "between devices: " + (", ".join(f"{n} {name}" for name, n in found.collectives.items()) or "nothing"),
+    ]
+    return "\n".join(lines)
+
+
+def topology(name: str):
+    """Devices that are not there, to compile for: `v5e:4x4` and other TPU slices by their names in libtpu.
+
+    Raises UserError where the compiler for them is not installed, or does not know the name.
+    """
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(name, "tpu").devices
+    except Exception as error:  # RuntimeError, NotImplementedError, JaxRuntimeError: by what is missing
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"cannot compile for the topology {name!r}: {reason} Names are like v5e:2x2 or v5p:2x2x1; the compiler "
+            "comes with pip install 'research[tpu]'."
+        ) from error
+
+
+def bytes_on_device(x) -> int:
+    """The bytes of an array (or its shape) on each device that holds a part of it."""
+    return math.prod(x.sharding.shard_shape(x.shape)) * np.dtype(x.dtype).itemsize
+
+
+def flops(jaxpr) -> float:
+    """2 x the multiplications of every matrix product and convolution in a jaxpr, loops counted with their lengths.
+
+    XLA's own count takes the body of a loop once, however often it runs. A `while` whose length is not in the program
+    counts once here too; of the branches of a `cond` the costliest counts.
+    """
+    return sum(_cost(equation) for equation in jaxpr.eqns)
+
+
+def _cost(equation) -> float:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+    if name == "conv_general_dilated":
+        kernel, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
+        # Of the output's positions some see padding or, in the backward pass of a stride, zeros between pixels.
+        dilation = math.prod(params["lhs_dilation"])
+        return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / kernel[spec[0]] / dilation
+    inner = [flops(sub) for value in params.values() for sub in _programs(value)]
+    if name == "cond":
+        return max(inner, default=0.0)
+    times = params["length"] if name == "scan" else 1
+    if name == "shard_map":
+        times = math.prod(params["mesh"].shape.values())
+    return times * sum(inner)
+
+
+def _programs(value):
+    """The jaxprs in a parameter of an equation."""
+    if isinstance(value, tuple | list):
+        return [sub for entry in value for sub in _programs(entry)]
+    value = getattr(value, "jaxpr", value)
+    return [value] if hasattr(value, "eqns") else []

@@ -1,0 +1,67 @@
+"""What the diagnosis has to say of a run, on its page: the finding, the curve that it rests on, and what to try."""
+
+import numpy as np
+
+from research.diagnose.examine import examined
+from research.diagnose.finding import Finding
+from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style
+from research.html.markup import Html, element, figure, join, section, table
+from research.runs.reader import Run
+
+MOST_CURVES = 6
+
+
+def diagnosis(run: Run) -> Html:
+    """The section "Diagnosis", with all that `research.diagnose.examine` finds; nothing for a run without metrics."""
+    if not run.metrics:
+        return Html()
+    found = examined(run)
+    if not found:
+        words = "No rule found anything wrong with the loss, the layers, the pace or the evaluations of this run."
+        return section("Diagnosis", element("p", words))
+    return section("Diagnosis", *map(finding, found))
+
+
+def finding(found: Finding) -> Html:
+    """A Finding with its evidence, as a picture or a table, and its remedies."""
+    word, colour = ("problem", "failed") if found.problem else ("look", "preempted")
+    kind = element("span", word, class_=f"badge {colour}")
+    remedies = [element("li", element("code", remedy)) for remedy in found.remedies]
+    return element(
+        "div",
+        element("h3", found.rule.capitalize(), " ", kind),
+        element("p", found.text),
+        _evidence(found),
+        join([element("p", "What to try:", class_="remark"), element("ul", *remedies)]) if remedies else "",
+        class_="finding",
+    )
+
+
+def _evidence(found: Finding) -> Html:
+    """The curves over the step; else a list beside its names, as a table."""
+    lists = {name: values for name, values in found.evidence.items() if isinstance(values, list)}
+    steps = lists.pop("step", None)
+    if steps:
+        drawn = {name: values for name, values in lists.items() if len(values) == len(steps)}
+        return element("div", Html(_drawn(found, steps, drawn)), class_="plot") if drawn else Html()
+    single = {name: value for name, value in found.evidence.items() if isinstance(value, int | float)}
+    return table(list(single), [[figure(value) for value in single.values()]], numeric=single) if single else Html()
+
+
+def _drawn(found, steps, curves) -> str:
+    with style():
+        picture, (ax,) = new_figure(5.2, 2.5)
+        shown = list(curves.items())[:MOST_CURVES]
+        for colour, (name, values) in zip(COLOURS, shown, strict=False):
+            ax.plot(steps, values, color=colour, label=name, linewidth=1.4, marker="o" if len(steps) < 25 else None,
+                    markersize=3)  # fmt: skip
+        values = np.array([value for _, values in shown for value in values], float)
+        values = values[np.isfinite(values)]
+        if values.size and values.min() > 0 and values.max() > 100 * values.min():
+            ax.set_yscale("log")
+        if found.step is not None and steps[0] <= found.step < steps[-1]:
+            ax.axvline(found.step, color=COLOURS[5], linewidth=1, linestyle="--")
+        ax.set_xlabel("step")
+        step_axis(ax)
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=2, borderpad=0.1, handlelength=1.4)
+        return inline_svg(picture, label=f"{found.rule}: {', '.join(curves)}, over the step")

@@ -1,0 +1,17 @@
+"""A whole page: one HTML file that needs no network."""
+
+from research.html.markup import Html, element
+from research.html.theme import CSS
+
+
+def document(title: str, body: Html) -> str:
+    """A whole page, with its style in it."""
+    # The policy is a promise to the reader: a browser will not fetch or run anything for this page.
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    head = (
+        '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"{element('title', title)}\n<style>\n{CSS}</style>"
+    )
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'

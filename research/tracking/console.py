@@ -1,0 +1,249 @@
+"""What a person sees while a run goes on: a live line on a terminal, a few plain lines anywhere else."""
+
+import collections
+import contextlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from research.events import Ended, Evaluated, Interval, Noted, Saved, Started
+
+RECENT = 5  # intervals that the rate is averaged over
+QUIET_SECONDS, QUIET_LINES = 2.0, 20  # without a terminal: at least so long between lines, about so many a run
+SAMPLE_LINES, SAMPLE_WIDTH = 8, 100
+BARS = (24, 16, 8)  # columns
+
+
+class Shown(NamedTuple):
+    """What the live line is made of; `rate` in steps per second, `wait` a share of the time, None if unknown."""
+
+    label: str
+    step: int
+    total: int
+    compiling: bool
+    metrics: Mapping[str, float]
+    rate: float | None
+    wait: float | None
+
+
+def console(*, stream, label: str = ""):
+    """A subscriber to the events of `research.events` that shows progress on `stream`.
+
+    On a terminal a line with a bar is redrawn a few times a second, and evaluations, notes and checkpoints are
+    written above it; elsewhere there are about twenty lines a run. `Ended` closes it: the line is erased and the
+    terminal is as before, so that the caller prints the result. The caller must tell `Ended` also on failure
+    and Ctrl-C; the cursor stays visible, so that not even a kill can leave a terminal without one.
+    A stream that cannot be written to any more does not stop the run.
+    """
+    stream = _Patient(stream)
+    if stream.isatty():
+        import rich.console
+
+        screen = rich.console.Console(file=stream, force_terminal=True)
+        if not screen.is_dumb_terminal:
+            return _live(screen, label)
+    return _plain(stream)
+
+
+def numbers(values: Mapping[str, float]) -> str:
+    """`loss 0.2134  accuracy 0.9701`."""
+    return "  ".join(f"{name} {_number(value)}" for name, value in values.items())
+
+
+def live_line(shown: Shown, width: int) -> str:
+    """The line under way, at most `width` columns: what matters least is left out first, then the bar shrinks."""
+    done = f"{shown.step}/{shown.total}"
+    left = None if not shown.rate else max(shown.total - shown.step, 0) / shown.rate
+
+    def metric(name, called):
+        return numbers({called: shown.metrics[name]}) if name in shown.metrics else ""
+
+    parts = [  # (what is shown, how gladly it is given up), in the order of the line
+        (shown.label, 6),
+        (done, 0),
+        ("compiling" if shown.compiling else "", 1),
+        (metric("loss", "loss"), 1),
+        (metric("accuracy", "accuracy"), 7),
+        (metric("learning_rate", "lr"), 5),
+        (f"{_rounded(shown.rate)} steps/s" if shown.rate else "", 3),
+        (f"data {100 * shown.wait:.0f} %" if shown.wait is not None else "", 4),
+        (f"ETA {_clock(left)}" if left is not None else "", 2),
+    ]
+    parts = [part for part in parts if part[0]]
+    while len(_spaced(parts)) + 2 + BARS[-1] > width and len(parts) > 1:
+        parts.remove(max(parts, key=lambda part: part[1]))
+    # In few sizes, or the bar would tremble with every digit beside it.
+    room = next((size for size in BARS if len(_spaced(parts)) + 2 + size <= width), 0)
+    if room:
+        full = min(room, room * shown.step // max(shown.total, 1))
+        at = [given_up for _, given_up in parts].index(0)
+        parts.insert(at, ("━" * full + "─" * (room - full), 0))
+    return _spaced(parts)[:width]
+
+
+def _spaced(parts) -> str:
+    return "  ".join(text for text, _ in parts)
+
+
+class _Patient:
+    """A stream that falls silent when it breaks: a closed terminal or a full disk must not end a training run."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, text):
+        try:
+            return self.stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
+        except (OSError, ValueError):  # ValueError: it was closed
+            return len(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
+
+    def isatty(self):
+        try:
+            return self.stream.isatty()
+        except (AttributeError, ValueError):
+            return False
+
+    def fileno(self):
+        return self.stream.fileno()
+
+
+def _live(screen, label):
+    from rich.live import Live
+    from rich.text import Text
+
+    recent = collections.deque(maxlen=RECENT)
+    position, total, metrics, intervals = (lambda: 0), 0, {}, 0
+
+    def line():
+        seconds = sum(timing["seconds"] for timing in recent)
+        rate = sum(timing["steps_per_second"] * timing["seconds"] for timing in recent) / seconds if seconds else None
+        wait = sum(timing["data_wait"] * timing["seconds"] for timing in recent) / seconds if seconds else None
+        shown = Shown(label, int(position()), total, intervals == 0, metrics, rate, wait)
+        words = Text(live_line(shown, screen.width - 1), no_wrap=True, overflow="crop")
+        words.highlight_regex("━+", "cyan")
+        words.highlight_regex("─+", "dim")
+        return words
+
+    # What others print would break the line, unless it goes to a file; then it is none of our business.
+    bar = Live(
+        get_renderable=line, console=screen, refresh_per_second=5, transient=True,
+        redirect_stdout=sys.stdout.isatty(), redirect_stderr=sys.stderr.isatty(),
+    )  # fmt: skip
+
+    def say(words, style=""):
+        screen.print(Text(words, style=style), highlight=False, soft_wrap=True)
+
+    def listen(event):
+        nonlocal position, total, metrics, intervals
+        match event:
+            case Started():
+                position, total = event.position, event.total
+                if not bar.is_started:
+                    bar.start()
+                    screen.show_cursor(True)  # rich hides it
+                    bar.refresh()
+            case Interval():
+                metrics, intervals = event.metrics, intervals + 1
+                if intervals > 1:  # the first one compiled
+                    recent.append(event.timing)
+            case Evaluated():
+                say(_evaluated(event), style="bold")
+                for words in _samples(event.results.texts):
+                    say(words)
+            case Saved():
+                say(f"step {event.step}  saved", style="dim")
+            case Noted():
+                say(_noted(event), style="yellow")
+            case Ended():
+                bar.stop()
+
+    return listen
+
+
+def _plain(stream):
+    total, spoke, spoken, waiting, intervals = 0, None, 0, None, 0
+
+    def say(words):
+        stream.write(words + "\n")
+        stream.flush()
+
+    def tell(event):
+        nonlocal spoke, spoken, waiting
+        say(_interval(event, total, compiled=intervals == 1))
+        spoke, spoken, waiting = time.monotonic(), event.step, None
+
+    def listen(event):
+        nonlocal total, waiting, intervals, spoken
+        match event:
+            case Started():
+                total, spoken = event.total, event.step
+                say(f"step {event.step}/{total}  {'compiling' if not intervals else 'going on'}")
+            case Interval():
+                intervals, waiting = intervals + 1, event
+                soon = spoke is not None and time.monotonic() - spoke < QUIET_SECONDS
+                near = spoke is not None and event.step - spoken < total / QUIET_LINES
+                if event.step >= total or not (soon or near):
+                    tell(event)
+            case Evaluated():
+                say("\n".join([_evaluated(event), *_samples(event.results.texts)]))
+            case Noted():
+                say(_noted(event))
+            case Ended() if waiting is not None:
+                tell(waiting)  # the last one is always told
+
+    return listen
+
+
+def _interval(event, total, *, compiled) -> str:
+    timing = event.timing
+    pace = "with compilation" if compiled else f"{_rounded(timing['steps_per_second'])} steps/s"
+    words = f"step {event.step}/{total}  {numbers(event.metrics)}  {pace}  data {100 * timing['data_wait']:.0f} %"
+    if not compiled and timing["steps_per_second"] > 0:
+        words += f"  ETA {_clock(max(total - event.step, 0) / timing['steps_per_second'])}"
+    return words
+
+
+def _evaluated(event) -> str:
+    return f"step {event.step}  {event.name}  {numbers(event.results.numbers)}".rstrip()
+
+
+def _noted(event) -> str:
+    return "\n".join(_printable(line) for line in event.text.split("\n"))
+
+
+def _samples(texts) -> list[str]:
+    """Texts in a few indented lines; what a model made up must not steer the terminal."""
+    lines = []
+    for name, text in texts.items():
+        made = text.rstrip().split("\n")
+        lines.append(f"  {name}:")
+        for line in made[:SAMPLE_LINES]:
+            line = _printable(line.expandtabs(4))
+            lines.append("    " + (line if len(line) <= SAMPLE_WIDTH else line[: SAMPLE_WIDTH - 1] + "…"))
+        if len(made) > SAMPLE_LINES:
+            lines.append(f"    … {len(made) - SAMPLE_LINES} lines more")
+    return lines
+
+
+def _printable(text) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def _number(value) -> str:
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 10 else f"{value:.4g}"
+
+
+def _rounded(rate) -> str:
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.3f}"
+
+
+def _clock(seconds) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

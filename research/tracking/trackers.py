@@ -1,0 +1,124 @@
+"""Trackers that subscribe to a run: each is a function of (folder, about) that gives a subscriber.
+
+TensorBoard files are written always; Weights & Biases and MLflow are extras, chosen when a run is started.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from research.errors import UserError
+from research.events import Ended, Evaluated, Interval, Noted, Saved, Started
+from research.system.resources import compilations, memory
+
+
+def tensorboard(folder, about=None):
+    """Event files in `folder/tensorboard`. After a restart TensorBoard drops what will be written again."""
+    # tensorboardX's own SummaryWriter writes in a thread, where a full disk ends in tracebacks.
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import RecordWriter
+
+    path = Path(folder) / "tensorboard"
+    path.mkdir(parents=True, exist_ok=True)
+    file = RecordWriter(str(path / f"events.out.tfevents.{time.time():.6f}"))
+
+    def put(**content):
+        file.write(Event(wall_time=time.time(), **content).SerializeToString())
+        file.flush()
+
+    def write(step, numbers):
+        values = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+        put(step=step, summary=Summary(value=values))
+
+    scalars = scalar_writer(write, file.close)
+
+    def listen(event):
+        if isinstance(event, Started) and event.step:
+            put(step=event.step, session_log=SessionLog(status=SessionLog.START))
+        scalars(event)
+
+    put(file_version="brain.Event:2")
+    return listen
+
+
+def wandb(project: str):
+    """Weights & Biases, into `project`; a restarted run goes on under its own id. Needs the extra `wandb`."""
+
+    def begin(folder, about):
+        try:
+            import wandb as client
+        except ImportError:
+            raise UserError("writing to Weights & Biases needs the extra: pip install 'research[wandb]'.") from None
+        name = Path(folder).name
+        tracked = client.init(project=project, id=name, name=name, resume="allow", dir=folder, config=about["knobs"])
+        return scalar_writer(lambda step, numbers: tracked.log(dict(numbers), step=step), tracked.finish)
+
+    return begin
+
+
+def mlflow(experiment: str):
+    """MLflow, into the experiment of that name at MLFLOW_TRACKING_URI. Needs the extra `mlflow`."""
+
+    def begin(folder, about):
+        try:
+            import mlflow as client
+        except ImportError:
+            raise UserError("writing to MLflow needs the extra: pip install 'research[mlflow]'.") from None
+        client.set_experiment(experiment)
+        name = Path(folder).name
+        known = client.search_runs(filter_string=f"tags.folder = '{name}'", output_format="list")
+        client.start_run(run_id=known[0].info.run_id if known else None, run_name=name, tags={"folder": name})
+        client.log_params(about["knobs"])
+        return scalar_writer(lambda step, numbers: client.log_metrics(dict(numbers), step=step), client.end_run)
+
+    return begin
+
+
+def timing_writer(path):
+    """A subscriber that keeps `timing.jsonl`: wall-clock figures and events, with the time of each; of an interval also
+    the `memory` (bytes, the most so far) and the seconds of `compiling` (see `research.system.resources`).
+    """
+    file = open(path, "a", encoding="utf-8")
+    compiled, close = compilations()
+
+    def write(event):
+        match event:
+            case Interval():
+                line = {"step": event.step, **event.timing, "memory": memory(), "compiling": compiled()}
+            case Evaluated():
+                line = {"step": event.step, "event": "evaluated", "text": event.name, **event.results.timing}
+            case Saved():
+                line = {"step": event.step, "event": "saved"}
+            case Noted():
+                line = {"step": event.step, "event": "noted", "text": event.text}
+            case Started():
+                line = {"step": event.step, "event": "started", "total": event.total}
+            case Ended():
+                line = {"step": event.step, "event": event.status, "text": event.text}
+        print(json.dumps({**line, "time": time.time()}), file=file, flush=True)
+        if isinstance(event, Ended):
+            file.close()
+            close()
+
+    return write
+
+
+def scalar_writer(write: Callable[[int, Mapping[str, float]], None], close: Callable[[], None]):
+    """A subscriber for any tracker that takes numbers by name: the one interface of all of them.
+
+    `write(step, {name: number})` is called for each interval and evaluation, `close()` at the end.
+    """
+
+    def listen(event):
+        match event:
+            case Interval():
+                write(event.step, {f"train/{k}": v for k, v in event.metrics.items()})
+                write(event.step, {f"timing/{k}": v for k, v in event.timing.items()})
+            case Evaluated():
+                write(event.step, {f"{event.name}/{k}": v for k, v in event.results.numbers.items()})
+            case Ended():
+                close()
+
+    return listen
