@@ -4,16 +4,22 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow check bench lock clean
+.PHONY: demo test slow nightly check bench lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m research train experiments/digits.py --watch
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20 $(TESTS)
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow
+
+# The slow tests with all that they need: a real SLURM and network tools from Debian's packages (as root).
+nightly: $(VENV)/.ready
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge iproute2 dataset-fashion-mnist
+	$(BIN)/python -m pytest -m slow -rs
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

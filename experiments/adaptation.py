@@ -22,14 +22,13 @@ import optax
 
 from research import losses
 from research.augment.image import normalize
-from research.core import Eval
+from research.core import Eval, Model
 from research.data import arrays, batches, digits, stratified, subset, sweep
 from research.data.sampling.paired import paired
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
-from research.model import Model, from_nnx, together
+from research.model import from_nnx, together
 from research.models.mlp import MLP
 from research.objectives.domain_adversarial import adversary_strength, domain_adversarial
 from research.objectives.mmd import align
@@ -67,8 +66,7 @@ def experiment(
     classifier = from_nnx(lambda rngs: MLP((width,), hidden=(width,), rngs=rngs))
     discriminator = from_nnx(lambda rngs: MLP((width,), hidden=(width,), num_classes=2, rngs=rngs))
     pairs = paired(batches(subset(data, source), batch_size), other(target), ratio=1)
-    steps = in_steps(passes(epochs), batch_size=pairs.size, epoch_examples=pairs.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps)
+    steps = pairs.steps(epochs)
     objectives = {
         "adversarial": domain_adversarial(
             encoder, classifier, discriminator=discriminator, strength=adversary_strength(steps, peak=adversary)
@@ -85,10 +83,9 @@ def experiment(
         apply=chain(encoder=encoder, classifier=classifier).apply,
         loss=objectives[method],
         # No momentum, which makes an adversary overshoot.
-        optimizer=optax.adam(schedule, b1=0.0),
-        schedules={"learning_rate": schedule},
-        memories=(averaged.memory,),
-        after=(averaged.after,),
+        learning_rate=warmup_cosine(learning_rate, steps=steps),
+        optimizer=lambda rate: optax.adam(rate, b1=0.0),
+        techniques=(averaged,),
         source=pairs,
         steps=steps,
         evals={

@@ -20,8 +20,7 @@ from research.augment.image import normalize
 from research.core import Eval
 from research.data import arrays, batches, digits, stratified, sweep
 from research.data.sampling.sequence import in_sequence
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
@@ -61,19 +60,17 @@ def experiment(
     train = [permuted(rows[0], order) for order in orders]
     network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(width, width), rngs=rngs))
     model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
-    each = in_steps(passes(epochs), batch_size=batch_size, epoch_examples=len(rows[0]))
+    each = batches(train[0], batch_size).steps(epochs)
 
     def fisher_of(task):
         return fisher_diagonal(model.apply, train[task].columns["image"][:200], microbatch=20)
 
-    held = elastic({each * (task + 1): fisher_of(task) for task in range(tasks - 1)}, strength=strength)
+    fishers = {each * (task + 1): fisher_of(task) for task in range(tasks - 1)}
     measure = measure_classification(num_classes=10)
     return Experiment(
         init=model.init,
         apply=model.apply,
-        loss=held.loss(classify(model)),
-        memories=(held.memory,),
-        after=(held.after,),
+        techniques=(elastic(classify(model), fishers, strength=strength),),
         optimizer=optax.adam(learning_rate),
         source=in_sequence([batches(part, batch_size) for part in train], steps=[each] * tasks),
         steps=each * tasks,

@@ -77,14 +77,13 @@ def experiment(
         model, view = taught(model, large)
         loss = distil(model, large, view=view, temperature=temperature, weight=weight, augment=augment)
         start = pretrained(teacher, {r"stats/teacher/params/(.*)": r"\1"})
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=steps // 20)
     measure = measure_classification(num_classes=10)
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=loss,
-        optimizer=optax.adamw(schedule, weight_decay=1e-2, mask=decay_mask()),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=steps // 20),
+        optimizer=lambda rate: optax.adamw(rate, weight_decay=1e-2, mask=decay_mask()),
         source=batches(most if role == "teacher" else few, batch_size),
         start=start,
         steps=steps,

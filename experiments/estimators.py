@@ -25,8 +25,6 @@ from research import core
 from research.augment.image import normalize
 from research.core import Eval
 from research.data import arrays, batches, digits, stratified, subset, sweep
-from research.duration import epochs as passes
-from research.duration import in_steps
 from research.experiment import Claim, Experiment
 from research.gradients.accumulate import accumulate
 from research.gradients.compressed import ef_sign, int8, top_k
@@ -64,7 +62,7 @@ def experiment(
     model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
     plain = core.gradient(classify(model))
     remembering = {"delayed": delayed(plain, steps=4), "top_k": top_k(plain, fraction=0.01), "sign": ef_sign(plain)}
-    grad_fns = {name: made.grad_fn for name, made in remembering.items()} | {
+    grad_fns = {
         "plain": plain,
         "accumulate": accumulate(plain, 4),
         "sam": sam(plain, rho=rho),
@@ -73,17 +71,16 @@ def experiment(
     }
 
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    steps = source.steps(epochs)
     measure = measure_classification(num_classes=10)
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=classify(model),
-        grad_fn=grad_fns[gradient],
-        memories=(remembering[gradient].memory,) if gradient in remembering else (),
-        optimizer=optax.sgd(schedule, momentum=0.9),
-        schedules={"learning_rate": schedule},
+        grad_fn=grad_fns.get(gradient),
+        techniques=(remembering[gradient],) if gradient in remembering else (),
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20)),
+        optimizer=lambda rate: optax.sgd(rate, momentum=0.9),
         source=source,
         steps=steps,
         evals={"valid": Eval(sweep(valid, 512), measure), "test": Eval(sweep(test, 512), measure)},

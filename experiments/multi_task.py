@@ -27,8 +27,7 @@ import optax
 from research.augment.image import normalize
 from research.core import Eval
 from research.data import arrays, batches, digits, stratified, sweep
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import predicted
 from research.model import from_nnx
@@ -84,37 +83,33 @@ def experiment(
     network = from_nnx(lambda rngs: Heads((8, 8, 1), heads=heads, depths=depths, hidden=(width, width), rngs=rngs))
     network = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=batch_size, epoch_examples=source.examples)
+    steps = source.steps(epochs)
 
     model = with_log_variances(network, TASKS)
-    balance = grad_norm(TASKS, shared=r"layers/1/kernel$")
     one = {"digit": TASKS["digit"]}
     # A task counts by its labels: this makes it the mean over those that there are.
     alike = {**dict.fromkeys(TASKS, 1.0), "digit": len(rows[0]) / labelled}
     objectives = {
         "uncertainty": multi_task(model, TASKS, weigh=uncertainty),
         "fixed": multi_task(model, TASKS, weigh=fixed(alike)),
-        "gradnorm": multi_task(model, TASKS, weigh=balance.weigh),
         "single": multi_task(model, one, weigh=fixed({"digit": 1.0})),
         "deep": deep_supervision(model, final="digit", companions={"early": 0.3}, steps=steps),
     }
-    loss = objectives[method]
+    balance = grad_norm(lambda weigh: multi_task(model, TASKS, weigh=weigh), TASKS, shared=r"layers/1/kernel$")
     # From 0 to the log variance of the ink it is a long way.
     faster = optax.masked(optax.scale(10.0), decay_mask(r"task_log_variance"))
     slower = reduce_on_plateau("valid/digit_loss", factor=1 / 3, patience=plateau)
     stop = early_stop("valid/digit_loss", patience=patience)
 
-    def predict(apply, params, stats, batch):
-        return predicted(apply(params, stats, batch["image"], train=False)[0]["digit"])
+    def predict(trained, batch):
+        return predicted(trained(batch["image"])["digit"])
 
     return Experiment(
         init=model.init,
         apply=model.apply,
-        loss=loss,
-        grad_fn=balance.grad_fn(loss) if method == "gradnorm" else None,
-        memories=(balance.memory, stop.memory),
-        observe=(slower.observe, stop.observe),
-        optimizer=optax.chain(optax.adam(learning_rate), faster, slower.scale),
+        loss=objectives.get(method),
+        techniques=(*((balance,) if method == "gradnorm" else ()), slower, stop),
+        optimizer=optax.chain(optax.adam(learning_rate), faster),
         source=source,
         steps=steps,
         evals={

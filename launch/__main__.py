@@ -7,9 +7,9 @@ from pathlib import Path
 
 from launch import kubernetes, local, slurm, tpu_vm
 from launch.plan import Job, call, launched
-from research.commands import train_arguments
+from research.cli._command import parsed
 from research.errors import UserError, obeyed, unknown
-from research.runs.knobs import Parser, resolve
+from research.runs.knobs import Parser
 
 PLACES = {"local": local, "slurm": slurm, "kubernetes": kubernetes, "tpu-vm": tpu_vm}
 VERBS = ("status", "logs", "cancel")
@@ -78,8 +78,13 @@ def job_of(arguments) -> Job:
         return _job(("sweep", "--worker", *rest), f"sweep-{Path(rest[0]).name}")
     if file.startswith("-"):
         raise UserError(f"FILE comes first, before {file}.")
-    given, knobs = train_arguments(arguments, Parser(prog="python -m launch PLACE"))
-    resolve(knobs, {name: given[name] for name in knobs if name in given})
+    from research.runs.experiment_file import load
+    from research.runs.opened import knob_values
+    from research.verbs import RUN_OPTIONS, train
+
+    (file,), given = parsed(train, arguments, prog="python -m launch PLACE")
+    loaded = load(file)
+    knob_values(loaded, {name: value for name, value in given.items() if name not in RUN_OPTIONS})
     path = Path(file).absolute()
     here = path.is_relative_to(Path.cwd())
     return _job(("train", str(path.relative_to(Path.cwd()) if here else path), *rest), path.stem)

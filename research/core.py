@@ -7,6 +7,9 @@
     Step    = (State, batch)   -> (State, metrics)    what the loop calls
     View    = State            -> (params, stats)     which weights an evaluation sees
     Observe = (State, results) -> State | Stop        decisions that depend on evaluations
+    Measure = (Trained, batch) -> {name: metric}      what an evaluation adds up; or Rows, which it collects
+    Model   = init, apply                             two pure functions over plain nested dicts
+    Trained = apply, params, stats                    a network with its weights; trained(x) is its output
 
 Invariants. A Loss is pure and draws its randomness from `ctx.key` alone. The tree, shapes and dtypes of
 `stats` never change. Every metric is a state whose leaves add up (`Mean`, a confusion matrix, ...), so that
@@ -14,6 +17,9 @@ batches, devices and processes of any size merge exactly; `metrics["loss"]` is a
 Loss returns is its value.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -22,29 +28,59 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from research.axes import Array, Float, Int, Integer, Key, Num, PyTree, Scalar, Shaped, UInt32
 from research.errors import UserError, unknown
 
 Tree = Any  # nested dicts of arrays
+Batch = Mapping[str, Shaped[Array, "batch ..."]]  # fields of examples, or of what stands in their place: clients, tasks
 
 
 class State(NamedTuple):
-    """The whole checkpoint. `seed` and `salt` are u32 numbers, never keys; `step` counts optimizer steps."""
+    """The whole checkpoint. `seed` and `salt` are numbers, never keys; `step` counts optimizer steps."""
 
-    seed: jax.Array
-    salt: jax.Array
-    step: jax.Array
+    seed: UInt32[Array, ""]
+    salt: UInt32[Array, ""]
+    step: Int[Array, ""]
     params: Tree
     stats: Tree
     opt: Tree
 
 
+class Model(NamedTuple):
+    """A network as two pure functions:
+
+    init(key)                                            -> (params, stats)
+    apply(params, stats, *inputs, key=None, train=False) -> (outputs, changed stats)
+    """
+
+    init: Callable[[Key[Array, ""]], tuple[Tree, Tree]]
+    apply: Callable[..., tuple[Any, Tree]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A network with its weights: what evaluations, predictions and every function of a trained network take.
+
+    `trained(*inputs)` is the output in evaluation mode. A pytree of `params` and `stats`, thus an argument of
+    `jax.jit`, `jax.grad` and `jax.vmap`; `apply` is static. `dataclasses.replace` exchanges a part.
+    """
+
+    apply: Callable[..., tuple[Any, Tree]] = dataclasses.field(metadata={"static": True})
+    params: Tree
+    stats: Tree
+
+    def __call__(self, *inputs: Tree) -> Tree:
+        return self.apply(self.params, self.stats, *inputs, train=False)[0]
+
+
 class Ctx(NamedTuple):
     """All that a Loss may read besides params."""
 
-    batch: Mapping[str, jax.Array]
+    batch: Batch
     stats: Tree
-    key: jax.Array
-    step: jax.Array
+    key: Key[Array, ""]
+    step: Int[Array, ""]
 
 
 class Out(NamedTuple):
@@ -55,13 +91,13 @@ class Out(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """A weighted mean that is still open: `sum` (an array or a tree of arrays) over `weight`. States add up."""
+    """A weighted mean that is still open: `sum` over `weight`. States add up."""
 
-    sum: Tree
-    weight: jax.Array
+    sum: PyTree[Float[Array, "..."]]
+    weight: Float[Array, ""]
 
     def value(self) -> Tree:
-        """The quotient, in the precision of the sums (f64 on the host); 0 where nothing had weight."""
+        """The quotient, in the precision of the sums (f64 on the host); 0 if nothing had weight."""
         return jax.tree.map(lambda x: x / (self.weight + (self.weight == 0)), self.sum)
 
 
@@ -70,10 +106,10 @@ class Whole(Mean):
 
 
 class Rows(NamedTuple):
-    """Per-example results of an evaluation, {name: [B, ...]}; rows with mask 0 are padding and are dropped."""
+    """Per-example results of an evaluation. Rows of mask 0 are padding and are dropped."""
 
-    values: Mapping[str, jax.Array]
-    mask: jax.Array
+    values: Batch
+    mask: Float[Array, " batch"]
 
 
 class Stop(NamedTuple):
@@ -83,13 +119,14 @@ class Stop(NamedTuple):
     reason: str
 
 
-Loss = Callable[[Tree, Ctx], tuple[jax.Array, Out]]
+Loss = Callable[[Tree, Ctx], tuple[Scalar, Out]]
 GradFn = Callable[[Tree, Ctx], tuple[Tree, Out]]
 After = Callable[[State, Tree], Tree]
-Source = Callable[[int], Mapping[str, Any]]
-Step = Callable[[State, Any], tuple[State, Mapping[str, Any]]]
+Source = Callable[[int], Batch]
+Step = Callable[[State, Batch], tuple[State, Mapping[str, Any]]]
 View = Callable[[State], tuple[Tree, Tree]]
 Observe = Callable[[State, Mapping[str, Any]], State | Stop]
+Measure = Callable[[Trained, Batch], Mapping[str, Any]]
 
 
 def live(state: State) -> tuple[Tree, Tree]:
@@ -98,14 +135,14 @@ def live(state: State) -> tuple[Tree, Tree]:
 
 
 class Eval(NamedTuple):
-    """One evaluation set: `measure(apply, params, stats, batch)` gives {name: metric state | Rows}.
+    """One evaluation set: `measure(trained, batch)` gives {name: metric state | Rows}; `trained` is a `Trained`.
 
     `finish(results)` turns them into numbers, texts or pictures on the host; `every` is a Duration, or None
     for the end of the run only.
     """
 
     source: Source
-    measure: Callable[..., Mapping[str, Any]]
+    measure: Measure
     every: Any = None
     view: View = live
     finish: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
@@ -140,17 +177,17 @@ def train_step(grad_fn: GradFn, optimizer: optax.GradientTransformation, after: 
     return step
 
 
-def _loss(metrics):
+def _loss(metrics: Mapping[str, Any]) -> Scalar:
     if not isinstance(metrics.get("loss"), Mean):
         raise UserError(f'a Loss must give metrics["loss"] as a Mean; it gave {sorted(metrics)}.')
     return metrics["loss"].value()
 
 
-def eval_step(apply, measure):
+def eval_step(apply: Callable, measure: Measure) -> Callable:
     """The sibling of `train_step`: (params, stats, totals, batch) -> (totals, rows). Never calls the loss."""
 
     def step(params, stats, totals, batch):
-        measured = measure(apply, params, stats, batch)
+        measured = measure(Trained(apply, params, stats), batch)
         rows = {name: state for name, state in measured.items() if isinstance(state, Rows)}
         states = {name: state for name, state in measured.items() if name not in rows}
         return merge(totals, states), rows
@@ -168,10 +205,10 @@ def many(step: Step, k: int) -> Step:
     return steps
 
 
-def repeat(body, carry, xs=None, *, length=None):
-    """`lax.scan`, or the same unrolled where that is faster; the only loop that combinators may use.
+def repeat(body: Callable, carry: Tree, xs: Tree = None, *, length: int | None = None) -> tuple[Tree, Tree]:
+    """`lax.scan`, or the same unrolled if that is faster; the only loop that combinators may use.
 
-    On CPU a convolution inside a loop runs some twenty times slower than outside it, so there it unrolls.
+    On CPU a convolution inside a loop runs some twenty times slower than outside it. There it is unrolled.
     """
     unroll = False
     if jax.default_backend() == "cpu":
@@ -180,10 +217,12 @@ def repeat(body, carry, xs=None, *, length=None):
     return jax.lax.scan(body, carry, xs, length=length, unroll=unroll)
 
 
-def draw(key, *path):
+def draw(
+    key: Key[Array, ""] | Integer[Array, ""] | int, *path: str | int | Integer[Array, ""] | Integer[Array, " places"]
+) -> Key[Array, ""] | Key[Array, " places"]:
     """A key for the place that `path` names: names and numbers are folded in one by one.
 
-    `key` is a key or a seed number. A vector of n numbers gives n keys, one for each position.
+    `key` is a key or a seed number. A vector of numbers, at the end of the path, gives a key for each.
     """
     if not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
         key = jax.random.key(key)
@@ -193,8 +232,8 @@ def draw(key, *path):
     return key
 
 
-def weighted_mean(values: Tree, weights: jax.Array) -> Mean:
-    """The open Mean of every leaf over its leading `weights.ndim` axes, in f32.
+def weighted_mean(values: PyTree[Num[Array, "..."]], weights: Num[Array, "*batch"]) -> Mean:
+    """The open Mean of every leaf over its leading axes `*batch`, in f32.
 
     Entries of weight 0 do not count even when they are not finite: they are padding.
     """
@@ -212,8 +251,8 @@ def whole(mean: Mean) -> Whole:
     return Whole(*mean)
 
 
-def check_additive(metrics, *, by: str):
-    """Raises UserError, while tracing, where `metrics["loss"]` is Whole; `by` is what would split the batch."""
+def check_additive(metrics: Mapping[str, Any], *, by: str) -> None:
+    """Raises UserError, while tracing, if `metrics["loss"]` is Whole; `by` is the one that would split the batch."""
     if isinstance(metrics["loss"], Whole):
         raise UserError(
             f"{by} splits the batch, and this loss does not add over examples (it is a Whole): the parts would be "

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from research.core import Eval, Rows, eval_step
+from research.core import Eval, Rows, Trained, eval_step
 from research.data.sampling.prefetch import prefetch
 from research.data.sampling.process_rows import share
 from research.distributed.sharding import padded, put, shardings, under
@@ -46,7 +46,7 @@ def evaluator(ev: Eval, apply, *, mesh):
 
     def traced(params, stats, batch):
         try:
-            measured = jax.eval_shape(under(mesh, lambda *args: ev.measure(apply, *args)), params, stats, batch)
+            measured = jax.eval_shape(under(mesh, ev.measure), Trained(apply, params, stats), batch)
         except (TypeError, ValueError, KeyError) as error:
             what = str(error).strip().split("\n")[0]
             raise UserError(f"the evaluation does not fit a batch of {described(batch)}: {what}") from error
@@ -56,7 +56,7 @@ def evaluator(ev: Eval, apply, *, mesh):
         began, totals, rows = time.perf_counter(), None, []
         params, stats = at_home(ev.view(state), mesh)
         complete = lambda batch: padded(batch, mesh)
-        read, onto = share(ev.source, mesh, size=getattr(ev.source, "size", None), complete=complete)
+        read, onto = share(ev.source, mesh, size=ev.source.size, complete=complete)
         ahead = prefetch(read, 0, len(ev.source), place=onto)
         with contextlib.closing(ahead) as batches:
             for batch, _ in batches:

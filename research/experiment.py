@@ -1,7 +1,6 @@
 """An experiment is a value: what to train, on what, how it is judged. The step is derived from it."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +16,6 @@ from research.core import (
     GradFn,
     Loss,
     Observe,
-    Source,
     State,
     Step,
     draw,
@@ -26,11 +24,13 @@ from research.core import (
     merge,
     train_step,
 )
+from research.data.sampling.source import BatchAt, TrainingSource, check_source
 from research.distributed import sharding
 from research.distributed.pmap import AXIS, check_replicated, mapped
-from research.errors import UserError, unknown
+from research.errors import UserError, nearest, unknown
 from research.gradients.averaged import averaged
 from research.metric_sums import Open
+from research.technique import Technique, brought, check_names, check_read, memories, read_entries
 from research.tree import described, shapes
 
 
@@ -54,11 +54,13 @@ class Best(NamedTuple):
 class Experiment:
     """Everything that a run is a function of, besides its seed and the versions of the software.
 
-    `source(seed)` makes the training Source; `after` follows each update; each of `memories`
-    `(key, params) -> {name: entry}` adds entries to stats for a technique that remembers; `start(params, stats)`
-    replaces fresh weights by others and is not called on resume; `predict(apply, params, stats, batch)` gives
-    {name: [B, ...]} for records without labels. A `transform` is a declared Step -> Step that takes `stride`
-    optimizer steps a call, over batches stacked on a leading axis; without one it is `many(step, stride)`.
+    `source` is a TrainingSource (`research.data.sampling.source`), such as `batches(data, size)` makes.
+    `techniques` are those that keep a memory, each listed once (`research.technique`).
+    `learning_rate` is a number or a schedule, recorded as `train/learning_rate`; `optimizer` is then a function of it,
+    such as `optax.adam`. Without it `optimizer` is an optax transformation. `schedules` are other numbers to record.
+    `start(params, stats)` replaces fresh weights by others and is not called on resume. `predict(trained, batch)` gives
+    {name: [B, ...]} for records without labels. A `transform` is a declared Step -> Step that takes `stride` optimizer
+    steps a call, over batches stacked on a leading axis; without one it is `many(step, stride)`.
 
     `mesh` {axis: devices} and `rules` ((pattern, PartitionSpec or tactic), ...) say where arrays live: see
     `research.distributed.sharding`. They change neither the step nor, to rounding, its numbers.
@@ -66,17 +68,16 @@ class Experiment:
 
     init: Callable[[jax.Array], tuple[Any, Any]]
     apply: Callable[..., tuple[Any, Any]]
-    loss: Loss
-    optimizer: optax.GradientTransformation
-    source: Callable[[int], Source]
+    optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation]
+    source: TrainingSource
     steps: Any
+    loss: Loss | None = None
+    learning_rate: float | Callable | None = None
     grad_fn: GradFn | None = None
-    after: tuple[After, ...] = ()
-    memories: tuple[Callable[..., Mapping[str, Any]], ...] = ()
+    techniques: tuple[Technique, ...] = ()
     transform: Callable[[Step], Step] | None = None
     stride: int = 1
     evals: Mapping[str, Eval] = dataclasses.field(default_factory=dict)
-    observe: tuple[Observe, ...] = ()
     predict: Callable[..., Mapping[str, Any]] | None = None
     schedules: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     start: Callable[[Any, Any], tuple[Any, Any]] | None = None
@@ -90,6 +91,49 @@ class Experiment:
     on_nonfinite: str = "stop"
 
 
+class Wired(NamedTuple):
+    """The functions of an experiment, with those of its techniques in place: what a step is made of."""
+
+    loss: Loss
+    grad_fn: GradFn | None
+    optimizer: optax.GradientTransformationExtraArgs
+    after: tuple[After, ...]
+    observe: tuple[Observe, ...]
+    transform: Callable[[Step], Step] | None
+    schedules: Mapping[str, Callable]
+
+
+def wire(ex: Experiment) -> Wired:
+    """The functions of an experiment. Raises UserError for what is missing, given twice or of another kind."""
+    check_names(ex.techniques)
+    loss = brought(ex.techniques, "loss", ex.loss)
+    if loss is None:
+        raise UserError("the experiment has no loss: give Experiment(loss=...), or a technique that brings one.")
+    optimizer, schedules = ex.optimizer, dict(ex.schedules)
+    if ex.learning_rate is not None:
+        if "learning_rate" in schedules:
+            raise UserError(
+                "the learning rate is given twice: as learning_rate= and in schedules=. Leave out the latter."
+            )
+        if isinstance(optimizer, optax.GradientTransformation):
+            raise UserError(
+                "learning_rate= is given and optimizer= is an optax transformation, which has one already; expected a "
+                "function of the learning rate, such as optax.adam or lambda rate: optax.sgd(rate, momentum=0.9)."
+            )
+        rate = ex.learning_rate
+        optimizer = optimizer(rate)
+        schedules = {"learning_rate": rate if callable(rate) else lambda step: rate, **schedules}
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise UserError(f"optimizer= is {optimizer!r}; expected an optax transformation, or give it a learning_rate=.")
+    for technique in ex.techniques:
+        optimizer = technique.optimizer(optimizer) if technique.optimizer else optimizer
+    return Wired(
+        loss, brought(ex.techniques, "grad_fn", ex.grad_fn), optax.with_extra_args_support(optimizer),
+        tuple(t.after for t in ex.techniques if t.after), tuple(t.observe for t in ex.techniques if t.observe),
+        ex.transform, schedules,
+    )  # fmt: skip
+
+
 class Built(NamedTuple):
     """An experiment made ready for a seed: checked, placed on a mesh, with every interval in steps.
 
@@ -99,6 +143,7 @@ class Built(NamedTuple):
     """
 
     experiment: Experiment
+    wired: Wired
     seed: int
     mesh: Any
     total: int
@@ -110,7 +155,7 @@ class Built(NamedTuple):
     fresh: Callable[[], State]
     fresh_open: Callable[[], Open]
     step: Callable[[State, Open, Any], tuple[State, Open]]
-    source: Callable[[int], Source]
+    source: Callable[[int], BatchAt]
     table: str
 
 
@@ -131,28 +176,24 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         raise unknown("strategy", strategy, STRATEGIES)
     if ex.on_nonfinite not in nonfinite.POLICIES:
         raise unknown("on_nonfinite", ex.on_nonfinite, nonfinite.POLICIES)
+    wired = wire(ex)
+    check_source(ex.source)
     mesh = sharding.make_mesh(ex.mesh, devices=devices)
-    size, count = getattr(ex.source, "size", None), getattr(ex.source, "examples", None)
-    if size:
-        sharding.check_batch(size, mesh)
+    sharding.check_batch(ex.source.size, mesh)
 
     def steps_of(length, total=None, stride=ex.stride):
+        size, count = ex.source.size, ex.source.examples
         return duration.in_steps(length, batch_size=size, epoch_examples=count, total=total, stride=stride)
 
     total = steps_of(ex.steps)
-    optimizer = optax.with_extra_args_support(ex.optimizer)
 
     def begin(seed):
         return ex.init(draw(seed, "init"))
 
     def complete(seed, params, stats):
-        for number, memory in enumerate(ex.memories):
-            entries = memory(draw(seed, "memory", number), params)
-            if taken := set(entries) & set(stats):
-                raise UserError(f"two techniques keep the stats entry {sorted(taken)[0]!r}; give one another name.")
-            stats = {**stats, **entries}
+        stats = memories(ex.techniques, stats, seed=seed, params=params)
         seed = jnp.asarray(seed, jnp.uint32)
-        state = State(seed, jnp.uint32(0), jnp.int32(0), params, stats, optimizer.init(params))
+        state = State(seed, jnp.uint32(0), jnp.int32(0), params, stats, wired.optimizer.init(params))
         # A copy that is also in the params would be donated twice.
         return jax.tree.map(jnp.array, state)
 
@@ -166,12 +207,12 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         params, stats = ex.start(*jax.jit(begin)(np.uint32(seed)))
         return jax.jit(complete, out_shardings=layout)(np.uint32(seed), params, stats)
 
-    grad_fn = ex.grad_fn or gradient(ex.loss)
-    step = train_step(averaged(grad_fn, axis=AXIS) if strategy == "pmap" else grad_fn, optimizer, ex.after)
+    grad_fn = wired.grad_fn or gradient(wired.loss)
+    step = train_step(averaged(grad_fn, axis=AXIS) if strategy == "pmap" else grad_fn, wired.optimizer, wired.after)
     if ex.on_nonfinite == "skip":
         step = nonfinite.skip(step)
-    if ex.transform:
-        step = ex.transform(step)
+    if wired.transform:
+        step = wired.transform(step)
     elif ex.stride > 1:
         step = many(step, ex.stride)
 
@@ -189,7 +230,9 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     if strategy == "pmap":
         check_replicated(layout, mesh)
     source = stacked(ex.source, ex.stride)
-    metrics = _check_step(compiled(step, 1), abstract, source(seed)(0))
+    traced = compiled(step, 1) if strategy == "pmap" else sharding.under(mesh, step)
+    metrics = _check_step(traced, abstract, source(seed)(0), ex.techniques)
+    _check_views(ex.evals, abstract)
 
     def no_sums():
         return Open.of(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
@@ -203,11 +246,22 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
 
     placed = at(abstract, layout)
     return Built(
-        ex, seed, mesh, total, steps_of(ex.log_every, total), steps_of(ex.save_every, total),
-        {name: steps_of(ev.every, total) if ev.every else total for name, ev in ex.evals.items()},
-        placed, at(sums, replicated), fresh, fresh_open, compiled(accumulated, 2, (layout, replicated)), source,
-        sharding.table(placed) if mesh.size > 1 else "",
-    )  # fmt: skip
+        experiment=ex,
+        wired=wired,
+        seed=seed,
+        mesh=mesh,
+        total=total,
+        log_every=steps_of(ex.log_every, total),
+        save_every=steps_of(ex.save_every, total),
+        eval_every={name: steps_of(ev.every, total) if ev.every else total for name, ev in ex.evals.items()},
+        abstract=placed,
+        abstract_open=at(sums, replicated),
+        fresh=fresh,
+        fresh_open=fresh_open,
+        step=compiled(accumulated, 2, (layout, replicated)),
+        source=source,
+        table=sharding.table(placed) if mesh.size > 1 else "",
+    )
 
 
 def stacked(source, stride: int):
@@ -218,20 +272,29 @@ def stacked(source, stride: int):
     def of_seed(seed):
         batch_at = source(seed)
 
-        @functools.wraps(batch_at)  # so that it shows whether it takes rows=
-        def at(step, **rows):
-            return jax.tree.map(lambda *x: np.stack(x), *[batch_at(step + i, **rows) for i in range(stride)])
+        def at(step, rows=slice(None)):
+            return jax.tree.map(lambda *x: np.stack(x), *[batch_at(step + i, rows=rows) for i in range(stride)])
 
         return at
 
     return of_seed
 
 
-def _check_step(step, state, batch):
-    """The abstract metrics of one step; raises UserError where it cannot be traced or changes the state's form."""
+def _check_step(step, state, batch, techniques):
+    """The abstract metrics of one step; raises UserError if it cannot be traced, changes the state's form, or does not
+    read what a technique keeps.
+    """
     try:
-        new, metrics = jax.eval_shape(step, state, batch)
-    except (TypeError, ValueError, KeyError) as error:
+        program, (new, metrics) = jax.make_jaxpr(step, return_shape=True)(state, batch)
+    except KeyError as error:
+        # Of what a step reads by name, stats are what an experiment can forget.
+        name = error.args[0] if error.args else ""
+        kept, hint = ", ".join(sorted(state.stats)) or "nothing", nearest(name, [*state.stats, *batch])
+        raise UserError(
+            f"the step does not fit a batch of {described(batch)}: it reads {name!r}, which is neither there nor in "
+            f"stats ({kept}).{hint} If a technique keeps it, list the technique: Experiment(techniques=(...))."
+        ) from error
+    except (TypeError, ValueError) as error:
         what = str(error).strip().split("\n")[0]
         raise UserError(
             f"the step does not fit a batch of {described(batch)}: {type(error).__name__}: {what}"
@@ -243,4 +306,18 @@ def _check_step(step, state, batch):
                 f"one step changes {path} from {old.get(path, 'absent')} to {now.get(path, 'absent')}; "
                 "the tree, shapes and dtypes of a State may not change."
             )
+    check_read(techniques, read_entries(program.jaxpr, state))
     return metrics
+
+
+def _check_views(evals, state):
+    """Raises UserError for an evaluation that sees weights which nothing keeps."""
+    for name, ev in evals.items():
+        try:
+            jax.eval_shape(ev.view, state)
+        except KeyError as error:
+            kept = ", ".join(sorted(state.stats)) or "none"
+            raise UserError(
+                f"the view of the evaluation {name!r} needs the stats entry {error.args[0]!r}; stats have {kept}. List "
+                "the technique whose view it is: Experiment(techniques=(...))."
+            ) from error

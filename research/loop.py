@@ -27,8 +27,8 @@ from research.runs.record import Record
 MAX_ROLLBACKS = 3  # from one checkpoint; another would meet the same trouble
 
 
-class Outcome(NamedTuple):
-    """How a run ended: `status` is finished or preempted, `results` {evaluation: {metric: value}}."""
+class LoopResult(NamedTuple):
+    """How the loop ended: `status` is finished or preempted, `results` {evaluation: {metric: value}}."""
 
     status: str
     step: int
@@ -44,7 +44,7 @@ class NonFinite(UserError):
         self.step = step
 
 
-def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interrupted=lambda: False) -> Outcome:
+def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interrupted=lambda: False) -> LoopResult:
     """Trains `built` from its newest sound checkpoint to its end, or until `interrupted()`, and saves there.
 
     `tell(event)` gets the events of `research.events`. Raises NonFinite where the run may not go on.
@@ -72,7 +72,7 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
     batch_at = built.source(nonfinite.salted(built.seed, int(state.salt)))
     interval = _Interval(built, record, tell, batch_at=batch_at, start=step)
     axis = 0 if ex.stride == 1 else 1
-    read, onto = share(batch_at, built.mesh, size=getattr(ex.source, "size", None), axis=axis)
+    read, onto = share(batch_at, built.mesh, size=ex.source.size, axis=axis)
     ahead = prefetch(read, step, built.total, stride=ex.stride, place=onto)
     tell(events.Started(step, built.total, lambda: step))
     with contextlib.closing(ahead) as batches, interval.watch:
@@ -83,7 +83,9 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
             if due and not interrupted():
                 interval.settle()
                 interval.pause()
-                state = _judge(due, evaluators, ex, state, step, memory, final, record, tell, interrupted)
+                state = _judge(
+                    due, evaluators, built.wired.observe, state, step, memory, final, record, tell, interrupted
+                )
                 if memory["stopped"] and not final:
                     continue  # with the evaluations that are due at the end
             if step != saved and (final or interrupted() or step % built.save_every == 0):
@@ -98,7 +100,7 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
             if finished or interrupted():
                 interval.settle()
                 checkpoints.wait()
-                return Outcome("finished" if finished else "preempted", step, memory["results"], state)
+                return LoopResult("finished" if finished else "preempted", step, memory["results"], state)
             interval.resume()
             batch, waited = next(batches)
             state, sums = built.step(state, sums, batch)
@@ -133,7 +135,7 @@ def _begin(built, checkpoints, record, tell, rollbacks):
     return state, sums, memory
 
 
-def _judge(due, evaluators, ex, state, step, memory, final, record, tell, interrupted):
+def _judge(due, evaluators, observers, state, step, memory, final, record, tell, interrupted):
     """Evaluates what is due, records it, and lets the observers decide; gives the state they leave."""
     for name in due:
         results = evaluators[name](state, interrupted)
@@ -145,7 +147,7 @@ def _judge(due, evaluators, ex, state, step, memory, final, record, tell, interr
         memory["evaluated"].append(name)
     # All of this step, those that an earlier life made too: an observer is to see what it would have seen unbroken.
     found = {f"{name}/{k}": v for name in memory["evaluated"] for k, v in memory["results"][name].items()}
-    for observe in ex.observe if not final else ():
+    for observe in observers if not final else ():
         state = observe(state, found)
         if isinstance(state, Stop):
             state, memory["stopped"] = state
@@ -214,7 +216,7 @@ class _Interval:
             raise self.trouble(int(sums.bad), "the loss is not finite")
         metrics = {name: float(state.value()) for name, state in on_host(sums.metrics).items()}
         with jax.default_device(jax.local_devices(backend="cpu")[0]):  # not behind the steps that are queued
-            metrics |= {name: float(value(step - 1)) for name, value in self.built.experiment.schedules.items()}
+            metrics |= {name: float(value(step - 1)) for name, value in self.built.wired.schedules.items()}
         self.record.write(step, {f"train/{name}": value for name, value in metrics.items()})
         self.tell(events.Interval(step, metrics, timing))
         self.before = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f" (to step {step})"

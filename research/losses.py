@@ -1,19 +1,29 @@
 """Loss terms as array functions: one value for every example, in f32, not reduced."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from research.axes import Array, Float, Integer, Num, Shaped
 from research.errors import UserError
 
 
-def cross_entropy(logits, labels, *, smoothing: float = 0.0):
-    """-sum_c p_c log softmax(logits)_c, in nats: [..., C] and labels -> [...] f32.
+def cross_entropy(
+    logits: Float[Array, "*batch classes"],
+    labels: Integer[Array, "*batch"] | Float[Array, "*batch classes"],
+    *,
+    smoothing: float = 0.0,
+) -> Float[Array, "*batch"]:
+    """-sum_c p_c log softmax(logits)_c, in nats, for each example.
 
-    Labels are class numbers, int [...], or probabilities, float [..., C]. Smoothing takes that share of p from
-    the labels and spreads it evenly over all C classes (Szegedy et al. 2016, section 7). A class number outside
-    0..C-1 gives NaN: it is never taken for another class, nor for none.
+    Labels are class numbers or probabilities. Smoothing takes that share of p from the labels and spreads it evenly
+    over all classes (Szegedy et al. 2016, section 7). A number that is no class gives NaN: it is never taken for
+    another class, nor for none.
 
-    Raises UserError where the labels' shape or type does not fit.
+    Raises UserError if the shape or the type of the labels does not fit.
     """
     check_labels(logits, labels)
     logits = logits.astype(jnp.float32)
@@ -34,23 +44,25 @@ def cross_entropy(logits, labels, *, smoothing: float = 0.0):
     return loss
 
 
-def hits(logits, labels):
-    """1 where the largest logit is the label (or the label's largest probability), else 0: -> [...] f32. Where a logit
-    is NaN it is NaN: argmax would name a class like any other.
+def hits(
+    logits: Float[Array, "*batch classes"], labels: Integer[Array, "*batch"] | Float[Array, "*batch classes"]
+) -> Float[Array, "*batch"]:
+    """1 if the largest logit is that of the label (or of its largest probability), else 0. NaN if a logit is NaN:
+    argmax would name a class like any other.
     """
     check_labels(logits, labels)
     target = labels if jnp.issubdtype(labels.dtype, jnp.integer) else labels.argmax(-1)
     return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == target).astype(jnp.float32)
 
 
-def unit(x):
-    """x / |x| along the last axis: [..., D] -> f32 of the same shape. 0 stays 0, and its gradient is finite."""
+def unit(x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+    """x / |x| along the last axis. 0 stays 0, and its gradient is finite."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), -1, keepdims=True), 1e-12))
 
 
-def check_labels(logits, labels):
-    """Raises UserError unless labels are int [...] or float [..., C] for logits [..., C]."""
+def check_labels(logits: Shaped[Array, "..."], labels: Shaped[Array, "..."]) -> None:
+    """Raises UserError unless the labels are int [...] or float [..., C] for logits [..., C]."""
     integer = jnp.issubdtype(labels.dtype, jnp.integer)
     if not integer and not jnp.issubdtype(labels.dtype, jnp.floating):
         raise UserError(f"labels must be class numbers (int) or probabilities (float); they are {labels.dtype}.")
@@ -63,30 +75,30 @@ def check_labels(logits, labels):
         )
 
 
-def kl_divergence(logits, other):
-    """KL(p || q) = sum_c p_c (log p_c - log q_c), in nats, of p = softmax(logits) and q = softmax(other):
-    [..., C], [..., C] -> [...] f32.
-    """
+def kl_divergence(
+    logits: Float[Array, "*batch classes"], other: Float[Array, "*batch classes"]
+) -> Float[Array, "*batch"]:
+    """KL(p || q) = sum_c p_c (log p_c - log q_c), in nats, of p = softmax(logits) and q = softmax(other)."""
     log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (logits, other))
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
 
 
-def squared_error(predictions, targets):
-    """(predictions - targets) ** 2, entry by entry: [...] -> [...] f32."""
+def squared_error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """(predictions - targets) ** 2, entry by entry."""
     return _difference(predictions, targets) ** 2
 
 
-def absolute_error(predictions, targets):
-    """|predictions - targets|, entry by entry: [...] -> [...] f32."""
+def absolute_error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """|predictions - targets|, entry by entry."""
     return jnp.abs(_difference(predictions, targets))
 
 
-def huber(delta: float):
-    """The error of Huber 1964, `(predictions, targets) -> [...] f32`: d ** 2 / 2 for |d| <= delta, and its tangent
-    delta (|d| - delta / 2) beyond. As delta grows it is half the squared error.
+def huber(delta: float) -> Callable:
+    """The error of Huber 1964, `(predictions, targets) -> error`, entry by entry: d ** 2 / 2 for |d| <= delta, and its
+    tangent delta (|d| - delta / 2) beyond. As delta grows it becomes half the squared error.
     """
 
-    def error(predictions, targets):
+    def error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
         size = absolute_error(predictions, targets)
         near = jnp.minimum(size, delta)
         return near * (size - near / 2)
@@ -94,7 +106,7 @@ def huber(delta: float):
     return error
 
 
-def check_targets(predictions, targets):
+def check_targets(predictions: Shaped[Array, "..."], targets: Shaped[Array, "..."]) -> None:
     """Raises UserError unless predictions and targets have the same shape."""
     if predictions.shape != targets.shape:
         raise UserError(
@@ -102,5 +114,5 @@ def check_targets(predictions, targets):
         )
 
 
-def _difference(predictions, targets):
+def _difference(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
     return predictions.astype(jnp.float32) - targets.astype(jnp.float32)

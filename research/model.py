@@ -7,30 +7,26 @@
 what is not trained (batch statistics) in `stats[name]` and nothing else there.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from research.core import draw
+from research.axes import Array, Key, Shaped
+from research.core import Model, Tree, draw
 from research.errors import UserError
 
 
-class Model(NamedTuple):
-    """A model as two pure functions; see the module's docstring for their signatures."""
-
-    init: Callable[..., tuple[Any, Any]]
-    apply: Callable[..., tuple[Any, Any]]
-
-
-def from_nnx(build, *, name: str = "model") -> Model:
+def from_nnx(build: Callable, *, name: str = "model") -> Model:
     """A Model from `build(rngs) -> nnx.Module`, whose call takes `(*inputs, train, rngs)`.
 
     Dropout must hold no generator: make it `nnx.Dropout(rate)` and pass `rngs=rngs` where it is called; the
     streams are folded from `key`. Integer keys (layers in a list) become strings in the plain dicts.
 
-    Raises UserError where the module stores random state.
+    Raises UserError if the module stores random state.
     """
     from flax import nnx
 
@@ -78,11 +74,11 @@ def from_nnx(build, *, name: str = "model") -> Model:
     return Model(init, apply)
 
 
-def from_linen(module, *examples, name: str = "model") -> Model:
+def from_linen(module: Any, *examples: Shaped[Array, "..."] | jax.ShapeDtypeStruct, name: str = "model") -> Model:
     """A Model from a `flax.linen` module whose call takes `(*inputs, train)`.
 
-    `examples` are inputs (or shapes with dtypes) that it is initialised with. Every collection but "params" is
-    kept in stats; dropout draws from the stream "dropout".
+    It is initialised with inputs like `examples`. Every collection but "params" is kept in stats; dropout draws from
+    the stream "dropout".
     """
 
     def init(key):
@@ -103,10 +99,10 @@ def from_linen(module, *examples, name: str = "model") -> Model:
     return Model(init, apply)
 
 
-def together(**models: Model):
+def together(**models: Model) -> Callable[[Key[Array, ""]], tuple[Tree, Tree]]:
     """The `init` of several Models that are trained as one: params {name: the model's}, and the stats of all.
 
-    Raises UserError where two keep the same stats entry: give `from_nnx` a name.
+    Raises UserError if two keep the same stats entry: give `from_nnx` a name.
     """
 
     def init(key):
@@ -123,11 +119,11 @@ def together(**models: Model):
     return init
 
 
-def _named(tree):
+def _named(tree: Tree) -> Tree:
     """The tree with every key a string."""
     return {str(k): _named(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
 
 
-def _numbered(tree, like):
+def _numbered(tree: Tree, like: Tree) -> Tree:
     """The tree with the keys of `like`. By name, never by order: sorted as strings, layer 10 precedes layer 2."""
     return {k: _numbered(tree[str(k)], v) for k, v in like.items()} if isinstance(like, dict) else tree

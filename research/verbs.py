@@ -6,6 +6,7 @@ run.results["test"]["accuracy"]
 """
 
 import contextlib
+import inspect
 import json
 import os
 import shlex
@@ -18,13 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from research import events
-from research.core import Eval, Rows, live
+from research.core import Eval, Rows
 from research.data import open_path, sweep
 from research.data.sampling.process_rows import share
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
-from research.distributed.sharding import make_mesh
 from research.distributed.watchdog import limit, watchdog
 from research.errors import UserError, unknown
 from research.evaluate import evaluator
@@ -36,17 +36,18 @@ from research.report import report as report_of
 from research.runs import folder as run_folder
 from research.runs.checkpoint import Checkpoints
 from research.runs.experiment_file import experiments, load
-from research.runs.opened import knob_values, open_run, restore
+from research.runs.knobs import knobs_of
+from research.runs.opened import knob_values, open_run, reopen
 from research.runs.origin import bring, origin_of
 from research.runs.record import Record, Unrecorded
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import versions
-from research.tracking import profile, trackers
+from research.tracking import trackers
 from research.tracking.console import console
+from research.tracking.profile import described, profiler, read_summary
 from research.tracking.trackers import timing_writer
 
 __all__ = ["evaluate", "experiments", "predict", "report", "train"]
-# Keyword arguments of `train` that are no knobs.
 
 
 class RunResult(NamedTuple):
@@ -58,24 +59,42 @@ class RunResult(NamedTuple):
 
 
 def train(
-    file, *, seed: int = 0, run_dir=None, runs=None, again: bool = False, start_from: str | None = None,
-    strategy: str = "jit", watch: bool = False, page: bool = True, listen=(), stream=None, **knobs,
+    file: str | os.PathLike, *, seed: int = 0, runs: str | None = None, run_dir: str | None = None, again: bool = False,
+    start_from: str | None = None, strategy: str = "jit", watch: bool = False, report: bool = True,
+    profile: bool = False, wandb: str | None = None, mlflow: str | None = None, listen=(), stream=None, **knobs,
 ) -> RunResult:  # fmt: skip
-    """Trains an experiment file, or goes on with it: the same call finds the same folder, and resumes.
+    """Train an experiment file, or go on with it.
 
-    A finished run is not trained twice: its results come back at once, unless `again` asks for a new folder.
-    `start_from="RUN@step"` begins a new run at another's checkpoint, with other knobs or more steps. Knobs may
-    be given as texts. The `strategy` is "jit" or "pmap" (`distributed.pmap`). With `watch` the statistics of each layer
-    are recorded ten times a run (`research.diagnose.layers`); without `page` no report is drawn. Each of `listen` (see
-    `tracking.trackers`) gives one more subscriber. Progress goes to `stream` (sys.stdout). Raises UserError for every
-    mistake; KeyboardInterrupt, when all is saved, after Ctrl-C.
+    The same command finds the same folder, and resumes. A finished run is not trained twice: its results come back at
+    once.
+
+    From Python, knobs may be given as texts, each of `listen` (see `research.tracking.trackers`) gives one more
+    subscriber, and progress goes to `stream` (sys.stdout). Raises UserError for every mistake; KeyboardInterrupt, when
+    all is saved, after Ctrl-C.
+
+    file: an experiment, such as experiments/digits.py
+    seed: of everything random
+    runs (DIR): where run folders are made (default $RESEARCH_RUNS or runs)
+    run_dir (DIR): this very folder, instead of one named by the knobs
+    again: train anew in a new folder
+    start_from (--from RUN@STEP): begin at another run's checkpoint, with other knobs or more steps
+    strategy: jit, or pmap: one program on every device
+    watch: record gradients, weights and activations of every layer, ten times a run
+    report: draw no report; `report RUN` does it later
+    profile: trace a few steps, and show what the time goes to
+    wandb (PROJECT): write to Weights & Biases too
+    mlflow (EXPERIMENT): write to MLflow too
     """
     job = join()
     keep_compiled()
     with job.guard(), contextlib.ExitStack() as held:
         stream = stream or sys.stdout if job.rank == 0 else held.enter_context(open(os.devnull, "w"))
         loaded = load(file)
+        if reserved := set(knobs_of(loaded.function)) & set(RUN_OPTIONS):
+            raise UserError(f"{loaded.file}: a knob may not be called {min(reserved)!r}; `train` itself has that.")
         values = knob_values(loaded, knobs)
+        listen = [*listen, *([trackers.wandb(wandb)] if wandb else []), *([trackers.mlflow(mlflow)] if mlflow else [])]
+        listen += [profiler] if profile else []
         origin = origin_of(start_from) if start_from else None
         label = origin.label if origin else ""
         folder = Path(run_dir) if run_dir else Path(runs or os.environ.get("RESEARCH_RUNS", "runs"))
@@ -97,25 +116,30 @@ def train(
         about, status = job.first(opened)
         job.check_shared(folder)
         if status.get("status") == "finished":
-            if page and job.rank == 0 and not (folder / "report" / "report.html").exists():
-                report(folder)
+            if report and job.rank == 0 and not (folder / "report" / "report.html").exists():
+                report_of(folder, reopen(folder).experiment)
             print_results(status["results"], stream)
             print(f"finished already: {folder}. Train it anew with --again, or go on with --from.", file=stream)
             if job.rank == 0:
                 run_folder.tell_status("finished", status["step"], folder)
             return RunResult(folder, "finished", status["results"])
         experiment = job.turn(lambda: loaded.function(**values))
-        how = {"strategy": strategy, "watch": watch, "page": page, "listen": listen, "stream": stream}
+        how = {"strategy": strategy, "watch": watch, "report": report, "listen": listen, "stream": stream}
         return _train(folder, experiment, about, job=job, seed=seed, **how)
 
 
-def _train(folder, experiment, about, *, job, seed, strategy, watch, page, listen, stream):
+RUN_OPTIONS = tuple(
+    name for name, parameter in inspect.signature(train).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY
+)
+
+
+def _train(folder, experiment, about, *, job, seed, strategy, watch, report, listen, stream):
     """Builds and runs an experiment in its folder, with everything that listens to a run. Rank 0 writes."""
     about["claims"] = [claim._asdict() for claim in experiment.claims]
     built = build(experiment, seed=seed, strategy=strategy)
     subscribers = []
     if job.rank == 0:
-        read, _ = share(built.source(seed), built.mesh, size=getattr(built.experiment.source, "size", None))
+        read, _ = share(built.source(seed), built.mesh, size=experiment.source.size)
         write_json(folder / "run.json", about)
         subscribers = [
             spared(console(stream=stream, label=about["experiment"])),
@@ -165,16 +189,16 @@ def _train(folder, experiment, about, *, job, seed, strategy, watch, page, liste
         outcome.results.pop(LAYERS, None)  # no headline
         end(events.Ended(outcome.step, outcome.status, outcome.results))
     job.last_words = lambda text: None
-    page = page and outcome.status == "finished"
-    if page and job.rank == 0:
+    report = report and outcome.status == "finished"
+    if report and job.rank == 0:
         report_of(folder, experiment)
     print_results(outcome.results, stream)
-    if spent := profile.read_summary(folder):
-        print(profile.described(spent), file=stream)
+    if spent := read_summary(folder):
+        print(described(spent), file=stream)
     for verdict in (judge(claim, outcome.results) for claim in about["claims"] if outcome.status == "finished"):
         print(f"claim: {verdict.metric} {verdict.bound}: {verdict.outcome}", file=stream)
     more = "the same command goes on" if outcome.status == "preempted" else f"python -m research report {folder}"
-    more = f"report: {folder}/report/report.html" if page else more
+    more = f"report: {folder}/report/report.html" if report else more
     print(f"{outcome.status} at step {outcome.step} of {built.total}: {folder} ({more})", file=stream)
     if interruption.number == signal.SIGINT:
         job.leave()
@@ -187,13 +211,13 @@ def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str,
 
     Writes `evaluated/<step>/<name>.json` and `.npz`, and gives {evaluation: {metric: value}}.
     """
-    opened, state, step = restore(path)
-    evals = opened.experiment.evals
+    opened = open_run(path)
+    evals, step = opened.experiment.evals, opened.step
     if on is not None and on not in evals:
         raise unknown("evaluation", on, evals)
     found = {}
     for name in [on] if on else evals:
-        results = evaluator(evals[name], opened.experiment.apply, mesh=make_mesh(opened.experiment.mesh))(state)
+        results = evaluator(evals[name], opened.trained.apply, mesh=opened.mesh)(opened.state)
         run_folder.save_evaluation(opened.folder / "evaluated" / str(step), name, step, results)
         found[name] = dict(results.numbers)
     print_results(found, stream or sys.stdout)
@@ -204,30 +228,29 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
     """Predicts for every record of `data`: the name of an evaluation set of the run, or a path (see
     `research.data.open_path`). Writes one JSON line a record to `out` (`RUN/predictions/<data>.jsonl`).
     """
-    opened, state, step = restore(path)
+    opened = open_run(path)
     ex = opened.experiment
     if ex.predict is None:
         raise UserError(f"{opened.about['experiment']} declares no predict=; see research/experiment.py.")
     source = ex.evals[data].source if data in ex.evals else sweep(_like(ex, data), 64)
-    view = next(iter(ex.evals.values())).view if ex.evals else live
 
-    def measure(apply, params, stats, batch):
-        return {"rows": Rows(ex.predict(apply, params, stats, batch), batch["mask"])}
+    def measure(trained, batch):
+        return {"rows": Rows(ex.predict(trained, batch), batch["mask"])}
 
-    results = evaluator(Eval(source, measure, view=view), ex.apply, mesh=make_mesh(ex.mesh))(state)
+    results = evaluator(Eval(source, measure, view=opened.view), ex.apply, mesh=opened.mesh)(opened.state)
     out = Path(out) if out else opened.folder / "predictions" / f"{Path(data).stem}.jsonl"
     out.parent.mkdir(parents=True, exist_ok=True)
     names, columns = list(results.rows), [np.asarray(v).tolist() for v in results.rows.values()]
     with file_errors(out), replacing(out) as part, open(part, "w", encoding="utf-8") as file:
         for index, values in enumerate(zip(*columns, strict=True)):
             print(json.dumps({"index": index, **dict(zip(names, values, strict=True))}), file=file)
-    print(f"{len(columns[0])} predictions of step {step}: {out}", file=stream or sys.stdout)
+    print(f"{len(columns[0])} predictions of step {opened.step}: {out}", file=stream or sys.stdout)
     return out
 
 
 def report(path) -> Path:
     """Draws the report of a run anew; gives the path of its `report.html`."""
-    opened = open_run(path)
+    opened = reopen(path)
     return report_of(opened.folder, opened.experiment)
 
 
@@ -254,5 +277,5 @@ def _like(ex, path):
     """The records at a path, with images of the size that the experiment's own have."""
     image = None
     for ev in ex.evals.values():
-        image = getattr(ev.source, "data", [{}])[0].get("image")
+        image = ev.source.data[0].get("image") if ev.source.data is not None else None
     return open_path(path, size=None if image is None else np.shape(image)[:2])

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 from research.core import Eval, Out, Rows, weighted_mean
 from research.data import arrays, batches, sweep
 from research.experiment import Best, Experiment
+from tests.toys import Source
 
 
 def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble: str = "", rank: int = 1) -> Experiment:
@@ -41,8 +42,6 @@ def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble:
 
         return troubled
 
-    source.size, source.examples = train.size, train.examples
-
     def apply(params, stats, x, key=None, train=False):
         return jnp.tanh(x @ params["up"]) @ params["down"], {}
 
@@ -52,8 +51,8 @@ def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble:
         mean = weighted_mean(error.mean(1), jnp.ones(len(error)))
         return mean.value(), Out({}, {"loss": mean})
 
-    def measure(apply, params, stats, batch):
-        y, _ = apply(params, stats, batch["x"])
+    def measure(trained, batch):
+        y = trained(batch["x"])
         error = ((y - batch["y"]) ** 2).mean(1)
         return {"mse": weighted_mean(error, batch["mask"]), "rows": Rows({"error": error}, batch["mask"])}
 
@@ -62,7 +61,8 @@ def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble:
         return {"up": jax.random.normal(up, (16, 8)), "down": jax.random.normal(down, (8, 4))}, {}
 
     return Experiment(
-        init=init, apply=apply, loss=loss, optimizer=optax.adam(0.05), source=source, steps=steps, stride=stride,
+        init=init, apply=apply, loss=loss, optimizer=optax.adam(0.05),
+        source=Source(source, train.size, train.examples), steps=steps, stride=stride,
         evals={"valid": Eval(sweep(data, 16), measure, every=20), "test": Eval(sweep(data, 12), measure)},
         mesh={"fsdp": -1}, rules=((r"(up|down)$", PartitionSpec("fsdp")),), best=Best("valid/mse", "min"),
         log_every=4, save_every=12,

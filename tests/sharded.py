@@ -1,4 +1,4 @@
-"""Runs by tests/test_sharding.py on eight devices: a tiny GPT on every kind of mesh, and the same on one device.
+"""Runs by tests/distributed/test_sharding.py on eight devices: a tiny GPT on every kind of mesh and on one device.
 
 JAX_NUM_CPU_DEVICES=8 python -m tests.sharded OUT.json [CASE ...]
 """

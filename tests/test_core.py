@@ -157,11 +157,11 @@ def test_overlay_changes_entries_and_names_what_is_not_there():
 
 
 def test_eval_step_adds_states_and_hands_out_rows():
-    def measure(apply, params, stats, batch):
-        y = apply(params, stats, batch["x"])[0]
+    def measure(trained, batch):
+        y = trained(batch["x"])
         return {"mean": weighted_mean(y, batch["mask"]), "rows": Rows({"y": y}, batch["mask"])}
 
-    step = jax.jit(eval_step(lambda params, stats, x: (x * params, {}), measure))
+    step = jax.jit(eval_step(lambda params, stats, x, train: (x * params, {}), measure))
     totals = {"mean": Mean(jnp.float32(0), jnp.float32(0))}
     for x, mask in (([1.0, 2.0], [1.0, 1.0]), ([6.0, 99.0], [1.0, 0.0])):
         totals, rows = step(2.0, {}, totals, {"x": jnp.array(x), "mask": jnp.array(mask)})

@@ -8,9 +8,10 @@ import pytest
 
 import research.duration as duration
 from research.core import Eval, Out
-from research.data import batches, sweep
+from research.data import batches, generated, sweep
 from research.errors import UserError
 from research.experiment import build
+from research.technique import Technique
 from tests import toys
 
 ONE = jax.devices()[:1]
@@ -71,15 +72,16 @@ def test_durations_refuse(text, message):
 
 
 def test_memories_join_stats_and_collisions_raise():
-    def remember(key, params):
-        return {"teacher": params}
+    def follow(state, params):
+        return {"teacher": jax.tree.map(lambda t, p: 0.5 * t + 0.5 * p, state.stats["teacher"], params)}
 
-    built = build(toys.experiment(memories=(remember,)), devices=ONE)
+    teacher = Technique("teacher", memory=lambda key, params: params, after=follow)
+    built = build(toys.experiment(techniques=(teacher,)), devices=ONE)
     state = built.fresh()
     np.testing.assert_array_equal(state.stats["teacher"]["w"], state.params["w"])
     built.step(state, built.fresh_open(), built.source(0)(0))  # a shared buffer would be donated twice
-    with pytest.raises(UserError, match="two techniques keep the stats entry 'teacher'"):
-        build(toys.experiment(memories=(remember, remember)), devices=ONE)
+    with pytest.raises(UserError, match="2 techniques are called 'teacher'"):
+        build(toys.experiment(techniques=(teacher, teacher)), devices=ONE)
 
 
 def _grows(params, ctx):
@@ -95,14 +97,14 @@ def _no_loss(params, ctx):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": _grows, "memories": (lambda key, params: {"count": jnp.zeros(2)},)},
+        ({"loss": _grows, "techniques": (Technique("count", lambda key, params: jnp.zeros(2)),)},
          r"stats/count from float32\[2\] to float32\[3\]"),
         ({"loss": _no_loss}, r'metrics\["loss"\] as a Mean'),
         ({"on_nonfinite": "skipp"}, "Did you mean 'skip'"),
         ({"source": batches(toys.DATA, 8), "init": lambda key: ({"w": jnp.zeros(4), "b": jnp.zeros(())}, {})},
          r"does not fit a batch of label int32\[8\], x float32\[8,3\]"),
         ({"steps": duration.percent(10)}, "cannot be given in percent"),
-        ({"source": lambda seed: lambda step: toys.DATA.take(np.arange(8)), "steps": duration.epochs(1)},
+        ({"source": generated(lambda seed: lambda step: toys.DATA.take(np.arange(8)), 8), "steps": duration.epochs(1)},
          "batch size and examples"),
         ({"stride": 3}, "40 steps is not a multiple of the 3"),
         ({"mesh": {"data": 3}}, r"mesh of \{'data': 3\} does not fit 1 devices"),

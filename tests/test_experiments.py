@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from research import verbs
+from research.core import Trained
 from research.evaluate import evaluator
 from research.experiment import build
 from research.runs import opened
@@ -80,7 +81,7 @@ def test_it_builds_steps_and_evaluates(path, mocked, request):
     claimed = {claim.metric.partition("/")[0] for claim in experiment.claims}
     assert claimed <= set(experiment.evals)
     if experiment.predict:
-        rows = experiment.predict(experiment.apply, state.params, state.stats, batch_at(0))
+        rows = experiment.predict(Trained(experiment.apply, state.params, state.stats), batch_at(0))
         assert {len(value) for value in rows.values()} == {len(next(iter(batch_at(0).values())))}
 
 
@@ -88,13 +89,13 @@ class Short:
     """The first batch of an evaluation source."""
 
     def __init__(self, source):
-        self.source = source
+        self.source, self.size, self.examples, self.data = source, source.size, source.examples, source.data
 
     def __len__(self):
         return 1
 
-    def __call__(self, step):
-        return self.source(step)
+    def __call__(self, step, rows=slice(None)):
+        return self.source(step, rows)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -109,5 +110,5 @@ def test_its_docstring_says_what_how_and_what_to_expect(path):
     for command in commands:
         words = command.split("train ")[1].split()[1:]
         pairs = [(flag[2:].replace("-", "_"), value) for flag, value in itertools.pairwise(words) if flag[:2] == "--"]
-        knobs = {name: value for name, value in pairs if name not in opened.RUN_OPTIONS}
+        knobs = {name: value for name, value in pairs if name not in verbs.RUN_OPTIONS}
         opened.knob_values(loaded, knobs)

@@ -35,15 +35,15 @@ LOSS = classify(lambda params, stats, x, **how: toy.apply(params, stats, x), inp
 PLAIN = gradient(LOSS)
 
 
-def state(memory=None):
-    stats = memory(toy.KEY, toy.PARAMS) if memory else {}
+def state(technique=None):
+    stats = {technique.name: technique.memory(toy.KEY, toy.PARAMS)} if technique and technique.memory else {}
     opt = OPTIMIZER.init(toy.PARAMS)
     return State(jnp.uint32(5), jnp.uint32(0), jnp.int32(0), toy.PARAMS, stats, opt)
 
 
-def descend(grad_fn, memory=None, *, step=jax.jit, start=state, batch=lambda batch: batch):
+def descend(grad_fn, technique=None, *, step=jax.jit, start=state, batch=lambda batch: batch):
     """(params, the last loss) of a grad_fn; `step` maps or compiles the train step, `batch` gives it its form."""
-    step, now = step(train_step(grad_fn, OPTIMIZER)), start(memory)
+    step, now = step(train_step(grad_fn, OPTIMIZER)), start(technique)
     for fields in BATCHES:
         now, metrics = step(now, batch(fields))
     return now.params, metrics["loss"]
@@ -87,7 +87,7 @@ def in_one_dispatch(grad_fn):
 
 
 def remembering(made):
-    return descend(made.grad_fn, made.memory)
+    return descend(made.grad_fn, made)
 
 
 def clients(grad_fn, number=2):

@@ -14,6 +14,8 @@ from research.errors import UserError
 from research.experiment import Best, build
 from research.loop import NonFinite, run
 from research.runs.checkpoint import Checkpoints
+from research.runs.record import Record
+from research.technique import Technique
 from tests import toys
 
 ONE = jax.devices()[:1]
@@ -25,7 +27,7 @@ def go(folder, *, interrupted=lambda: False, tell=lambda event: None, **changes)
     folder.mkdir(exist_ok=True)
     keep = built.experiment.keep
     with (
-        events.Record(folder / "metrics.jsonl") as record,
+        Record(folder / "metrics.jsonl") as record,
         Checkpoints(folder / "checkpoints", keep=keep) as checkpoints,
     ):
         return run(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interrupted)
@@ -193,7 +195,7 @@ def test_observers_keep_their_memory_in_the_state_and_stop_early(tmp_path):
         assert set(results) == {"valid/mse"}
         return Stop(state, "seen enough") if int(seen) == 3 else state
 
-    changes = {"observe": (observe,), "memories": (lambda key, params: {"seen": jnp.int32(0)},)}
+    changes = {"techniques": (Technique("seen", memory=lambda key, params: jnp.int32(0), observe=observe),)}
     whole = go(tmp_path / "a", **changes)
     assert (whole.status, whole.step, int(whole.state.stats["seen"])) == ("finished", 30, 3)
     assert set(whole.results) == {"valid", "test"}
@@ -211,11 +213,12 @@ def test_an_observer_sees_all_evaluations_of_a_step_though_a_life_ended_between_
         seen.append(set(results))
         return state
 
+    watch = Technique("watch", observe=observe)
     evals = {name: Eval(sweep(toys.DATA, 16), toys.measure, every=10) for name in ("one", "two")}
     evaluated = lambda: any(isinstance(event, events.Evaluated) for event in told)
-    first = go(tmp_path, interrupted=evaluated, tell=told.append, observe=(observe,), evals=evals)
+    first = go(tmp_path, interrupted=evaluated, tell=told.append, techniques=(watch,), evals=evals)
     assert (first.status, first.step, set(first.results), seen) == ("preempted", 10, {"one"}, [])
-    go(tmp_path, observe=(observe,), evals=evals)
+    go(tmp_path, techniques=(watch,), evals=evals)
     assert seen == [{"one/mse", "two/mse"}] * 3
 
 
@@ -227,8 +230,7 @@ def test_an_evaluation_sees_the_weights_of_its_view(tmp_path):
 
     outcome = go(
         tmp_path,
-        after=(average,),
-        memories=(lambda key, params: {"ema": params},),
+        techniques=(Technique("ema", memory=lambda key, params: params, after=average),),
         evals={
             "live": Eval(sweep(toys.DATA, 16), toys.measure),
             "ema": Eval(sweep(toys.DATA, 16), toys.measure, view=lambda state: (state.stats["ema"], state.stats)),
@@ -252,7 +254,7 @@ def test_the_best_checkpoint_is_kept(tmp_path):
 def test_a_run_resumes_on_another_number_of_devices(tmp_path):
     go(tmp_path, interrupted=after(20))
     built = build(toys.experiment(), seed=3, devices=jax.devices()[:4])
-    with events.Record(tmp_path / "metrics.jsonl") as record, Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with Record(tmp_path / "metrics.jsonl") as record, Checkpoints(tmp_path / "checkpoints") as checkpoints:
         outcome = run(built, checkpoints=checkpoints, record=record, tell=lambda event: None)
     assert outcome.step == 40 and len(outcome.state.params["w"].sharding.device_set) == 4
     whole = go(tmp_path / "one")
@@ -281,9 +283,9 @@ def test_evaluation_compiles_once_over_ragged_batches():
 
     traces = []
 
-    def measure(apply, params, stats, batch):
+    def measure(trained, batch):
         traces.append(batch["x"].shape)
-        return toys.measure(apply, params, stats, batch)
+        return toys.measure(trained, batch)
 
     built = build(toys.experiment(), seed=3, devices=ONE)
     evaluate = evaluator(Eval(sweep(toys.DATA, 16), measure), built.experiment.apply, mesh=built.mesh)

@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -75,6 +76,8 @@ def test_hits_take_numbers_and_probabilities():
         (np.zeros((3, 5), bool), "they are bool"),
     ],
 )
-def test_labels_that_do_not_fit_are_an_error(labels, message):
+def test_labels_that_do_not_fit_are_an_error(labels, message, monkeypatch):
+    # Without the check of annotations, as outside the tests.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(UserError, match=message):
         losses.cross_entropy(LOGITS, labels)

@@ -8,9 +8,9 @@ import optax
 import pytest
 from flax import nnx
 
-from research.core import Out, State, draw, gradient, train_step, weighted_mean
+from research.core import Model, Out, State, draw, gradient, train_step, weighted_mean
 from research.errors import UserError
-from research.model import Model, from_linen, from_nnx
+from research.model import from_linen, from_nnx
 
 
 class Plain(nnx.Module):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from research.__main__ import VERBS
+from research.cli._command import verbs
 
+VERBS = verbs()
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python(?: file=(\S+))?\n(.*?)```", TEXT, re.DOTALL)

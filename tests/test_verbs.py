@@ -21,7 +21,7 @@ from research.runs import checkpoint
 from research.runs.pretrained import pretrained, read_arrays
 
 FILE = str(Path(__file__).parent.parent / "experiments" / "digits.py")
-TINY = {"network": "mlp", "epochs": 4, "batch_size": 64, "page": False}  # 62 steps, and no report
+TINY = {"network": "mlp", "epochs": 4, "batch_size": 64, "report": False}  # 62 steps, and no report
 FLAGS = ["--network", "mlp", "--epochs", "4", "--batch-size", "64"]
 
 
@@ -42,7 +42,7 @@ def train(tmp_path, **options):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("runs"), page=True)
+    return train(tmp_path_factory.mktemp("runs"), report=True)
 
 
 def test_a_run_leaves_a_whole_record(finished):

@@ -1,14 +1,16 @@
 """Small experiments that the tests of the loop share. Each compiles in about a second."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.core import Eval, Mean, Out, Rows, weighted_mean
+from research.core import Eval, Mean, Model, Out, Rows, weighted_mean
 from research.data import arrays, batches, sweep
 from research.experiment import Experiment
-from research.model import Model
 
 RNG = np.random.default_rng(0)
 DATA = arrays(
@@ -16,6 +18,18 @@ DATA = arrays(
     y=RNG.normal(size=50).astype(np.float32),
     label=RNG.integers(0, 3, 50).astype(np.int32),
 )
+
+
+class Source(NamedTuple):
+    """A training source that `make(seed)` gives as it is, `rows=` and all."""
+
+    make: Callable
+    size: int
+    examples: int | None = None
+    data: Any = None
+
+    def __call__(self, seed):
+        return self.make(seed)
 
 
 def model():
@@ -41,9 +55,9 @@ def loss_of(apply, *, noise=0.3, spoil=None):
     return loss
 
 
-def measure(apply, params, stats, batch):
+def measure(trained, batch):
     """Mean squared error, and the prediction of every record."""
-    y, _ = apply(params, stats, batch["x"])
+    y = trained(batch["x"])
     error = (y - batch["y"]) ** 2
     return {"mse": weighted_mean(error, batch["mask"]), "rows": Rows({"y": y, "error": error}, batch["mask"])}
 

@@ -18,6 +18,7 @@ Expected: 85.1 % of the test images by FedAvg, 86.4 % by training in one place (
 processor time (AMD EPYC, AVX2), 115 with masked sums.
 """
 
+import functools
 from typing import Literal
 
 import optax
@@ -26,8 +27,7 @@ from research.augment.image import normalize
 from research.core import Eval, gradient
 from research.data import batches, fashion_mnist, stratified, subset, sweep
 from research.data.sampling.clients import dirichlet, rounds
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.gradients.federated import federated, in_the_clear
 from research.gradients.secure import secure
@@ -72,9 +72,9 @@ def experiment(
     loss = classify(model)
     if method == "central":
         source = batches(train, 64)
-        steps = in_steps(passes(20), batch_size=source.size, epoch_examples=source.examples)
-        schedule = warmup_cosine(learning_rate, steps=steps, warmup=steps // 20)
-        grad_fn, optimizer, schedules = None, optax.sgd(schedule, momentum=0.9), {"learning_rate": schedule}
+        steps = source.steps(20)
+        rate = warmup_cosine(learning_rate, steps=steps, warmup=steps // 20)
+        grad_fn, optimizer = None, functools.partial(optax.sgd, momentum=0.9)
     else:
         parts = dirichlet(labels[chosen], clients, alpha=alpha, seed=0)
         source = rounds(train, parts, clients=per_round, batch_size=20, epochs=epochs)
@@ -84,8 +84,7 @@ def experiment(
             proximal=proximal if method == "fedprox" else 0.0,
             aggregate=secure() if method == "secure" else in_the_clear,
         )
-        optimizer = optax.adam(3e-3, b2=0.99, eps=1e-3) if method == "fedadam" else optax.sgd(1.0)
-        schedules = {}
+        rate, optimizer = None, optax.adam(3e-3, b2=0.99, eps=1e-3) if method == "fedadam" else optax.sgd(1.0)
     average = ema(0.95)
     measure = measure_classification(num_classes=10)
     return Experiment(
@@ -93,10 +92,9 @@ def experiment(
         apply=model.apply,
         loss=loss,
         grad_fn=grad_fn,
+        learning_rate=rate,
         optimizer=optimizer,
-        memories=(average.memory,),
-        after=(average.after,),
-        schedules=schedules,
+        techniques=(average,),
         source=source,
         steps=steps,
         evals={

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.core import Eval
+from research.core import Eval, Model
 from research.data import arrays, batches, digits, stratified, subset, sweep
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.generative import compare_samples, measure_samples
-from research.model import Model, from_nnx, together
+from research.model import from_nnx, together
 from research.models.mlp import MLP
 from research.objectives.gan import HINGE, NON_SATURATING, WASSERSTEIN, gan
 from research.optim.ema import ema
@@ -84,8 +84,7 @@ def experiment(
         source=batches(train, batch_size),
         steps=steps,
         stride=20,
-        memories=(average.memory,),
-        after=(average.after,),
+        techniques=(average,),
         evals={
             "valid": Eval(sweep(valid, 300), measure, every=percent(10), view=average.view, finish=compared),
             "test": Eval(sweep(test, 300), measure, view=average.view, finish=compared),

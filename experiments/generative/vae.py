@@ -61,14 +61,13 @@ def experiment(
         logits, changed = decoder.apply(params["decoder"], stats, z, **options)
         return jax.nn.sigmoid(logits), changed
 
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=steps // 20)
     measure = measure_likelihood(encoder, decoder, samples=50)
     return Experiment(
         init=together(encoder=encoder, decoder=decoder),
         apply=draw_images,
         loss=vae(encoder, decoder, beta=beta),
-        optimizer=optax.adamw(schedule, weight_decay=1e-2),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=steps // 20),
+        optimizer=lambda rate: optax.adamw(rate, weight_decay=1e-2),
         source=batches(train, batch_size),
         steps=steps,
         stride=20,

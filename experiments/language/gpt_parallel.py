@@ -74,14 +74,13 @@ def experiment(
             rngs=rngs,
         )
     )  # fmt: skip
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
     measure = measure_language(bytes_of=lambda labels: labels < BEGIN)
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=language(model),
-        optimizer=optax.adamw(schedule, b2=0.98, weight_decay=0.01, mask=decay_mask()),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20)),
+        optimizer=lambda rate: optax.adamw(rate, b2=0.98, weight_decay=0.01, mask=decay_mask()),
         source=batches(train, batch_size),
         steps=steps,
         evals={

@@ -92,7 +92,6 @@ def experiment(
 
     loss = classify(model)
     source = batches(sets[0], batch_size) if pretraining else tasks[0]
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=steps // 20)
     rate, count = (0.003, 30) if pretraining else (0.1, 10)  # chosen on the validation characters
     rate, count = tuned_learning_rate or rate, tuned_steps or count
     measure = measure_adaptation(
@@ -103,8 +102,8 @@ def experiment(
         init=model.init,
         apply=model.apply,
         loss=loss if pretraining else adapting,
-        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=steps // 20),
+        optimizer=lambda rate: optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate)),
         source=source,
         steps=steps,
         evals={

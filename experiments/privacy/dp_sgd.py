@@ -19,10 +19,9 @@ from flax import nnx
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import fashion_mnist, stratified, subset, sweep
+from research.data import batches, fashion_mnist, stratified, subset, sweep
 from research.data.sampling.poisson import capacity_for, poisson
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.gradients.private import private
 from research.metrics.classification import measure_classification, predict_classes
@@ -67,7 +66,7 @@ def experiment(
     # The mean and deviation of the pixels are public numbers; to compute them here would cost privacy.
     model = preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353))
 
-    steps = in_steps(passes(epochs), batch_size=batch_size, epoch_examples=len(train))
+    steps = batches(train, batch_size).steps(epochs)
     plan = {"examples": len(train), "batch_size": batch_size, "delta": 1e-5}
     noise = noise_for(epsilon=epsilon, steps=steps, **plan)
     spending = ledger(noise=noise, **plan)
@@ -78,8 +77,9 @@ def experiment(
         apply=model.apply,
         loss=loss,
         grad_fn=private(loss, clip=clip, noise=noise, expected=batch_size, microbatch=microbatch),
-        optimizer=optax.sgd(learning_rate, momentum=0.9),
-        schedules={"learning_rate": lambda step: learning_rate, "epsilon": spending.spent},
+        learning_rate=learning_rate,
+        optimizer=lambda rate: optax.sgd(rate, momentum=0.9),
+        schedules={"epsilon": spending.spent},
         source=poisson(train, expected=batch_size, capacity=capacity),
         steps=steps,
         evals={

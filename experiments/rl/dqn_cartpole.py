@@ -58,26 +58,25 @@ def experiment(
     world = cartpole()
     network = from_nnx(lambda rngs: MLP((4,), hidden=(128, 128), num_classes=world.num_actions, rngs=rngs))
     model = preprocessed(network, lambda seen: seen / jnp.array([2.4, 2.0, 0.21, 2.0]))
-    schedule = warmup_cosine(learning_rate, steps=steps)
     epsilon = optax.linear_schedule(1.0, exploration, steps // 10)
     policy = epsilon_greedy(model, epsilon=epsilon)
     memory = replay(world, capacity=capacity, size=batch_size, updates=updates, warm=1000)
     lagging, average = target(every=target_every), ema(0.999)
 
     def play(step):
-        return acting(step, world, policy=policy, batches=memory.batches, length=length, updates=updates)
+        return acting(step, world, policy=policy, batches=memory.use, length=length, updates=updates)
 
     measure = measure_return(world, steps=500)
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=dqn(model, discount=discount, double=double, delta=delta),
-        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)),
-        schedules={"learning_rate": schedule, "epsilon": epsilon},
+        learning_rate=warmup_cosine(learning_rate, steps=steps),
+        optimizer=lambda rate: optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate)),
+        schedules={"epsilon": epsilon},
         source=turns(environments),
         steps=steps,
-        memories=(episodes(world, environments), memory.memory, lagging.memory, average.memory),
-        after=(lagging.after, average.after),
+        techniques=(episodes(world, environments), memory, lagging, average),
         transform=play,
         stride=rounds * updates,
         log_every=percent(5),

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.core import Eval, weighted_mean
+from research.core import Eval, Model, weighted_mean
 from research.data import arrays, sweep
 from research.duration import percent
 from research.experiment import Claim, Experiment
-from research.model import Model
 from research.optim.schedules import warmup_cosine
 from research.optim.target import target
 from research.rl.acting import acting, episodes, turns
@@ -58,15 +57,14 @@ def experiment(
         lambda key: ({"table": jnp.zeros((cells, 4))}, {}),
         lambda params, stats, x, key=None, train=False: (x @ params["table"], {}),
     )
-    schedule = warmup_cosine(learning_rate, steps=steps)
     policy = epsilon_greedy(model, epsilon=lambda step: exploration)
     memory, lagging = replay(world, capacity=16_384, size=batch_size, updates=1), target(tau=0.05)
 
     def play(step):
-        return acting(step, world, policy=policy, batches=memory.batches, length=1, updates=1)
+        return acting(step, world, policy=policy, batches=memory.use, length=1, updates=1)
 
-    def compare(apply, params, stats, batch):
-        found, exact = apply(params, stats, batch["observation"])[0], batch["value"]
+    def compare(trained, batch):
+        found, exact = trained(batch["observation"]), batch["value"]
         chosen = jnp.take_along_axis(exact, found.argmax(-1)[:, None], -1)[:, 0]
         return {
             "error": weighted_mean(jnp.abs(found - exact).max(-1), batch["mask"]),
@@ -83,12 +81,11 @@ def experiment(
         init=model.init,
         apply=model.apply,
         loss=dqn(model, discount=discount),
-        optimizer=optax.adam(schedule),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps),
+        optimizer=optax.adam,
         source=turns(environments),
         steps=steps,
-        memories=(episodes(world, environments), memory.memory, lagging.memory),
-        after=(lagging.after,),
+        techniques=(episodes(world, environments), memory, lagging),
         transform=play,
         stride=200,
         log_every=percent(5),

@@ -51,7 +51,6 @@ def experiment(
     model = from_nnx(lambda rngs: ActorCritic((4,), num_actions=world.num_actions, rngs=rngs))
     updates = epochs * parts
     steps = rollouts * updates
-    schedule = warmup_cosine(learning_rate, steps=steps)
     learn = minibatches(model, discount=discount, trace=trace, epochs=epochs, parts=parts)
 
     def play(step):
@@ -62,11 +61,11 @@ def experiment(
         init=model.init,
         apply=model.apply,
         loss=ppo(model, clip=clip, entropy_weight=entropy_weight),
-        optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule, eps=1e-5)),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps),
+        optimizer=lambda rate: optax.chain(optax.clip_by_global_norm(0.5), optax.adam(rate, eps=1e-5)),
         source=turns(environments),
         steps=steps,
-        memories=(episodes(world, environments),),
+        techniques=(episodes(world, environments),),
         transform=play,
         stride=rounds * updates,
         log_every=percent(5),

@@ -22,8 +22,7 @@ import optax
 from research.augment.image import normalize
 from research.core import Eval
 from research.data import batches, fashion_mnist, stratified, subset, sweep
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
@@ -70,15 +69,14 @@ def experiment(
         "trades": lambda: trades(model, beta=beta, steps=attack_steps, **within),
     }[method]()
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=steps // 5)
+    steps = source.steps(epochs)
     attacked = subset(test, range(tested))
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=loss,
-        optimizer=optax.adam(schedule),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=steps // 5),
+        optimizer=optax.adam,
         source=source,
         steps=steps,
         evals={

@@ -23,8 +23,6 @@ from research.augment.image import normalize
 from research.augment.view import random_view
 from research.core import Eval
 from research.data import batches, fashion_mnist, stratified, subset, sweep
-from research.duration import epochs as passes
-from research.duration import in_steps
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification
 from research.metrics.probe import probe
@@ -76,17 +74,17 @@ def experiment(
     classifier = chain(encoder=encoder, head=from_nnx(lambda rngs: MLP((FEATURES,), hidden=(), rngs=rngs)))
 
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10))
+    steps = source.steps(epochs)
     view = random_view(area=(area, 1.0))
-    of_moco = moco(embedder, view=view, width=EMBEDDING, momentum=0.99, temperature=temperature)
-    of_byol = byol(embedder, predictor, view=view, momentum=rising(0.97, steps=steps))
-    init, loss, *remembers = {
-        "simclr": (embedder.init, simclr(embedder, view=view, temperature=temperature)),
-        "moco": (embedder.init, of_moco.loss, of_moco),
-        "byol": (together(online=embedder, predictor=predictor), of_byol.loss, of_byol),
-        "supervised": (classifier.init, classify(classifier, augment=view)),
-    }[method]
+    losses = {
+        "simclr": simclr(embedder, view=view, temperature=temperature),
+        "supervised": classify(classifier, augment=view),
+    }
+    techniques = {
+        "moco": moco(embedder, view=view, width=EMBEDDING, momentum=0.99, temperature=temperature),
+        "byol": byol(embedder, predictor, view=view, momentum=rising(0.97, steps=steps)),
+    }
+    inits = {"byol": together(online=embedder, predictor=predictor), "supervised": classifier.init}
     features = part(encoder, "online", "encoder") if method == "byol" else part(encoder, "encoder")
     apply = classifier.apply if method == "supervised" else features
     evals = {
@@ -96,13 +94,12 @@ def experiment(
     if method == "supervised":
         evals["classifier"] = Eval(sweep(test, 500), measure_classification(num_classes=10))
     return Experiment(
-        init=init,
+        init=inits.get(method, embedder.init),
         apply=apply,
-        loss=loss,
-        memories=tuple(entry.memory for entry in remembers),
-        after=tuple(entry.after for entry in remembers),
-        optimizer=optax.adamw(schedule, weight_decay=1e-4, mask=decay_mask()),
-        schedules={"learning_rate": schedule},
+        loss=losses.get(method),
+        techniques=(techniques[method],) if method in techniques else (),
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10)),
+        optimizer=lambda rate: optax.adamw(rate, weight_decay=1e-4, mask=decay_mask()),
         source=source,
         steps=steps,
         evals=evals,

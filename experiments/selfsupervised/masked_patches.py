@@ -18,8 +18,6 @@ from research.augment.image import normalize
 from research.augment.view import random_view
 from research.core import Eval
 from research.data import batches, fashion_mnist, stratified, subset, sweep
-from research.duration import epochs as passes
-from research.duration import in_steps
 from research.experiment import Claim, Experiment
 from research.metrics.probe import probe
 from research.model import from_nnx, together
@@ -60,16 +58,15 @@ def experiment(
     decoder = from_nnx(lambda rngs: PatchDecoder(**shape, **small, rngs=rngs), name="decoder")
     features = part(pooled(encoder), "encoder")
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10))
+    steps = source.steps(epochs)
     crop = random_view(area=(0.5, 1.0), brightness=0, contrast=0)
     test = fashion_mnist("test")
     return Experiment(
         init=together(encoder=encoder, decoder=decoder),
         apply=features,
         loss=masked_patches(encoder, decoder, patch=4, ratio=ratio, augment=crop),
-        optimizer=optax.adamw(schedule, b2=0.95, weight_decay=weight_decay, mask=decay_mask()),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10)),
+        optimizer=lambda rate: optax.adamw(rate, b2=0.95, weight_decay=weight_decay, mask=decay_mask()),
         source=source,
         steps=steps,
         evals={

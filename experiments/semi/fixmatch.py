@@ -84,16 +84,14 @@ def experiment(
         ),
         "supervised": lambda: classify(model, augment=weak),
     }[method]()
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=steps // 20)
     measure = measure_classification(num_classes=10)
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=loss,
-        optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
-        memories=(average.memory, *((even.memory,) if method == "fixmatch" else ())),
-        after=(average.after,),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=steps // 20),
+        optimizer=lambda rate: optax.adamw(rate, weight_decay=weight_decay, mask=decay_mask()),
+        techniques=(average, even) if method == "fixmatch" else (average,),
         source=paired(batches(train, batch_size), others, ratio=ratio),
         steps=steps,
         evals={

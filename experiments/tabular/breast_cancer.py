@@ -24,8 +24,7 @@ from research.core import Eval
 from research.data import batches, subset, sweep
 from research.data.readers.arrays import of_columns
 from research.data.sampling.splits import folds as split
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.metrics.scores import also, class_scores, composite, ranking
@@ -68,8 +67,7 @@ def experiment(
     layers = {"mlp": (hidden,), "linear": ()}[network]
     model = from_nnx(lambda rngs: MLP((30,), hidden=layers, num_classes=2, dropout=0.2, rngs=rngs))
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    steps = source.steps(epochs)
     # Of every ten points five are for ranking, three for decisions, two for honest probabilities.
     score = composite(higher={"auc": 5, "f1_binary": 3}, lower={"brier": 1, "ece": 1}, worst={"brier": 0.25})
     judged = Eval(
@@ -83,8 +81,8 @@ def experiment(
         init=model.init,
         apply=model.apply,
         loss=classify(model, inputs="features"),
-        optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20)),
+        optimizer=lambda rate: optax.adamw(rate, weight_decay=weight_decay, mask=decay_mask()),
         source=source,
         steps=steps,
         evals={"test": sliced(judged, by={"radius": sizes, "class": classes(NAMES)}, higher=("accuracy",))},

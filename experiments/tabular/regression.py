@@ -22,8 +22,7 @@ from sklearn.datasets import load_diabetes
 from research import losses
 from research.core import Eval
 from research.data import arrays, batches, shuffled, subset, sweep
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.regression import measure_regression
 from research.model import from_nnx
@@ -62,14 +61,13 @@ def experiment(
     model = from_nnx(lambda rngs: MLP((10,), hidden=layers, num_classes=1, dropout=dropout, rngs=rngs))
     errors = {"squared": losses.squared_error, "huber": losses.huber(1.0), "absolute": losses.absolute_error}
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    steps = source.steps(epochs)
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=regress(model, error=errors[error]),
-        optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20)),
+        optimizer=lambda rate: optax.adamw(rate, weight_decay=weight_decay, mask=decay_mask()),
         source=source,
         steps=steps,
         evals={

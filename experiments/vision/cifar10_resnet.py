@@ -54,7 +54,6 @@ def experiment(
         from_nnx(lambda rngs: cifar_resnet(depth, width=width, group_size=batch_size // groups, rngs=rngs)),
         lambda image: normalize(image, mean=MEAN, std=STD),
     )
-    schedule = step_decay(learning_rate, at=(steps // 2, steps * 3 // 4))
     measure = measure_classification(num_classes=10)
     # Padding with the mean colour is padding with zeros once the mean is taken off.
     augment = crop_and_flip(padding=4, fill=np.round(255 * MEAN))
@@ -63,8 +62,10 @@ def experiment(
         apply=model.apply,
         loss=classify(model, augment=augment),
         # The decay goes through the momentum and the learning rate, as the gradient of an L2 penalty would.
-        optimizer=optax.chain(optax.add_decayed_weights(weight_decay, decay_mask()), optax.sgd(schedule, momentum=0.9)),
-        schedules={"learning_rate": schedule},
+        learning_rate=step_decay(learning_rate, at=(steps // 2, steps * 3 // 4)),
+        optimizer=lambda rate: optax.chain(
+            optax.add_decayed_weights(weight_decay, decay_mask()), optax.sgd(rate, momentum=0.9)
+        ),
         source=batches(train, batch_size),
         steps=steps,
         evals={

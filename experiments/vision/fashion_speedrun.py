@@ -12,11 +12,11 @@ cores (AMD EPYC with AVX-512, jax 0.10.2), where in turns with it the same netwo
 and a larger one 93 s for 92.75 %: `python -m tests.benchmarks speedrun`.
 """
 
+import functools
+
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
 from research.data import batches, fashion_mnist, stratified, subset, sweep
-from research.duration import epochs as passes
-from research.duration import in_steps
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
@@ -51,21 +51,17 @@ def experiment(
     model = mirrored(preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353)), shift=1)
 
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
-    schedule, adam_schedule = (
-        warmup_cosine(peak, steps=steps, warmup=steps // 5) for peak in (learning_rate, adam_learning_rate)
-    )
-    optimizer = muon(
-        schedule, pattern=r"conv/kernel$", adam_learning_rate=adam_schedule, weight_decay=weight_decay, iterations=3,
-        adam_b2=0.99,
-    )  # fmt: skip
+    steps = source.steps(epochs)
+    schedule = functools.partial(warmup_cosine, steps=steps, warmup=steps // 5)
+    adam = dict(adam_learning_rate=schedule(adam_learning_rate), adam_b2=0.99)
+    optimizer = functools.partial(muon, pattern=r"conv/kernel$", weight_decay=weight_decay, iterations=3, **adam)
     name = "valid" if validation else "test"
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=classify(model, smoothing=0.05, augment=crop_and_flip(padding=1)),
+        learning_rate=schedule(learning_rate),
         optimizer=optimizer,
-        schedules={"learning_rate": schedule},
         source=source,
         steps=steps,
         evals={name: Eval(sweep(test, 500), measure_classification(num_classes=10))},

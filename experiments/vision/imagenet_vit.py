@@ -12,6 +12,7 @@ TPU v3-8 (theirs); not timed here. ImageNet must be prepared by hand for TFDS, a
 cropped on the host, and that, not the accelerator, is likely to set the pace.
 """
 
+import functools
 from typing import Literal
 
 import jax.numpy as jnp
@@ -22,8 +23,7 @@ from research.augment.image import normalize
 from research.augment.rand_augment import rand_augment
 from research.core import Eval
 from research.data import batches, mapped, sweep, tfds_source
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
@@ -70,18 +70,17 @@ def experiment(
     shape = dict(size=size, patch=patch, width=width, depth=depth, heads=max(1, width // 64), representation=width)
     network = from_nnx(lambda rngs: ViT(**shape, positions="sincos2d", pool="gap", rngs=rngs))
     model = preprocessed(mixed(network, jnp.dtype(dtype)), lambda image: normalize(image, mean=0.5, std=0.5))
-    steps = in_steps(passes(epochs), batch_size=batch_size, epoch_examples=source.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=min(warmup, steps // 2))
+    steps = source.steps(epochs)
     # Optax multiplies the decay by the learning rate; the paper's schedule alone scales it, from 0 to 1.
     decay = weight_decay / learning_rate
-    adamw = optax.adamw(schedule, weight_decay=decay, mask=decay_mask(), mu_dtype=jnp.bfloat16)
+    adamw = functools.partial(optax.adamw, weight_decay=decay, mask=decay_mask(), mu_dtype=jnp.bfloat16)
     measure = measure_classification(num_classes=1000)
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=mixup(classify(model), alpha=0.2, num_classes=1000),
-        optimizer=optax.chain(optax.clip_by_global_norm(1.0), adamw),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=min(warmup, steps // 2)),
+        optimizer=lambda rate: optax.chain(optax.clip_by_global_norm(1.0), adamw(rate)),
         source=source,
         steps=steps,
         evals={

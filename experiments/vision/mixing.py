@@ -20,8 +20,7 @@ import optax
 from research.augment.image import normalize
 from research.core import Eval
 from research.data import arrays, batches, digits, stratified, subset, sweep
-from research.duration import epochs as passes
-from research.duration import in_steps, percent
+from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
@@ -62,15 +61,14 @@ def experiment(
         "cutmix": lambda: cutmix(classify(model), alpha=alpha, num_classes=10),
     }[method]()
     source = batches(train, batch_size)
-    steps = in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
-    schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20))
+    steps = source.steps(epochs)
     measure = measure_classification(num_classes=10)
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=loss,
-        optimizer=optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask()),
-        schedules={"learning_rate": schedule},
+        learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20)),
+        optimizer=lambda rate: optax.adamw(rate, weight_decay=weight_decay, mask=decay_mask()),
         source=source,
         steps=steps,
         evals={

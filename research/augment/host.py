@@ -1,19 +1,31 @@
 """Augmentation on the host, record by record, for images whose sizes differ: `(rng, record) -> record`.
 
-`rng` is a numpy Generator that belongs to the record. Images are uint8 [H, W, 3].
+`rng` belongs to the record.
 """
+
+from __future__ import annotations
 
 import math
 
 import numpy as np
 from PIL import Image
 
+from research.axes import UInt8
 
-def inception_crop(rng, image, *, size: int, area=(0.05, 1.0), ratio=(3 / 4, 4 / 3), attempts: int = 10):
-    """A random part of the image, resized: [H, W, 3] -> [size, size, 3].
+
+def inception_crop(
+    rng: np.random.Generator,
+    image: UInt8[np.ndarray, "height width 3"],
+    *,
+    size: int,
+    area: tuple[float, float] = (0.05, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    attempts: int = 10,
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """A random part of the image, resized.
 
     Its share of the area is uniform in `area`, the logarithm of its width : height uniform in `ratio` (Szegedy et al.
-    2015, section 6). Where no attempt fits inside the image, the largest centred square is taken.
+    2015, section 6). If no attempt fits inside the image, the largest centred square is taken.
     """
     height, width = image.shape[:2]
     for _ in range(attempts):
@@ -31,8 +43,10 @@ def inception_crop(rng, image, *, size: int, area=(0.05, 1.0), ratio=(3 / 4, 4 /
     return np.asarray(Image.fromarray(image).crop(box).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def center_crop(image, *, size: int, resize: int | None = None):
-    """The middle: [H, W, 3] -> [size, size, 3], once the shorter side is resized to `resize` (else `size`)."""
+def center_crop(
+    image: UInt8[np.ndarray, "height width 3"], *, size: int, resize: int | None = None
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """The middle, after the shorter side is resized to `resize` (else `size`)."""
     height, width = image.shape[:2]
     scale = (resize or size) / min(height, width)
     shape = (max(size, round(width * scale)), max(size, round(height * scale)))
@@ -41,6 +55,6 @@ def center_crop(image, *, size: int, resize: int | None = None):
     return resized[top : top + size, left : left + size]
 
 
-def flip(rng, image):
-    """The image, mirrored left to right with probability 1/2: [H, W, 3] -> the same."""
+def flip(rng: np.random.Generator, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
+    """The image, mirrored left to right with probability 1/2."""
     return image[:, ::-1] if rng.random() < 0.5 else image

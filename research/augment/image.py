@@ -1,24 +1,40 @@
 """Random image augmentation on the device, inside the step: a key and a batch of images in, images out."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
 import jax
 import jax.numpy as jnp
 
+from research.axes import Array, Float, Key, Num
 from research.core import draw
 from research.errors import UserError
 
+Channels = float | Sequence[float] | Num[Array, "channels"]  # a number for all channels, or one for each
 
-def flip(key, images):
-    """Each image mirrored left to right with probability 1/2: [B, H, W, C] -> the same."""
+
+def flip(
+    key: Key[Array, ""], images: Num[Array, "batch height width channels"]
+) -> Num[Array, "batch height width channels"]:
+    """Each image mirrored left to right with probability 1/2."""
     chosen = jax.random.bernoulli(key, 0.5, (len(images),))
     return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images)
 
 
-def crop(key, images, *, padding: int, mode: str = "constant", fill=0):
-    """Each image padded on all sides and cut back to its size at a random place: [B, H, W, C] -> the same.
+def crop(
+    key: Key[Array, ""],
+    images: Num[Array, "batch height width channels"],
+    *,
+    padding: int,
+    mode: str = "constant",
+    fill: Channels = 0,
+) -> Num[Array, "batch height width channels"]:
+    """Each image padded on all sides and cut back to its size at a random place.
 
-    `mode` is "constant" or "reflect" (as in numpy.pad); `fill` is the border's colour, a number or one a channel.
-    He et al. 2016 (section 4.2) pad 4 zeros around images from which the mean was taken: before that, this is
-    `fill` = the mean colour. Raises UserError for another mode.
+    `mode` is "constant" or "reflect" (as in numpy.pad); `fill` is the border's colour. He et al. 2016 (section 4.2) pad
+    4 zeros around images from which the mean was taken: before that, this is `fill` = the mean colour. Raises
+    UserError for another mode.
     """
     if mode not in ("constant", "reflect"):
         raise UserError(f"crop pads by 'constant' or 'reflect', not by {mode!r}.")
@@ -37,19 +53,18 @@ def crop(key, images, *, padding: int, mode: str = "constant", fill=0):
     return jax.vmap(cut)(padded, corners)
 
 
-def normalize(images, *, mean, std, dtype=jnp.float32):
-    """(images / 255 - mean) / std, for pixels 0..255 of any type; mean and std are on the scale 0..1.
-
-    They are numbers, or one for each channel; [..., C] -> [..., C] of `dtype`.
-    """
+def normalize(
+    images: Num[Array, "*batch channels"], *, mean: Channels, std: Channels, dtype=jnp.float32
+) -> Float[Array, "*batch channels"]:
+    """(images / 255 - mean) / std, of `dtype`, for pixels 0..255 of any type; mean and std are on the scale 0..1."""
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     return ((images.astype(jnp.float32) - 255 * mean) / (255 * std)).astype(dtype)
 
 
-def crop_and_flip(*, padding: int, inputs: str = "image", **arguments):
+def crop_and_flip(*, padding: int, inputs: str = "image", **arguments) -> Callable:
     """The augmentation of small images, `(key, batch) -> batch`: `crop` with its arguments, then `flip`."""
 
-    def augment(key, batch):
+    def augment(key: Key[Array, ""], batch: Mapping) -> dict:
         images = crop(draw(key, "crop"), batch[inputs], padding=padding, **arguments)
         return {**batch, inputs: flip(draw(key, "flip"), images)}
 

@@ -1,17 +1,23 @@
 """RandAugment (Cubuk et al. 2020): a few image operations, drawn at random, all of one magnitude. On the host."""
 
+from __future__ import annotations
+
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
+
+from research.axes import UInt8
 
 GREY = (128, 128, 128)  # what comes into view
 
 
-def rand_augment(rng, image, *, layers: int = 2, magnitude: float = 10.0):
-    """`layers` operations drawn from OPERATIONS with repetition: uint8 [H, W, 3] -> the same.
+def rand_augment(
+    rng: np.random.Generator, image: UInt8[np.ndarray, "height width 3"], *, layers: int = 2, magnitude: float = 10.0
+) -> UInt8[np.ndarray, "height width 3"]:
+    """`layers` operations drawn from OPERATIONS with repetition.
 
     Operations, their strength and their constants are those of the TPU reference code that the paper's authors
     released, with PIL in place of TensorFlow: at magnitude 10 rotations of 30 degrees, shears of 0.3, translations of
-    100 pixels, a square of 80 pixels cut out. `rng` is a numpy Generator.
+    100 pixels, a square of 80 pixels cut out.
     """
     level = magnitude / 10
     picture = Image.fromarray(image)

@@ -1,26 +1,31 @@
 """Strong augmentation of small images on the device: bent, recoloured and partly covered, still recognisable.
 
-Images are [B, H, W, C] with pixels 0..255 of any type; integers come back rounded.
+Pixels are 0..255 of any type; integers come back rounded.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
 from research.augment.image import flip
+from research.axes import Array, Float, Key, Num, Scalar
 from research.core import draw
 
 
 def strong(
     *, degrees: float = 30.0, shear: float = 0.3, zoom: float = 0.2, shift: float = 0.1, brightness: float = 0.3,
-    contrast: float = 0.5, hole: int = 14, fill=0, inputs: str = "image",
-):  # fmt: skip
+    contrast: float = 0.5, hole: int = 14, fill: float = 0, inputs: str = "image",
+) -> Callable:  # fmt: skip
     """An augmentation `(key, batch) -> batch`: flip, `affine`, `colour`, then `cutout`, each at random strength.
 
-    It stands where FixMatch has RandAugment and Cutout (Sohn et al. 2020, section 2.3), with every operation applied
-    to every image, at a strength uniform up to the given one. With all strengths 0 only the flip is left.
+    It takes the place of FixMatch's RandAugment and Cutout (Sohn et al. 2020, section 2.3), with each operation applied
+    to each image, at a strength uniform up to the given one. With all strengths 0 only the flip is left.
     """
 
-    def augment(key, batch):
+    def augment(key: Key[Array, ""], batch: Mapping) -> dict:
         images = flip(draw(key, "flip"), batch[inputs])
         bent = affine(
             draw(key, "affine"), images, degrees=degrees, shear=shear, zoom=zoom, shift=shift, fill=fill
@@ -31,12 +36,15 @@ def strong(
     return augment
 
 
-def affine(key, images, *, degrees=0.0, shear=0.0, zoom=0.0, shift=0.0, fill=0):
+def affine(
+    key: Key[Array, ""], images: Num[Array, "batch height width channels"], *, degrees: float = 0.0, shear: float = 0.0,
+    zoom: float = 0.0, shift: float = 0.0, fill: float = 0,
+) -> Num[Array, "batch height width channels"]:  # fmt: skip
     """Each image turned by up to `degrees` either way, sheared along one axis by up to `shear`, enlarged by a factor
     whose logarithm is up to log(1 + zoom) either way, and moved by up to the share `shift` of its sides.
     """
 
-    def uniform(name, limit):
+    def uniform(name: str, limit: float | Scalar) -> Float[Array, " batch"]:
         return jax.random.uniform(draw(key, name), (len(images),), minval=-1.0, maxval=1.0) * limit
 
     angle, slant = jnp.deg2rad(uniform("turn", degrees)), uniform("shear", shear)
@@ -50,10 +58,16 @@ def affine(key, images, *, degrees=0.0, shear=0.0, zoom=0.0, shift=0.0, fill=0):
     return resample(images, turned @ sheared / size[:, None, None], moved, fill=fill)
 
 
-def resample(images, matrices, shifts, *, fill=0):
+def resample(
+    images: Num[Array, "batch height width channels"],
+    matrices: Float[Array, "batch 2 2"],
+    shifts: Float[Array, "batch 2"],
+    *,
+    fill: float = 0,
+) -> Num[Array, "batch height width channels"]:
     """Bilinear: the pixel at p (row, column, from the middle) is taken from matrix @ p + shift; outside is `fill`.
 
-    Images [B, H, W, C], matrices [B, 2, 2], shifts [B, 2] in pixels -> images of the same type. The same as
+    Shifts are in pixels. The type of the images stays. The same as
     `scipy.ndimage.affine_transform(order=1, mode="constant")` channel by channel.
     """
     height, width = images.shape[1:3]
@@ -69,7 +83,13 @@ def resample(images, matrices, shifts, *, fill=0):
     return _as(images, jax.vmap(one)(images.astype(jnp.float32), matrices, shifts))
 
 
-def colour(key, images, *, brightness=0.0, contrast=0.0):
+def colour(
+    key: Key[Array, ""],
+    images: Num[Array, "batch height width channels"],
+    *,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+) -> Num[Array, "batch height width channels"]:
     """Each image with 255 * b added to all pixels and its distance from its own mean multiplied by 1 + c; b and c
     are uniform up to `brightness` and `contrast` either way. Clipped to 0..255.
     """
@@ -80,9 +100,11 @@ def colour(key, images, *, brightness=0.0, contrast=0.0):
     return _as(images, jnp.clip(mean + (1 + c) * (pixels - mean) + 255 * b, 0, 255))
 
 
-def cutout(key, images, *, size: int, fill=0):
-    """A square of `size` pixels a side of each image set to `fill`; its middle is anywhere in the image, so that it
-    may reach over the border (DeVries & Taylor 2017, arXiv:1708.04552).
+def cutout(
+    key: Key[Array, ""], images: Num[Array, "batch height width channels"], *, size: int, fill: float = 0
+) -> Num[Array, "batch height width channels"]:
+    """A square of `size` pixels a side of each image set to `fill`; its middle is anywhere in the image, thus it may
+    reach over the border (DeVries & Taylor 2017, arXiv:1708.04552).
     """
     sides = images.shape[1:3]
     corner = jax.random.randint(key, (len(images), 2), 0, jnp.array(sides)) - size // 2
@@ -95,11 +117,16 @@ def cutout(key, images, *, size: int, fill=0):
     return jnp.where(hole, jnp.asarray(fill, images.dtype), images)
 
 
-def _matrices(a, b, c, d):
+def _matrices(
+    a: Float[Array, " batch"], b: Float[Array, " batch"], c: Float[Array, " batch"], d: Float[Array, " batch"]
+) -> Float[Array, "batch 2 2"]:
     return jnp.stack([jnp.stack([a, b], -1), jnp.stack([c, d], -1)], -2)
 
 
-def _as(images, changed):
+def _as(
+    images: Num[Array, "batch height width channels"], changed: Float[Array, "batch height width channels"]
+) -> Num[Array, "batch height width channels"]:
+    """`changed`, of the type of the images."""
     if jnp.issubdtype(images.dtype, jnp.integer):
         changed = jnp.round(changed)
     return changed.astype(images.dtype)

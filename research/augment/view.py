@@ -1,18 +1,29 @@
 """Random views of images on the device, for objectives that compare two views of the same example."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
 import jax
 import jax.numpy as jnp
 
 from research.augment.image import flip
+from research.axes import Array, Float, Key, Num, Shaped
 from research.core import draw
 from research.fields import field
 
 
-def resized_crop(key, images, *, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3)):
-    """A random part of every image, stretched to the whole: [B, H, W, C] -> f32 of the same shape.
+def resized_crop(
+    key: Key[Array, ""],
+    images: Num[Array, "batch height width channels"],
+    *,
+    area: tuple[float, float] = (0.2, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Float[Array, "batch height width channels"]:
+    """A random part of each image, stretched to the whole, in f32.
 
     Its share of the area is uniform in `area`, the logarithm of its width : height uniform in `ratio` (Szegedy et al.
-    2015, section 6), both cut where they leave the image, its place uniform. Pixels are interpolated bilinearly
+    2015, section 6), both cut if they leave the image, its place uniform. Pixels are interpolated bilinearly
     between their centres, without smoothing first: a part is never larger than the image. With area and ratio (1, 1)
     the image stays as it is.
     """
@@ -26,18 +37,26 @@ def resized_crop(key, images, *, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3)):
     return jnp.einsum("bih,bhwc,bjw->bijc", rows, images.astype(jnp.float32), columns, optimize=[(0, 1), (0, 1)])
 
 
-def _interpolation(size, share, place):
-    """Matrices [B, size, size] that read `size` evenly spaced points off a part of an axis of `size` pixels."""
+def _interpolation(
+    size: int, share: Float[Array, " batch"], place: Float[Array, " batch"]
+) -> Float[Array, "batch {size} {size}"]:
+    """Matrices that read `size` evenly spaced points off a part of an axis of `size` pixels."""
     part = size * share[:, None]
     points = place[:, None] * (size - part) + (jnp.arange(size) + 0.5) / size * part - 0.5
     points = jnp.clip(points, 0, size - 1)  # beyond the last centres there is nothing to interpolate with
     return jnp.maximum(0, 1 - jnp.abs(points[..., None] - jnp.arange(size)))
 
 
-def jitter(key, images, *, brightness: float = 0.4, contrast: float = 0.4):
-    """Brightness and contrast changed at random: [B, H, W, C] -> f32 of the same shape.
+def jitter(
+    key: Key[Array, ""],
+    images: Num[Array, "batch height width channels"],
+    *,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+) -> Float[Array, "batch height width channels"]:
+    """Brightness and contrast changed at random, in f32.
 
-    Every image is multiplied by a number from 1 +- `brightness`, then its differences from its own mean by one from
+    Each image is multiplied by a number from 1 +- `brightness`, then its differences from its own mean by one from
     1 +- `contrast` (both uniform; He et al. 2020 and Chen et al. 2020 use such changes). 0 and 0 change nothing.
     """
     low, high = jnp.array([[1 - brightness], [1 - contrast]]), jnp.array([[1 + brightness], [1 + contrast]])
@@ -49,11 +68,12 @@ def jitter(key, images, *, brightness: float = 0.4, contrast: float = 0.4):
 
 
 def random_view(
-    *, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3), brightness: float = 0.4, contrast: float = 0.4, inputs: str = "image"
-):
+    *, area: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3), brightness: float = 0.4,
+    contrast: float = 0.4, inputs: str = "image",
+) -> Callable:  # fmt: skip
     """The augmentation `(key, batch) -> batch` of contrastive learning: `resized_crop`, `flip` and `jitter`."""
 
-    def view(key, batch):
+    def view(key: Key[Array, ""], batch: Mapping) -> dict:
         images = resized_crop(draw(key, "crop"), field(batch, inputs), area=area, ratio=ratio)
         images = flip(draw(key, "flip"), images)
         return {**batch, inputs: jitter(draw(key, "jitter"), images, brightness=brightness, contrast=contrast)}
@@ -61,6 +81,8 @@ def random_view(
     return view
 
 
-def two_views(key, batch, *, view, inputs: str = "image"):
+def two_views(
+    key: Key[Array, ""], batch: Mapping, *, view: Callable, inputs: str = "image"
+) -> tuple[Shaped[Array, "batch ..."], Shaped[Array, "batch ..."]]:
     """The `inputs` of two batches that `view(key, batch) -> batch` makes of one, with a key for each."""
     return tuple(field(view(draw(key, "view", number), batch), inputs) for number in range(2))

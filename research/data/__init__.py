@@ -45,6 +45,7 @@ from research.data.readers.tfds import tfds_source
 from research.data.sampling.batches import Batches, Sweep, batches, sweep
 from research.data.sampling.mixture import Mixture, mixture
 from research.data.sampling.prefetch import prefetch
+from research.data.sampling.source import generated
 from research.data.sampling.splits import folds, shuffled, stratified
 from research.data.sets import digits, fashion_mnist, glyphs, stdlib_text
 from research.data.text.pack import pack, pack_whole
@@ -62,6 +63,7 @@ __all__ = [
     "digits",
     "fashion_mnist",
     "folds",
+    "generated",
     "glyphs",
     "image_folder",
     "in_memory",

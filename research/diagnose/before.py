@@ -80,7 +80,7 @@ def _training_loss(ready):
     """The training loss of the small batch, where it is a classifier's; else None."""
     if not takes(ready, ready.small):
         return None
-    loss = lambda state, batch: ready.experiment.loss(state.params, context(state, batch))[1].metrics
+    loss = lambda state, batch: ready.built.wired.loss(state.params, context(state, batch))[1].metrics
     metrics = jax.jit(loss)(ready.state, ready.small)
     return float(metrics["loss"].value()) if "accuracy" in metrics and not isinstance(metrics["loss"], Whole) else None
 
@@ -95,7 +95,7 @@ def gradients(ready: Subject, probe=None, *, calls: int = 3) -> Outcome:
     an estimator's noise would hide zeros. `probe` is (step, state) of `stepper` with a `probed` optimizer.
     """
     rule = "gradients"
-    step, state = probe or stepper(ready, optimizer=probed(ready.experiment.optimizer), grad_fn=ready.plain)
+    step, state = probe or stepper(ready, optimizer=probed(ready.built.wired.optimizer), grad_fn=ready.plain)
     batch_at = training_batches(ready)
     for number in range(calls):
         state, _ = step(state, batch_at(number))
@@ -133,8 +133,8 @@ def gradients(ready: Subject, probe=None, *, calls: int = 3) -> Outcome:
 
 def _moved(ready) -> list[bool]:
     """Of every parameter, whether the optimizer moves it when it has a gradient: all are given ones, twice."""
-    optimizer = optax.with_extra_args_support(ready.experiment.optimizer)
-    schedule = ready.experiment.schedules.get("learning_rate")
+    optimizer = ready.built.wired.optimizer
+    schedule = ready.built.wired.schedules.get("learning_rate")
 
     def twice(params):
         ones, state, moved = jax.tree.map(jnp.ones_like, params), optimizer.init(params), []
@@ -172,7 +172,7 @@ def overfits(ready: Subject, *, steps: int = 300, seconds: float = 60) -> Outcom
         return Skipped(rule, "the loss does not take the evaluation's examples")
     until, best = time.monotonic() + seconds, known.fresh
     for rate in (3e-3, 3e-4):
-        step, state = stepper(ready, optimizer=optax.adam(rate), grad_fn=gradient(ready.experiment.loss))
+        step, state = stepper(ready, optimizer=optax.adam(rate), grad_fn=gradient(ready.built.wired.loss))
         if ready.experiment.transform:
             return Skipped(rule, "its batches are made by its transform")
         for number in range(1, steps + 1):
@@ -244,7 +244,7 @@ def _training_leak(ready):
     small, state = dict(ready.small), ready.state
     if not takes(ready, small) or ready.experiment.transform:
         return None, ""
-    loss = jax.jit(lambda state, batch: ready.experiment.loss(state.params, context(state, batch))[1].metrics["loss"])
+    loss = jax.jit(lambda state, batch: ready.built.wired.loss(state.params, context(state, batch))[1].metrics["loss"])
     only = np.zeros_like(small["mask"])
     unheard = loss(state, {**small, "mask": only})
     if isinstance(unheard, Whole):
@@ -281,7 +281,7 @@ def estimate(ready: Subject, probe=None) -> Outcome:
     """
     rule, built = "memory and time", ready.built
     found = plan(built)
-    step, state = probe or stepper(ready, optimizer=probed(ready.experiment.optimizer))
+    step, state = probe or stepper(ready, optimizer=probed(ready.built.wired.optimizer))
     batch, stride = training_batches(ready)(0), ready.experiment.stride if ready.experiment.transform else 1
     for _ in range(2):  # the first compiles
         began = time.perf_counter()

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from research.diagnose.data import _inputs
+from research.diagnose.data import inputs_of
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.subject import Subject
@@ -23,7 +23,7 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
     Columns of few values repeat by nature: where a fifth of the training set are copies, a problem begins at 0.3 more.
     """
     rule, train = "duplicates", found[0]
-    names = _inputs(ready, train)
+    names = inputs_of(ready, train)
     if train.drawn or not names:
         return Skipped(rule, "the training source draws its batches itself: its records are not at hand")
     marks = {table.name: _hashes(table, names) for table in found if all(name in table.fields for name in names)}

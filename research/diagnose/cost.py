@@ -15,7 +15,7 @@ from research.experiment import Built
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 
 
-class Plan(NamedTuple):
+class StepCost(NamedTuple):
     """`bytes` are those of one device: of the state's parts, a batch, and what a step needs besides (`activations`).
 
     `flops` are those of matrix products and convolutions of one optimizer step on all devices, forward and backward;
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     collectives: Mapping[str, int]
 
 
-def plan(built: Built) -> Plan:
+def plan(built: Built) -> StepCost:
     """Compiles the step of a built experiment for its mesh, whose devices need not be there, and reads it."""
     state, stride = built.abstract, built.experiment.stride
     place = sharding.placement(built.mesh, axis=int(stride > 1))
@@ -47,7 +47,7 @@ def plan(built: Built) -> Plan:
     sizes["total"] = kept + sizes["activations"]
     text, devices = compiled.as_text(), built.mesh.devices.flat
     found = {name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES}
-    return Plan(
+    return StepCost(
         kind=devices[0].device_kind,
         devices=len(devices),
         parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
@@ -57,8 +57,8 @@ def plan(built: Built) -> Plan:
     )
 
 
-def described(found: Plan) -> str:
-    """A Plan as the lines that one reads."""
+def described(found: StepCost) -> str:
+    """A StepCost as lines of text."""
     mega = {name: f"{size / 2**20:,.1f} MiB" for name, size in found.bytes.items()}
     width = max(map(len, mega))
     lines = [
@@ -70,7 +70,7 @@ def described(found: Plan) -> str:
     return "\n".join(lines)
 
 
-def topology(name: str):
+def topology_devices(name: str):
     """Devices that are not there, to compile for: `v5e:4x4` and other TPU slices by their names in libtpu.
 
     Raises UserError where the compiler for them is not installed, or does not know the name.

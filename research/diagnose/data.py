@@ -39,7 +39,7 @@ def constant(ready: Subject, found: list[Table]) -> Outcome:
     """
     rule, train = "constant features", found[0]
     same, count = [], 0
-    for name in _inputs(ready, train):
+    for name in inputs_of(ready, train):
         column = train.fields[name]
         if column.dtype.kind not in "fu":
             continue  # the first token of every row may well be the same
@@ -64,7 +64,7 @@ def balance(ready: Subject, found: list[Table]) -> Outcome:
     trained; worth a look where the largest class has more than 20 x the records of the smallest, and where an
     evaluation set lacks a class. Negative labels count as "no label".
     """
-    rule, labels = "labels", _labels(ready, found)
+    rule, labels = "labels", labels_of(ready, found)
     if not labels:
         return Skipped(rule, "the records have no whole numbers for classes")
     train = labels.get(found[0].name)
@@ -143,7 +143,7 @@ def scale(ready: Subject, found: list[Table]) -> Outcome:
 
 
 def _differs(ready, train, table):
-    for name in _inputs(ready, train):
+    for name in inputs_of(ready, train):
         if train.fields[name].dtype.kind not in "fu" or name not in table.fields:
             continue
         sides = [np.asarray(t.fields[name], np.float64) for t in (train, table)]
@@ -155,7 +155,7 @@ def _differs(ready, train, table):
     return None
 
 
-def _inputs(ready, table) -> list[str]:
+def inputs_of(ready, table) -> list[str]:
     """The fields of a table that reach the model; all but the target where the evaluation does not tell, or makes some
     of the inputs itself (such as masked tokens).
     """
@@ -165,7 +165,7 @@ def _inputs(ready, table) -> list[str]:
     return [name for name in table.fields if name not in ("mask", "label", "target")]
 
 
-def _labels(ready, found) -> dict[str, np.ndarray]:
+def labels_of(ready, found) -> dict[str, np.ndarray]:
     """{set: int [n]} of the field that says what is right."""
     name = (ready.question.target if ready.question else None) or "label"
     columns = {table.name: table.fields.get(name) for table in found}

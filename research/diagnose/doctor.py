@@ -83,7 +83,7 @@ def checked(ready: Subject, *, rate_test: bool, out: Path):
     # One compiled step serves three checks, where the step's gradient is the loss's own.
     probe = rate.prepared(ready)
     begun = (probe[0], probe[1]._replace(opt=probe[1].opt._replace(factor=np.float32(rate.LOWEST * 100))))
-    yield before.gradients(ready, begun if ready.experiment.grad_fn is None else None), []
+    yield before.gradients(ready, begun if ready.built.wired.grad_fn is None else None), []
     yield before.overfits(ready), []
     yield before.separate(ready), []
     yield before.estimate(ready, begun), []

@@ -5,15 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from research.core import Ctx, Eval, Mean, draw, gradient
+from research.core import Ctx, Eval, Mean, Trained, draw, gradient
 from research.diagnose.activations import layer_names, watched
 from research.distributed.sharding import on_device, under
 from research.duration import in_steps, percent
 from research.errors import UserError
 from research.events import Evaluated
-from research.experiment import Built, Experiment
+from research.experiment import Built, Experiment, wire
 from research.runs.reader import LAYERS
 
 
@@ -21,12 +20,15 @@ class First(NamedTuple):
     """The first batch of a Source as an evaluation set of one batch."""
 
     batch_at: Any
+    size: int
+    examples: int
+    data: None = None
 
     def __len__(self):
         return 1
 
-    def __call__(self, step: int):
-        return self.batch_at(0)
+    def __call__(self, step: int, rows=slice(None)):
+        return self.batch_at(0, rows=rows)
 
 
 def layers(experiment: Experiment, *, every=percent(10)) -> Eval | None:
@@ -38,14 +40,13 @@ def layers(experiment: Experiment, *, every=percent(10)) -> Eval | None:
     `saturated` are those of `research.diagnose.activations.watched`; they are missing where the experiment has a
     `grad_fn` of its own, which sees the batch in parts. Layers are those of `layer_names`.
     """
-    ex = experiment
-    if ex.transform is not None:
+    ex, wired = experiment, wire(experiment)
+    if wired.transform is not None:
         return None
-    grad_fn = ex.grad_fn or gradient(watched(ex.loss))
-    optimizer = optax.with_extra_args_support(ex.optimizer)
+    grad_fn, optimizer = wired.grad_fn or gradient(watched(wired.loss)), wired.optimizer
 
-    def measure(apply, params, rest, batch):
-        state = on_device(rest._replace(params=params))
+    def measure(trained, batch):
+        state = on_device(trained.stats._replace(params=trained.params))  # the view gives the whole State
         key = draw(state.seed, "layers")
         grads, out = grad_fn(state.params, Ctx(batch, state.stats, key, state.step))
         updates, _ = optimizer.update(grads, state.opt, state.params, value=out.metrics["loss"].value())
@@ -56,7 +57,12 @@ def layers(experiment: Experiment, *, every=percent(10)) -> Eval | None:
         found = jax.tree.map(lambda x: Mean(x, jnp.float32(1)), found) | dict(out.metrics.get("activations", {}))
         return {f"{statistic}/{name}": x for statistic, of in found.items() for name, x in of.items()}
 
-    return Eval(First(ex.source(0)), measure, every, view=lambda state: (state.params, state._replace(params={})))
+    return Eval(
+        First(ex.source(0), ex.source.size, ex.source.size),
+        measure,
+        every,
+        view=lambda state: (state.params, state._replace(params={})),
+    )
 
 
 def with_layers(built: Built, *, every=percent(10)) -> Built:
@@ -72,8 +78,8 @@ def with_layers(built: Built, *, every=percent(10)) -> Built:
     if LAYERS in ex.evals:
         raise UserError(f"the experiment has an evaluation {LAYERS!r} of its own.")
     try:
-        measure = under(built.mesh, lambda *args: ev.measure(ex.apply, *args))
-        jax.eval_shape(measure, *ev.view(built.abstract), ev.source(0))
+        trained = Trained(ex.apply, *ev.view(built.abstract))
+        jax.eval_shape(under(built.mesh, ev.measure), trained, ev.source(0))
     except Exception as error:  # whatever it is, the step itself was traced well, and the run must not end of this
         what = str(error).strip().split("\n")[0]
         raise UserError(f"the gradient cannot be computed outside the step: {type(error).__name__}: {what}") from error

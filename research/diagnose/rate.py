@@ -39,7 +39,7 @@ class Range(NamedTuple):
 
 def peak(ready: Subject) -> tuple[int, float] | None:
     """The step at which the declared schedule "learning_rate" is highest, and the rate there; None without one."""
-    schedule = ready.experiment.schedules.get("learning_rate")
+    schedule = ready.built.wired.schedules.get("learning_rate")
     if schedule is None:
         return None
     steps = np.unique(np.linspace(0, max(0, ready.built.total - 1), 1000).astype(np.int32))
@@ -50,7 +50,7 @@ def peak(ready: Subject) -> tuple[int, float] | None:
 def prepared(ready: Subject, *, grad_fn=None):
     """The experiment's step with a probe, its schedules held where the declared rate is highest: (step, state)."""
     at = peak(ready)
-    return stepper(ready, optimizer=probed(ready.experiment.optimizer, at=at[0] if at else None), grad_fn=grad_fn)
+    return stepper(ready, optimizer=probed(ready.built.wired.optimizer, at=at[0] if at else None), grad_fn=grad_fn)
 
 
 def range_test(ready: Subject, probe=None, *, steps: int = 100) -> Range:

@@ -1,5 +1,6 @@
 """An experiment made ready to be looked at: what its evaluations ask of the model, and a step with a probe in it."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.core import Ctx, GradFn, Rows, State, Step, draw, gradient, train_step
+from research.core import Ctx, GradFn, Rows, State, Step, Trained, draw, gradient, train_step
 from research.distributed import sharding
 from research.errors import UserError
 from research.experiment import Built, Experiment, build, stacked
@@ -76,9 +77,10 @@ def subject(experiment: Experiment, *, seed: int = 0) -> Subject:
         if question:
             break
     plain = None
-    if experiment.transform is None:
+    wired = built.wired
+    if wired.transform is None:
         first = experiment.source(seed)(0)
-        plain = gradient(experiment.loss) if _traces(experiment.loss, built.abstract, first) else None
+        plain = gradient(wired.loss) if _traces(wired.loss, built.abstract, first) else None
     return Subject(experiment, built, state, batch, question, why, small, plain)
 
 
@@ -89,16 +91,16 @@ def context(state, batch) -> Ctx:
 
 def takes(ready: Subject, batch) -> bool:
     """Whether the experiment's loss can be traced on the batch."""
-    return _traces(ready.experiment.loss, ready.built.abstract, batch)
+    return _traces(ready.built.wired.loss, ready.built.abstract, batch)
 
 
 def stepper(ready: Subject, *, optimizer, grad_fn=None) -> tuple[Step, State]:
     """The experiment's step, compiled, with another optimizer (and another GradFn), one optimizer step a call unless
     there is a transform; and the State that it begins with.
     """
-    ex = ready.experiment
-    step = train_step(grad_fn or ex.grad_fn or gradient(ex.loss), optimizer, ex.after)
-    step = ex.transform(step) if ex.transform else step
+    wired = ready.built.wired
+    step = train_step(grad_fn or wired.grad_fn or gradient(wired.loss), optimizer, wired.after)
+    step = wired.transform(step) if wired.transform else step
     layout = jax.tree.map(lambda x: x.sharding, ready.built.abstract)
     params, stats = (sharding.put(x, y) for x, y in zip(ready.state[3:5], layout[3:5], strict=True))
     state = ready.state._replace(params=params, stats=stats, opt=jax.jit(optimizer.init)(params))
@@ -167,7 +169,7 @@ def asking(measure, apply):
             calls.append((inputs, outputs))
             return outputs, changed
 
-        states = measure(spy, params, stats, batch)
+        states = measure(Trained(spy, params, stats), batch)
         if len(calls) != 1:
             raise Unasked(f"calls the model {len(calls)} times a batch")
         return Answer(*calls[0], states)
@@ -178,9 +180,10 @@ def asking(measure, apply):
 def _question(name, ev, apply, state, batch):
     """(Question, the small batch, why not) of an evaluation."""
 
-    def measure(apply, params, stats, batch):
-        seen = ev.view(state._replace(params=params, stats=stats))[1]
-        return ev.measure(apply, params, {k: stats.get(k, entry) for k, entry in seen.items()}, batch)
+    def measure(trained, batch):
+        seen = ev.view(state._replace(params=trained.params, stats=trained.stats))[1]
+        stats = {name: trained.stats.get(name, entry) for name, entry in seen.items()}
+        return ev.measure(dataclasses.replace(trained, stats=stats), batch)
 
     ask, names, own = asking(measure, apply), [], ev.source(0)
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.diagnose.data import _inputs, _labels
+from research.diagnose.data import inputs_of, labels_of
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.subject import Subject
@@ -162,8 +162,8 @@ def _out_of_fold(model, x, y):
 def _matrix(ready, found, most):
     """(features [n, F] of unit scale, classes by number [n], records [n], the classes), or why there is none."""
     train = found[0]
-    labels = _labels(ready, found[:1]).get(train.name)
-    names = [name for name in _inputs(ready, train) if train.fields[name].dtype.kind in "fu"]
+    labels = labels_of(ready, found[:1]).get(train.name)
+    names = [name for name in inputs_of(ready, train) if train.fields[name].dtype.kind in "fu"]
     if labels is None or not names:
         return "the training records have no labels, or no numbers beside them"
     if train.drawn:

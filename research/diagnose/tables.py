@@ -37,11 +37,9 @@ def tables(ready: Subject, *, most: int = 20_000, seconds: float = 10) -> list[T
     Of each set `most` records are read, evenly chosen, or as many as `seconds` allow. A training source without a data
     set behind it is drawn from.
     """
-    source, found, seen = ready.experiment.source, [], []
-    data = getattr(source, "data", None)
-    data = getattr(getattr(source, "labelled", None), "data", None) if data is None else data
-    sets = [("train", True, data)]
-    sets += [(name, False, getattr(ev.source, "data", None)) for name, ev in ready.experiment.evals.items()]
+    found, seen = [], []
+    sets = [("train", True, ready.experiment.source.data)]
+    sets += [(name, False, ev.source.data) for name, ev in ready.experiment.evals.items()]
     wanted = set(filter(None, ready.question.inputs)) if ready.question else set()
     for name, training, data in sets:
         if data is None and training:
@@ -90,4 +88,4 @@ def _drawn(ready, name, batches: int = 8):
         parts = [ready.batch]
     fields = {k: np.concatenate([np.asarray(part[k]) for part in parts]) for k in parts[0]}
     count = len(next(iter(fields.values())))
-    return Table(name, True, fields, np.arange(count), getattr(ready.experiment.source, "examples", count), True)
+    return Table(name, True, fields, np.arange(count), ready.experiment.source.examples or count, True)

@@ -1,9 +1,15 @@
 """The gradient of a batch that does not fit: one microbatch after another, then one update."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from research.core import GradFn, Mean, Out, check_additive, draw, merge, overlay, repeat, weighted_mean
+from research.axes import Array, Shaped
+from research.core import Batch, GradFn, Mean, Out, Tree, check_additive, draw, merge, overlay, repeat, weighted_mean
 from research.errors import UserError, unknown
 from research.tree import path_name
 
@@ -50,27 +56,27 @@ def accumulate(grad_fn: GradFn, n: int) -> GradFn:
     return accumulated
 
 
-def weighed(grads, metrics) -> Mean:
+def weighed(grads: Tree, metrics: Mapping[str, Any]) -> Mean:
     """The gradient of a part of a batch as an open Mean, in f32; a part of weight 0 adds nothing to it."""
     one = jax.tree.map(lambda x: x[None], (grads, metrics["loss"].weight))
     return weighted_mean(*one)
 
 
-def in_dtype_of(params, grads):
+def in_dtype_of(params: Tree, grads: Tree) -> Tree:
     """`grads` in the dtypes of `params`."""
     return jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads)
 
 
-def restricted(stats, changed):
-    """Those entries of `stats` that `changed` names; raises UserError where it names another."""
+def restricted(stats: Tree, changed: Tree) -> Tree:
+    """Those entries of `stats` that `changed` names; raises UserError if it names another."""
     for name in changed:
         if name not in stats:
             raise unknown("stats entry", name, stats)
     return {name: restricted(stats[name], x) if isinstance(x, dict) else stats[name] for name, x in changed.items()}
 
 
-def _interleaved(batch, n):
-    """[B, ...] -> [n, B/n, ...]: first [B/n, n], which leaves a sharded first axis where it is."""
+def _interleaved(batch: Batch, n: int) -> Mapping[str, Shaped[Array, "microbatches _ ..."]]:
+    """The batch as a stack of `n`; first [batch, n, ...], which leaves a sharded first axis in its place."""
     sizes = {path_name(path): jnp.shape(x)[:1] for path, x in jax.tree.leaves_with_path(batch)}
     if len(set(sizes.values())) != 1 or () in sizes.values():
         raise UserError(f"accumulate needs fields of one leading size; the batch has {sizes}.")

@@ -3,10 +3,16 @@
 Under plain `jit` on a mesh nothing of the kind is needed: there the batch is global, and so is its gradient.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from research.core import GradFn, Out, check_additive, draw
+from research.axes import Array, Shaped
+from research.core import GradFn, Out, Tree, check_additive, draw
 from research.errors import UserError, unknown
 from research.gradients.accumulate import in_dtype_of, restricted, weighed
 
@@ -23,7 +29,7 @@ def averaged(grad_fn: GradFn, *, axis: str, local: tuple[str, ...] = ()) -> Grad
     The entries named in `local` stay each device's own, as the memory of `compressed` must: they differ from replica
     to replica, so keep them sharded over the axis. Batch normalisation sees each device's rows alone.
 
-    Raises UserError while tracing where no such axis is mapped, for a `local` that is no entry, or a Whole loss.
+    Raises UserError, while tracing, if no such axis is mapped, for a `local` that is no entry, and for a Whole loss.
     """
 
     def mean_gradient(params, ctx):
@@ -51,10 +57,10 @@ def averaged(grad_fn: GradFn, *, axis: str, local: tuple[str, ...] = ()) -> Grad
     return mean_gradient
 
 
-def _reduced(stats, old, metrics, axis):
+def _reduced(stats: Tree, old: Tree, metrics: Mapping[str, Any], axis: str) -> Tree:
     """One value for all devices; see `averaged`."""
 
-    def reduce(new, old):
+    def reduce(new: Shaped[Array, "*entry"], old: Shaped[Array, "*entry"]) -> Shaped[Array, "*entry"]:
         if not jnp.issubdtype(new.dtype, jnp.inexact):
             return jax.lax.pmax(new, axis)
         mean = jax.lax.psum(weighed(new, metrics), axis)

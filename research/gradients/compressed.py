@@ -6,26 +6,22 @@ the all-reduce, as distributed training does; each device then has a memory of i
 in the params' dtype: this computes what compression does to learning. XLA's all-reduce still moves whole numbers.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from research.core import GradFn, Out, draw
+from research.axes import Array, Float, Key
+from research.core import GradFn, Out, Tree, draw
 from research.errors import UserError
 from research.gradients.accumulate import in_dtype_of
 from research.gradients.delayed import remembered
+from research.technique import Technique
 
 
-class Compressed(NamedTuple):
-    """What an experiment takes: `memories=(c.memory,)` and `grad_fn=c.grad_fn`."""
-
-    memory: Callable
-    grad_fn: GradFn
-
-
-def top_k(grad_fn: GradFn, *, fraction: float, name: str = "unsent", replicas: int | None = None) -> Compressed:
+def top_k(grad_fn: GradFn, *, fraction: float, name: str = "unsent", replicas: int | None = None) -> Technique:
     """The largest entries of gradient + memory, `fraction` of each array and at least one; the others are 0 now and
     remembered (Stich et al. 2018, algorithm 1; array by array as in Lin et al. 2018). Fraction 1 is `grad_fn`.
 
@@ -34,7 +30,7 @@ def top_k(grad_fn: GradFn, *, fraction: float, name: str = "unsent", replicas: i
     if not 0 < fraction <= 1:
         raise UserError(f"a fraction of {fraction}; expected more than 0 and at most 1.")
 
-    def largest(key, x):
+    def largest(key: Key[Array, ""], x: Float[Array, "*parameter"]) -> Float[Array, "*parameter"]:
         flat = x.ravel()
         _, places = jax.lax.top_k(jnp.abs(flat), max(1, round(fraction * flat.size)))
         return jnp.zeros_like(flat).at[places].set(flat[places]).reshape(x.shape)
@@ -49,7 +45,7 @@ def int8(grad_fn: GradFn) -> GradFn:
     The error of an entry is below one level. The key is folded with "compress" and the number of the array.
     """
 
-    def quantised(key, x):
+    def quantised(key: Key[Array, ""], x: Float[Array, "*parameter"]) -> Float[Array, "*parameter"]:
         level = jnp.max(jnp.abs(x), initial=0) / 127
         steps = jnp.clip(x / (level + (level == 0)), -127, 127)
         low = jnp.floor(steps)
@@ -65,31 +61,31 @@ def sign(grad_fn: GradFn) -> GradFn:
     return _every(grad_fn, _scaled_sign)
 
 
-def ef_sign(grad_fn: GradFn, *, name: str = "unsent", replicas: int | None = None) -> Compressed:
+def ef_sign(grad_fn: GradFn, *, name: str = "unsent", replicas: int | None = None) -> Technique:
     """`sign` of gradient + memory, with the error remembered (EF-signSGD, Karimireddy et al. 2019, algorithm 1). The
     memory is as in `fed_back`.
     """
     return fed_back(grad_fn, _scaled_sign, name=name, replicas=replicas)
 
 
-def fed_back(grad_fn: GradFn, compress, *, name: str = "unsent", replicas: int | None = None) -> Compressed:
-    """sent = C(g + e), e <- g + e - sent: what C leaves out is sent later, and nothing is lost (error feedback).
+def fed_back(grad_fn: GradFn, compress: Callable, *, name: str = "unsent", replicas: int | None = None) -> Technique:
+    """sent = C(g + e), e <- g + e - sent: all that C leaves out is sent later, and nothing is lost (error feedback).
 
     `compress(key, x) -> x` works on one f32 array; the key is folded with "compress" and the number of the array. The
     papers remember the error times the learning rate; this is the same while the learning rate stays the same. The
-    entry `name` of stats is e, f32, like params; a batch of weight 0 leaves it alone. Where C returns its input this
-    is `grad_fn`, and e stays 0.
+    entry `name` of stats is e, f32, like params; a batch of weight 0 leaves it alone. If C returns its input this is
+    `grad_fn`, and e stays 0.
 
     Over a named axis every device has its own e. Under pmap it is replicated with the State. Under shard_map make it
     with `replicas`, the size of the axis: then e is [replicas, ...], to be sharded over the axis by its first
     dimension (and vmapped over it under vmap).
 
-    Raises UserError while tracing where the memory is missing.
+    Raises UserError, while tracing, if the memory is missing.
     """
     lead = () if replicas is None else (replicas,)
 
     def memory(key, params):
-        return {name: jax.tree.map(lambda p: jnp.zeros((*lead, *p.shape), jnp.float32), params)}
+        return jax.tree.map(lambda p: jnp.zeros((*lead, *p.shape), jnp.float32), params)
 
     def fed(params, ctx):
         error = remembered(ctx.stats, name)
@@ -102,14 +98,14 @@ def fed_back(grad_fn: GradFn, compress, *, name: str = "unsent", replicas: int |
         left = jax.tree.map(lambda old, new: jnp.where(empty, old, new), error, left)
         return sent, Out({**out.stats, name: left}, out.metrics)
 
-    return Compressed(memory, fed)
+    return Technique(name, memory=memory, grad_fn=fed)
 
 
-def _scaled_sign(key, x):
+def _scaled_sign(key: Key[Array, ""], x: Float[Array, "*parameter"]) -> Float[Array, "*parameter"]:
     return jnp.mean(jnp.abs(x)) * jnp.sign(x)
 
 
-def _every(grad_fn, compress):
+def _every(grad_fn: GradFn, compress: Callable) -> GradFn:
     """`grad_fn` with every array of its gradient compressed, and no memory."""
 
     def compressed(params, ctx):
@@ -120,6 +116,6 @@ def _every(grad_fn, compress):
     return compressed
 
 
-def _leafwise(compress, key, grads):
+def _leafwise(compress: Callable, key: Key[Array, ""], grads: Tree) -> Tree:
     leaves, form = jax.tree.flatten(grads)
     return form.unflatten([compress(draw(key, "compress", i), x) for i, x in enumerate(leaves)])

@@ -1,23 +1,16 @@
 """Stale gradients: the parameter server's world, in one machine."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from research.core import GradFn, Out
+from research.core import GradFn, Out, Tree
 from research.errors import UserError, unknown
+from research.technique import Technique
 
 
-class Delayed(NamedTuple):
-    """What an experiment takes: `memories=(d.memory,)` and `grad_fn=d.grad_fn`."""
-
-    memory: Callable
-    grad_fn: GradFn
-
-
-def delayed(grad_fn: GradFn, *, steps: int, name: str = "delayed") -> Delayed:
+def delayed(grad_fn: GradFn, *, steps: int, name: str = "delayed") -> Technique:
     """The gradient of `steps` steps ago, at the params and on the batch of then: w_{t+1} = w_t - lr g_{t-k}(w_{t-k})
     (asynchronous SGD in which every gradient comes equally late; Langford et al. 2009, algorithm 1).
 
@@ -26,15 +19,15 @@ def delayed(grad_fn: GradFn, *, steps: int, name: str = "delayed") -> Delayed:
     the last `steps` gradients, [steps, ...] for every parameter, at the places step % steps. With steps = 0 it is
     `grad_fn` and keeps nothing. It has to be the outermost: within `accumulate` several gradients share a step.
 
-    Raises UserError for steps that are no whole number of at least 0, and while tracing where the memory is missing.
+    Raises UserError for steps that are no whole number of at least 0, and, while tracing, if the memory is missing.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise UserError(f"a delay of {steps!r} steps; expected a whole number of at least 0.")
     if steps == 0:
-        return Delayed(lambda key, params: {}, grad_fn)
+        return Technique(name, grad_fn=grad_fn)
 
     def memory(key, params):
-        return {name: jax.tree.map(lambda p: jnp.zeros((steps, *p.shape), p.dtype), params)}
+        return jax.tree.map(lambda p: jnp.zeros((steps, *p.shape), p.dtype), params)
 
     def late(params, ctx):
         waiting, place = remembered(ctx.stats, name), ctx.step % steps
@@ -43,11 +36,13 @@ def delayed(grad_fn: GradFn, *, steps: int, name: str = "delayed") -> Delayed:
         waiting = jax.tree.map(lambda w, g: w.at[place].set(g.astype(w.dtype)), waiting, grads)
         return old, Out({**out.stats, name: waiting}, out.metrics)
 
-    return Delayed(memory, late)
+    return Technique(name, memory=memory, grad_fn=late)
 
 
-def remembered(stats, name):
-    """The stats entry of a technique; raises UserError where nobody made it."""
+def remembered(stats: Tree, name: str) -> Tree:
+    """The stats entry of a technique; raises UserError if nobody made it."""
     if name not in stats:
-        raise UserError(f"{unknown('stats entry', name, stats)} Give the experiment the technique's `memory`.")
+        raise UserError(
+            f"{unknown('stats entry', name, stats)} Add the technique to the experiment's techniques=(...)."
+        )
     return stats[name]

@@ -1,19 +1,24 @@
 """Federated learning: a step is a round, in which clients train apart and the server averages what they changed."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from research.core import Ctx, GradFn, Mean, Out, draw, merge, overlay, repeat, weighted_mean
+from research.axes import Array, Float, Key, PyTree, Shaped
+from research.core import Batch, Ctx, GradFn, Mean, Out, Tree, draw, merge, overlay, repeat, weighted_mean
 from research.errors import UserError, unknown
 from research.gradients.accumulate import restricted
 from research.tree import path_name
 
 
-def in_the_clear(updates, weights, key) -> Mean:
-    """The plain `aggregate`: the open Mean of `updates` {[clients, ...]} by `weights` [clients]."""
+def in_the_clear(
+    updates: PyTree[Float[Array, "clients ..."]], weights: Float[Array, " clients"], key: Key[Array, ""]
+) -> Mean:
+    """The plain `aggregate`: the open Mean of `updates` by `weights`."""
     return weighted_mean(updates, weights)
 
 
@@ -28,7 +33,7 @@ def federated(
 ) -> GradFn:
     """The pseudo-gradient of a round: the server's params minus the mean of the params that its clients end with.
 
-    Fields of the batch (`mask` too) are [clients, local_steps, B, ...]. Every client starts from the server's params
+    Fields of the batch (`mask` too) are [clients, steps, batch, ...]. Every client starts from the server's params
     and stats with a fresh state of `optimizer`, and takes a step of it on the gradient of `grad_fn` for each of its
     batches. The server's optimizer is that of the experiment: sgd(1.0) gives FedAvg (McMahan et al. 2017, algorithm
     1), adam gives FedAdam (Reddi et al. 2021, algorithm 2). `proximal` adds proximal * (params - server's params) to
@@ -43,7 +48,7 @@ def federated(
     weighted mean of the clients' changes, and signed integers by the same, rounded; other types, and the entries
     named in `keep`, stay as they were.
 
-    `aggregate(updates, weights, key) -> Mean` takes the clients' updates stacked, as `secure` does. `at_once` trains
+    `aggregate(updates, weights, key) -> Mean` takes the clients' updates stacked, as `in_the_clear`. `at_once` trains
     that many clients side by side, to bound memory; the Means of such groups are added up. The key of a local
     step is `draw(key, "client", position, "step", number)`. `ctx.step` is the round, and a schedule in `optimizer`
     starts anew in each.
@@ -52,8 +57,8 @@ def federated(
     over examples. Losses that do not (contrastive ones) are taken client by client. Of clients whose gradients are
     `private`, the weights are public, and which of their steps were empty: these get no noise.
 
-    Raises UserError while tracing for fields that disagree on [clients, local_steps], an `at_once` that does not
-    divide the clients, and a name in `keep` that stats lack.
+    Raises UserError, while tracing, for fields that disagree on [clients, steps], an `at_once` that does not divide
+    the clients, and a name in `keep` that stats lack.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -120,8 +125,8 @@ def federated(
     return pseudo_gradient
 
 
-def _form(batch):
-    """(clients, local steps) of a batch."""
+def _form(batch: Batch) -> tuple[int, ...]:
+    """(clients, steps) of a batch."""
     forms = {path_name(path): tuple(x.shape[:2]) for path, x in jax.tree.leaves_with_path(batch)}
     form, *others = set(forms.values())
     if others or len(form) != 2:
@@ -129,18 +134,18 @@ def _form(batch):
     return form
 
 
-def _moves(x) -> bool:
+def _moves(x: Shaped[Array, "..."] | jax.ShapeDtypeStruct) -> bool:
     """Whether clients change a leaf of stats by their mean."""
     return jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.signedinteger)
 
 
-def _changes(old, new):
-    """How far the leaves that move have moved, a list in f32."""
+def _changes(old: Tree, new: Tree) -> list[Float[Array, "..."]]:
+    """How far the leaves that move have moved, in f32."""
     pairs = zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
     return [(_wide(b) - _wide(a)).astype(jnp.float32) for a, b in pairs if _moves(a)]
 
 
-def _moved(old, changes):
+def _moved(old: Tree, changes: list[Float[Array, "..."]]) -> Tree:
     """`old` with those changes."""
     leaves, form = jax.tree.flatten(old)
     changes = iter(changes)
@@ -153,5 +158,5 @@ def _moved(old, changes):
     return form.unflatten([moved(x) if _moves(x) else x for x in leaves])
 
 
-def _wide(x):
+def _wide(x: Shaped[Array, "*entry"]) -> Shaped[Array, "*entry"]:
     return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x

@@ -1,27 +1,16 @@
 """A dynamic loss scale, which keeps the small gradients of float16 above zero."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import optax
 
-from research.core import GradFn, Loss, Mean, Out, overlay
-
-
-class Scaled(NamedTuple):
-    """What an experiment takes: `grad_fn=s.grad_fn`, `memories=(s.memory,)` and `optimizer=s.optimizer`."""
-
-    grad_fn: GradFn
-    memory: Callable[..., dict[str, Any]]
-    optimizer: optax.GradientTransformation
+from research.core import Loss, Mean, Out, overlay
+from research.technique import Technique
 
 
 def scaled(
-    loss: Loss, optimizer: optax.GradientTransformation, *, initial: float = 2.0**15, period: int = 2000,
-    name: str = "loss_scale",
-) -> Scaled:  # fmt: skip
+    loss: Loss, *, initial: float = 2.0**15, period: int = 2000, name: str = "loss_scale"
+) -> Technique:  # fmt: skip
     """The gradient of a Loss with a dynamic loss scale, for float16 (Micikevicius et al. 2018, section 3.2).
 
     The loss is multiplied by the scale before the backward pass, and the gradients are divided by it after. Where
@@ -32,7 +21,7 @@ def scaled(
     """
 
     def memory(key, params):
-        return {name: {"scale": jnp.float32(initial), "streak": jnp.int32(0)}}
+        return {"scale": jnp.float32(initial), "streak": jnp.int32(0)}
 
     def grad_fn(params, ctx):
         scale, streak = ctx.stats[name]["scale"], ctx.stats[name]["streak"]
@@ -53,5 +42,8 @@ def scaled(
         told = {name: Mean(scale, jnp.float32(1)), "skipped": Mean(1.0 - good.astype(jnp.float32), jnp.float32(1))}
         return grads, Out({**stats, name: moved}, {**out.metrics, **told})
 
-    # An update that is not finite is left out however many there were: the scale is what answers to them.
-    return Scaled(grad_fn, memory, optax.apply_if_finite(optimizer, max_consecutive_errors=2**31 - 2))
+    def guarded(optimizer):
+        # An update that is not finite is left out however many there were: the scale is what answers to them.
+        return optax.apply_if_finite(optimizer, max_consecutive_errors=2**31 - 2)
+
+    return Technique(name, memory=memory, loss=loss, grad_fn=grad_fn, optimizer=guarded)

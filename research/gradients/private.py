@@ -1,5 +1,7 @@
 """The private gradient: each example's gradient is clipped, and noise hides what any one of them did."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 
@@ -7,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.core import GradFn, Loss, Mean, Out, check_additive, draw, merge, repeat
+from research.axes import Array, Key
+from research.core import Ctx, GradFn, Loss, Mean, Out, Tree, check_additive, draw, merge, repeat
 from research.distributed.pmap import AXIS
 from research.errors import UserError
 from research.fields import example_weights
@@ -103,14 +106,14 @@ def private(loss: Loss, *, clip: float, noise: float, expected: float, microbatc
     return grad_fn
 
 
-def _noised(total, *, scale, key):
+def _noised(total: Tree, *, scale: float, key: Key[Array, ""]) -> Tree:
     """The tree plus Gaussian noise of standard deviation `scale`, every leaf with a key of its own."""
     leaves, form = jax.tree.flatten(total)
     drawn = [scale * jax.random.normal(draw(key, "noise", i), x.shape) for i, x in enumerate(leaves)]
     return form.unflatten([x + z for x, z in zip(leaves, drawn, strict=True)])
 
 
-def _check(loss, params, ctx):
+def _check(loss: Loss, params: Tree, ctx: Ctx) -> None:
     """Raises UserError, while tracing, for a loss that may not be trained privately.
 
     The whole batch is traced for it: a BatchNorm with a group size would not even accept a batch of one.

@@ -5,16 +5,21 @@ machine. Its keys come from the run's, so it shows what the protocol computes an
 runs it. Key agreement, secret sharing and the second mask of the paper are left out.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from research.axes import Array, Float, Int, Key, PyTree, UInt32
 from research.core import Mean, draw, repeat
 from research.errors import UserError
 
 ONE = 2**30  # what `limit` is in fixed point: the shares add up to 1, so a sum has a bit to spare
 
 
-def secure(*, limit: float = 1.0, drop: float = 0.0):
+def secure(*, limit: float = 1.0, drop: float = 0.0) -> Callable:
     """An `aggregate` for `federated`: the weighted mean of the clients' updates by masked sums in whole numbers.
 
     A client sends `quantise(update, share) + pairwise_mask(...)` modulo 2^32, where its share is its weight over that
@@ -33,7 +38,9 @@ def secure(*, limit: float = 1.0, drop: float = 0.0):
     if not 0 < limit < float("inf") or not 0 <= drop <= 1:
         raise UserError(f"secure(limit={limit}, drop={drop}); expected a positive limit and a drop from 0 to 1.")
 
-    def aggregate(updates, weights, key):
+    def aggregate(
+        updates: PyTree[Float[Array, "clients ..."]], weights: Float[Array, " clients"], key: Key[Array, ""]
+    ) -> Mean:
         clients = len(weights)
         if clients < 2:
             raise UserError("secure aggregation of a single client would show its update; give it at least two.")
@@ -42,7 +49,7 @@ def secure(*, limit: float = 1.0, drop: float = 0.0):
         counts = stays & (weights > 0)
         shares = weights / (weights.sum() + (weights.sum() == 0))
 
-        def total(number, x):
+        def total(number: int, x: Float[Array, " clients *update"]) -> Float[Array, "*update"]:
             along = (clients,) + (1,) * (x.ndim - 1)
             here, share, real = (v.reshape(along) for v in (stays, shares, counts))
             seed = draw(key, "leaf", number)
@@ -60,8 +67,10 @@ def secure(*, limit: float = 1.0, drop: float = 0.0):
     return aggregate
 
 
-def quantise(x, *, limit: float, share=1.0):
-    """x held to +-limit, times share (0 to 1), in fixed point: f32 [...] -> u32 [...], negative numbers modulo 2^32.
+def quantise(
+    x: Float[Array, "*update"], *, limit: float, share: float | Float[Array, "..."] = 1.0
+) -> UInt32[Array, "*update"]:
+    """x held to +-limit, times share (0 to 1), in fixed point; negative numbers modulo 2^32.
 
     `limit` is 2^30. The sum modulo 2^32 is exact as long as the shares add up to at most 1.
     """
@@ -69,17 +78,19 @@ def quantise(x, *, limit: float, share=1.0):
     return jax.lax.bitcast_convert_type(fixed.astype(jnp.int32), jnp.uint32)
 
 
-def dequantise(total, *, limit: float):
-    """The number that a sum of `quantise` stands for: u32 [...] -> f32 [...]."""
+def dequantise(total: UInt32[Array, "*update"], *, limit: float) -> Float[Array, "*update"]:
+    """The number that a sum of `quantise` stands for, in f32."""
     return jax.lax.bitcast_convert_type(total, jnp.int32).astype(jnp.float32) * (limit / ONE)
 
 
-def pairwise_mask(key, client, *, clients: int, shape):
-    """What `client` (a number below `clients`) adds to what it sends: u32 [*shape], uniform.
+def pairwise_mask(
+    key: Key[Array, ""], client: int | Int[Array, ""], *, clients: int, shape: tuple[int, ...]
+) -> UInt32[Array, "..."]:
+    """The uniform array of this shape that `client` (a number below `clients`) adds to all that it sends.
 
-    Each two clients share a uniform array, which the one with the lower number adds and the other subtracts; so the
+    Each two clients share a uniform array, which the one with the lower number adds and the other subtracts. Thus the
     masks of all clients add up to 0 modulo 2^32, and those of some to minus the rest (Bonawitz et al. 2017, section
-    4.0.1). `key` is what all of them agreed on.
+    4.0.1). All of them agreed on `key`.
     """
 
     def add(mask, other):

@@ -1,10 +1,15 @@
 """Sharpness-aware minimisation: the gradient at the worst of the weights nearby, for minima that are flat."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
 
-from research.core import GradFn
+from research.axes import Array, Float, Scalar
+from research.core import GradFn, Tree
 from research.errors import UserError
 
 
@@ -27,7 +32,7 @@ def sam(grad_fn: GradFn, *, rho: float = 0.05) -> GradFn:
     return _above(grad_fn, climb, rho)
 
 
-def asam(grad_fn: GradFn, *, rho: float = 0.5, eta: float = 0.01, mask=None) -> GradFn:
+def asam(grad_fn: GradFn, *, rho: float = 0.5, eta: float = 0.01, mask: Callable[[Tree], Tree] | None = None) -> GradFn:
     """The gradient at params + rho * T^2 g / ||T g||, where T is |params| + eta, element by element (adaptive SAM,
     Kwon et al. 2021, section 4 and algorithm 1).
 
@@ -45,7 +50,7 @@ def asam(grad_fn: GradFn, *, rho: float = 0.5, eta: float = 0.01, mask=None) -> 
     return _above(grad_fn, climb, rho)
 
 
-def _above(grad_fn, climb, rho):
+def _above(grad_fn: GradFn, climb: Callable[[Tree, Tree], Tree], rho: float) -> GradFn:
     """The gradient at params + climb(params, gradient there in f32)."""
     if rho < 0:
         raise UserError(f"rho is {rho}, and must be 0 or more: it is a distance.")
@@ -60,13 +65,13 @@ def _above(grad_fn, climb, rho):
     return sharp
 
 
-def _f32(x):
+def _f32(x: Float[Array, "*parameter"]) -> Float[Array, "*parameter"]:
     return x.astype(jnp.float32)
 
 
-def _norm(tree):
+def _norm(tree: Tree) -> Scalar:
     return optax.tree.norm(tree)
 
 
-def _over(rho, norm):
+def _over(rho: float, norm: Scalar) -> Scalar:
     return rho / (norm + (norm == 0))

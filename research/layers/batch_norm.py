@@ -1,21 +1,24 @@
 """Batch normalisation whose group of examples is an argument, not an accident of the hardware."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.axes import Array, Float
 from research.errors import UserError
 
 
 class BatchNorm(nnx.Module):
-    """Normalises each feature over groups of examples (Ioffe & Szegedy 2015): [B, ..., C] -> [B, ..., C].
+    """Normalises each feature over groups of examples (Ioffe & Szegedy 2015).
 
     `group_size=None` takes the whole global batch as one group, however it is split over devices. A number takes
     that many consecutive examples as a group: with the batch a device had in a paper tuned under pmap (or
-    PyTorch's data parallelism) it computes what that paper computed. The running mean and (biased) variance move
-    by `1 - momentum` towards the average over the groups, and are what evaluation uses. Statistics are in f32.
+    PyTorch's data parallelism) it computes the same as that paper. The running mean and (biased) variance move by
+    `1 - momentum` towards the average over the groups, and evaluation uses them. Statistics are in f32.
 
-    Raises UserError where the batch is not a multiple of the group.
+    Raises UserError if the batch is not a multiple of the group.
     """
 
     def __init__(self, features, *, group_size=None, momentum=0.9, epsilon=1e-5, scale_init=1.0):
@@ -25,7 +28,9 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
         self.group_size, self.momentum, self.epsilon = group_size, momentum, epsilon
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Float[Array, "batch *space features"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch *space features"]:
         if not train:
             return self._normalize(x, self.mean[...], self.var[...])
         size = self.group_size or len(x)
@@ -43,7 +48,7 @@ class BatchNorm(nnx.Module):
             running[...] = self.momentum * running[...] + (1 - self.momentum) * seen
         return self._normalize(groups, mean, var).reshape(x.shape)
 
-    def _normalize(self, x, mean, var):
+    def _normalize(self, x: Float[Array, "*batch features"], mean, var) -> Float[Array, "*batch features"]:
         scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         # Not (x - mean) * scale: its gradient would keep x - mean beside x, a quarter of a ResNet's memory.
         return (x.astype(jnp.float32) * scale + (self.bias[...] - mean * scale)).astype(x.dtype)

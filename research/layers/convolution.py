@@ -1,5 +1,7 @@
 """A convolution whose kernel gradient is matrix products on CPU, where XLA's own takes up to twelve times as long."""
 
+from __future__ import annotations
+
 import functools
 import itertools
 import math
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from research.axes import Array, Float
 from research.distributed.sharding import BATCH_AXES, ways
 from research.layers.linear import by_rows, dot_general
 
@@ -16,10 +19,11 @@ PIECE = 2**22  # bytes of windows that are cut out at a time, at least: about wh
 
 
 def conv_general_dilated(
-    x, kernel, strides, padding, *, lhs_dilation=None, rhs_dilation=None, dimension_numbers=None,
-    feature_group_count=1, **options,
-):  # fmt: skip
-    """`lax.conv_general_dilated` of [B, ..., features] with [..., features, out]: the same values and derivatives.
+    x: Float[Array, "batch *space features"], kernel: Float[Array, "*window features//{feature_group_count} outputs"],
+    strides, padding, *, lhs_dilation=None, rhs_dilation=None, dimension_numbers=None, feature_group_count: int = 1,
+    **options,
+) -> Float[Array, "batch *_space outputs"]:  # fmt: skip
+    """`lax.conv_general_dilated` with features last: the same values and derivatives.
 
     On CPU the derivative by the kernel is computed as windows^T y (im2col, Chellapilla et al. 2006), unless x is
     dilated or the features are in groups. The other two products are XLA's, which are fast but for kernels of one

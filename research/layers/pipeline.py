@@ -1,23 +1,35 @@
 """A pipeline: stages of layers on different devices, and a batch that goes through them in parts."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from research.axes import Array, PyTree, Shaped
 from research.distributed.sharding import BATCH_AXES, constrain, ways
 from research.errors import UserError
 
 
-def pipelined(through, layers, x, rows, *, microbatches: int | None = None):
+def pipelined(
+    through: Callable,
+    layers: PyTree[Shaped[Array, "layers ..."]],
+    x: PyTree[Shaped[Array, "batch ..."]],
+    rows: PyTree[Shaped[Array, "batch ..."]],
+    *,
+    microbatches: int | None = None,
+) -> PyTree[Shaped[Array, "batch ..."]]:
     """`through(*layers, x, rows, part)` with the leading axis of `layers` split over the mesh's axis "pipeline".
 
-    GPipe (Huang et al. 2019, arXiv:1811.06965): at every tick each of the n stages applies its layers to one
+    GPipe (Huang et al. 2019, arXiv:1811.06965): at each tick each of the n stages applies its layers to one
     microbatch and passes it on. The backward pass is the same in reverse, and the gradient that of the whole batch. Of
-    m + n - 1 ticks a stage is idle for n - 1, so m (by default n) is better several times n. Microbatch i holds the
-    examples i, i + m, i + 2m, ...; `x` and `rows` are trees of arrays [B, ...], `rows` what belongs to an example
-    and does not change on the way. Other axes of the mesh stay with the partitioner.
+    m + n - 1 ticks a stage is idle for n - 1, thus m (by default n) is better several times n. Microbatch i holds the
+    examples i, i + m, i + 2m, ...; `rows` belong to the examples and do not change on the way. Other axes of the mesh
+    stay with the partitioner.
 
-    Raises UserError where a microbatch would not divide.
+    Raises UserError if the microbatches do not divide the batch.
     """
     stages = ways("pipeline")
     parts = microbatches or stages

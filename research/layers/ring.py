@@ -1,22 +1,31 @@
 """Attention over rows that are too long for one device: each has its part of every row, and keys go round in a ring."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from research.axes import Array, Float, Integer
 from research.distributed.sharding import ways
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
 
 
-def ring_attention(q, k, v, *, mask=None):
-    """Causal attention, exact, with the rows split over the mesh's axis "context" (Liu et al. 2023, arXiv:2310.01889):
-    three [B, T, H, D] -> [B, T, H, D]. Instead of a mask it takes the segments of packed documents, int [B, T].
+def ring_attention(
+    q: Float[Array, "batch time heads head"],
+    k: Float[Array, "batch time heads head"],
+    v: Float[Array, "batch time heads head"],
+    *,
+    mask: Integer[Array, "batch time"] | None = None,
+) -> Float[Array, "batch time heads head"]:
+    """Causal attention, exact, with the rows split over the mesh's axis "context" (Liu et al. 2023, arXiv:2310.01889).
+    Instead of a mask it takes the segments of packed documents.
 
-    Every device keeps its queries, and passes its keys and values on to the next; the softmax is carried from part to
-    part (Milakov & Gimelshein 2018, algorithm 3). No device ever holds more than [B, H, T/n, T/n] scores or other
-    than 1/n of the keys: the backward pass computes the scores anew. Half the work is on parts that a causal query may
-    not see. Without such an axis it is plain `attention`, and gives the same to rounding.
+    Each of the n devices keeps its queries, and passes its keys and values on to the next; the softmax is carried from
+    part to part (Milakov & Gimelshein 2018, algorithm 3). No device ever holds more than the scores of 1/n of the
+    queries by 1/n of the keys: the backward pass computes the scores anew. Half the work is on parts that a causal
+    query may not see. Without such an axis it is plain `attention`, and gives the same to rounding.
 
     Raises UserError for rows that do not divide over the axis, and inside a pipeline.
     """
@@ -37,8 +46,15 @@ def ring_attention(q, k, v, *, mask=None):
     return ring(q, k, v, segments)
 
 
-def _ring(q, k, v, segments, *, count):
-    """What one device does with its part of the rows."""
+def _ring(
+    q: Float[Array, "batch time heads head"],
+    k: Float[Array, "batch time heads head"],
+    v: Float[Array, "batch time heads head"],
+    segments: Integer[Array, "batch time"],
+    *,
+    count: int,
+) -> Float[Array, "batch time heads head"]:
+    """The work of one device, on its part of the rows."""
     here, length = jax.lax.axis_index("context"), q.shape[1]
     q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
     places = jnp.arange(length)

@@ -1,9 +1,14 @@
 """Layers of one kind kept as one, with a leading axis on every param: compiled once, and the form a pipeline needs."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.axes import Array, Bool, Float, PyTree, Shaped
 from research.core import draw, repeat
 from research.distributed.sharding import ways
 from research.errors import UserError, unknown
@@ -11,21 +16,21 @@ from research.layers.pipeline import pipelined
 
 
 class Stack(nnx.Module):
-    """`depth` layers made by `build()`, one after the other in a loop: x -> x, a tree of arrays [B, ...].
+    """`depth` layers made by `build()`, one after the other in a loop.
 
-    Computes what a list of the same layers does, from the same params; they lie under `stacked`, with a leading axis
-    [depth]. On a mesh with an axis "pipeline" each of its devices holds depth / n layers, and a batch goes through
-    them in `microbatches` parts (by default one a device): see `layers.pipeline`. `mask` is bool [T, T], the same for
-    all rows, or has a row for every example. Layer i draws from a key folded with i.
+    Computes the same as a list of these layers, from the same params; they lie under `stacked`, with a leading axis of
+    layers. On a mesh with an axis "pipeline" each of its n devices holds depth / n layers, and a batch goes through
+    them in `microbatches` parts (by default one a device): see `layers.pipeline`. `mask` is the same for all examples,
+    or has a row for each. Layer i draws from a key folded with i.
 
     With `remat` the backward pass computes a layer's inner values anew instead of keeping them (Chen et al. 2016,
-    arXiv:1604.06174); it names what is kept: "nothing_saveable", "dots_with_no_batch_dims_saveable" or another policy
-    of `jax.checkpoint_policies`.
+    arXiv:1604.06174); it names the values to keep: "nothing_saveable", "dots_with_no_batch_dims_saveable" or another
+    policy of `jax.checkpoint_policies`.
 
-    Raises UserError for layers that keep stats, an unknown policy, and where depth or batch do not divide.
+    Raises UserError for layers that keep stats, an unknown policy, and if depth or batch do not divide.
     """
 
-    def __init__(self, build, depth, *, microbatches: int | None = None, remat: str | None = None):
+    def __init__(self, build: Callable, depth: int, *, microbatches: int | None = None, remat: str | None = None):
         if remat and not callable(getattr(jax.checkpoint_policies, remat, None)):
             raise unknown(
                 "remat policy", remat, [name for name in dir(jax.checkpoint_policies) if name.endswith("able")]
@@ -38,7 +43,14 @@ class Stack(nnx.Module):
         nnx.update(self.stacked, params)
         self.depth, self.microbatches, self.remat = depth, microbatches, remat
 
-    def __call__(self, x, *, mask=None, train: bool, rngs=None):
+    def __call__(
+        self,
+        x: PyTree[Float[Array, "batch ..."], " form"],
+        *,
+        mask: Bool[Array, "time time"] | Shaped[Array, "batch ..."] | None = None,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+    ) -> PyTree[Float[Array, "batch ..."], " form"]:
         graph, params = nnx.split(self.stacked)
         keys = None if rngs is None else draw(rngs.dropout(), jnp.arange(self.depth))
         fixed = mask is not None and mask.dtype == bool and mask.ndim == 2

@@ -1,39 +1,47 @@
 """The pre-LN transformer block that ViT and GPT share."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
 import jax
 from flax import nnx
 
+from research.axes import Array, Float, Integer
 from research.errors import UserError
-from research.layers.attention import SelfAttention, attention
+from research.layers.attention import Mask, SelfAttention, attention
 from research.layers.experts import Experts, Routed
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import Linear
 
 
 class FeedForward(nnx.Module):
-    """Two linear layers with a (tanh-approximated) GELU between them: [..., width] -> the same."""
+    """Two linear layers with a (tanh-approximated) GELU between them."""
 
     def __init__(self, width, *, hidden, kernel_init, out_init=None, rngs: nnx.Rngs):
         self.up = Linear(width, hidden, kernel_init=kernel_init, rngs=rngs)
         self.down = Linear(hidden, width, kernel_init=out_init or kernel_init, rngs=rngs)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Float[Array, "*batch features"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "*batch features"]:
         return self.down(jax.nn.gelu(self.up(x), approximate=True))
 
 
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)), each branch with dropout: [B, T, width] -> the same.
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), each branch with dropout.
 
     Pre-LN (Xiong et al. 2020). `hidden` defaults to four times the width; `out_init` is the initialiser of the two
     layers that write into the residual stream; `attend` is as for `SelfAttention`. `experts` are options of `Experts`,
     which then take the place of the feed-forward layer: the block goes from Routed to Routed, and adds its balance.
 
-    Raises UserError where the width is not a multiple of the heads.
+    Raises UserError if the width is not a multiple of the heads.
     """
 
     def __init__(
-        self, width, *, heads, hidden=None, experts=None, dropout=0.0, epsilon=1e-6,
-        kernel_init, out_init=None, attend=attention, rngs: nnx.Rngs,
+        self, width: int, *, heads: int, hidden: int | None = None, experts: Mapping | None = None,
+        dropout: float = 0.0, epsilon: float = 1e-6, kernel_init, out_init=None, attend: Callable = attention,
+        rngs: nnx.Rngs,
     ):  # fmt: skip
         if width % heads:
             raise UserError(f"a width of {width} cannot be split over {heads} heads.")
@@ -47,7 +55,14 @@ class Block(nnx.Module):
             self.feed_forward = Experts(width, **experts, **inits)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x, *, mask=None, train: bool, rngs=None):
+    def __call__(
+        self,
+        x: Float[Array, "batch time features"] | Routed,
+        *,
+        mask: Mask | Integer[Array, "batch time"] | None = None,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "batch time features"] | Routed:
         routed = isinstance(x, Routed)
         x, balance = x if routed else (x, 0.0)
         y = self.attention(self.attention_norm(x), mask=mask, train=train, rngs=rngs)

@@ -1,32 +1,40 @@
 """How well a model does on new tasks after a few steps of learning."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
 import jax
 import jax.numpy as jnp
 
 from research import losses
-from research.core import Ctx, draw, weighted_mean
+from research.axes import Array, Integer, Scalar
+from research.core import Ctx, Loss, Model, Trained, Tree, draw, weighted_mean
 from research.data.sampling.few_shot import QUERY, SUPPORT
 from research.fields import example_weights
 from research.objectives.maml import adapted, part
 
 
-def measure_adaptation(loss, model, *, learning_rate: float, steps: int, begin=None, inputs: str = "image"):
+def measure_adaptation(
+    loss: Loss, model: Model | Callable, *, learning_rate: float, steps: int, begin: Callable | None = None,
+    inputs: str = "image",
+) -> Callable:  # fmt: skip
     """The measure of an Eval on few-shot tasks: accuracy of the queries after `steps` of descent of `loss` on the
     support, and accuracy_before, without any. `begin(params)` makes the params that descent starts from; `model` is a
-    Model or its `apply`, whose logits are judged.
+    Model or its `apply` and gives the logits.
     """
     apply_task = getattr(model, "apply", model)
 
-    def measure(apply, params, stats, batch):
-        start = begin(params) if begin else params
+    def measure(trained: Trained, batch: Mapping) -> dict:
+        start = begin(trained.params) if begin else trained.params
         support, query = part(batch, SUPPORT), part(batch, QUERY)
 
-        def task(number, support, query):
-            here = Ctx(support, stats, draw(0, "adaptation", number), jnp.int32(0))
+        def task(number: Integer[Array, ""], support: Mapping, query: Mapping) -> tuple[Scalar, Scalar]:
+            here = Ctx(support, trained.stats, draw(0, "adaptation", number), jnp.int32(0))
             after, _ = adapted(loss, start, here, learning_rate=learning_rate, steps=steps, first_order=True)
 
-            def accuracy(params):
-                logits, _ = apply_task(params, stats, query[inputs], train=False)
+            def accuracy(params: Tree) -> Scalar:
+                logits, _ = apply_task(params, trained.stats, query[inputs], train=False)
                 return losses.hits(logits, query["label"]).mean()
 
             return accuracy(after), accuracy(start)

@@ -1,5 +1,8 @@
-"""What a classifier's evaluation measures, and what it predicts for records without labels."""
+"""The measure of a classifier's evaluation, and its predictions for records without labels."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -7,23 +10,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from research import losses
-from research.core import Rows, weighted_mean
+from research.axes import Array, Float, Integer, Num, Scalar
+from research.core import Rows, Trained, weighted_mean
 from research.errors import UserError
 from research.fields import example_weights, field
 
 
 class Confusion(NamedTuple):
-    """How often each true class (row) was predicted as each class (column): f32 [C, C]. States add up."""
+    """How often each true class (row) was predicted as each class (column), in f32. States add up."""
 
-    counts: jax.Array
+    counts: Float[Array, "classes classes"]
 
-    def value(self) -> jax.Array:
+    def value(self) -> Float[Array, "classes classes"]:
         """The counts; exact up to 2 ** 24 in a cell."""
         return self.counts
 
 
-def confusion(labels, predictions, *, num_classes: int, weights) -> Confusion:
-    """The Confusion of int [B] labels and predictions. A label out of range counts in no cell."""
+def confusion(
+    labels: Integer[Array, " batch"],
+    predictions: Integer[Array, " batch"],
+    *,
+    num_classes: int,
+    weights: Num[Array, " batch"],
+) -> Confusion:
+    """The Confusion of labels and predictions. A label out of range counts in no cell."""
     # A negative index would count from the end.
     labels = jnp.where(labels < 0, num_classes, labels)
     zeros = jnp.zeros((num_classes, num_classes), jnp.float32)
@@ -31,16 +41,16 @@ def confusion(labels, predictions, *, num_classes: int, weights) -> Confusion:
 
 
 class Reliability(NamedTuple):
-    """What a classifier's confidence is worth: of each bin of confidence the `count` of examples, and the sums of
-    their `confidence` and `hits`, f32 [bins]. States add up.
+    """The worth of a classifier's confidence: for each bin of confidence the `count` of examples, and the sums of
+    their `confidence` and `hits`, in f32. States add up.
     """
 
-    count: jax.Array
-    confidence: jax.Array
-    hits: jax.Array
+    count: Float[Array, " bins"]
+    confidence: Float[Array, " bins"]
+    hits: Float[Array, " bins"]
 
-    def value(self) -> np.ndarray:
-        """[bins, 3]: count, mean confidence and accuracy of each bin; NaN where a bin is empty."""
+    def value(self) -> Float[np.ndarray, "bins 3"]:
+        """Count, mean confidence and accuracy of each bin; the last two are NaN if it is empty."""
         count = np.asarray(self.count)
         size = np.where(count == 0, np.nan, count)
         return np.stack([count, self.confidence / size, self.hits / size], -1)
@@ -51,14 +61,16 @@ class CalibrationError(NamedTuple):
 
     bins: Reliability
 
-    def value(self) -> jax.Array:
-        """sum_b |hits_b - confidence_b| / count; 0 where nothing was counted."""
+    def value(self) -> Scalar | float:
+        """sum_b |hits_b - confidence_b| / count; 0 if nothing was counted."""
         count = self.bins.count.sum()
         return abs(self.bins.hits - self.bins.confidence).sum() / (count + (count == 0))
 
 
-def reliability(confidence, hits, *, bins: int, weights) -> Reliability:
-    """The Reliability of confidences and hits [B] in `bins` of equal width over 0..1; each includes its upper end.
+def reliability(
+    confidence: Float[Array, " batch"], hits: Num[Array, " batch"], *, bins: int, weights: Num[Array, " batch"]
+) -> Reliability:
+    """The Reliability of confidences and hits in `bins` of equal width over 0..1; each includes its upper end.
 
     A confidence that is NaN makes its bin NaN, and with it the calibration error.
     """
@@ -69,8 +81,8 @@ def reliability(confidence, hits, *, bins: int, weights) -> Reliability:
     return Reliability(*(jnp.zeros(bins, jnp.float32).at[at].add(x) for x in columns))
 
 
-def top_hits(logits, labels, k: int):
-    """1 where the label is among the `k` largest logits, else 0: [B, C] and int [B] -> f32 [B].
+def top_hits(logits: Float[Array, "batch classes"], labels: Integer[Array, " batch"], k: int) -> Float[Array, " batch"]:
+    """1 if the label is among the `k` largest logits, else 0, in f32.
 
     Of equal logits those of the higher class count as larger, as in scikit-learn's `top_k_accuracy_score`. A label
     that is no class is no hit; logits with a NaN have no order, and give NaN.
@@ -82,9 +94,9 @@ def top_hits(logits, labels, k: int):
     return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, hit.astype(jnp.float32))
 
 
-def brier(probabilities, labels):
-    """sum_c (p_c - [c = label]) ** 2, and half of it for two classes, as scikit-learn's `brier_score_loss`: float
-    [B, C] and int [B] -> f32 [B]. A label that is no class gives NaN.
+def brier(probabilities: Float[Array, "batch classes"], labels: Integer[Array, " batch"]) -> Float[Array, " batch"]:
+    """sum_c (p_c - [c = label]) ** 2, and half of it for two classes, as scikit-learn's `brier_score_loss`. A label
+    that is no class gives NaN.
     """
     num_classes = probabilities.shape[-1]
     away = probabilities - jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
@@ -95,21 +107,21 @@ def brier(probabilities, labels):
 def measure_classification(
     *, num_classes: int, inputs: str = "image", labels: str = "label", top: tuple[int, ...] = (), bins: int = 15,
     keep: int = 20,
-):  # fmt: skip
-    """The measure of an Eval: loss (nats; scikit-learn's log loss), accuracy, top_<k> for every k of `top`, brier,
-    ece (the expected calibration error over `bins`), reliability [bins, 3] (see Reliability), confusion [C, C], and
-    rows of label, prediction, confidence, loss and, up to `keep` classes, probabilities for every example.
+) -> Callable:  # fmt: skip
+    """The measure of an Eval: loss (nats; scikit-learn's log loss), accuracy, top_<k> for each k of `top`, brier, ece
+    (the expected calibration error over `bins`), reliability, confusion, and rows of label, prediction, confidence,
+    loss and, up to `keep` classes, probabilities for each example.
 
-    Labels are int [B]; examples of mask 0 do not count. Logits with a NaN make the numbers NaN, and are in no cell of
-    the confusion. What else can be computed of confusion and rows (precision,
-    recall, F1, ROC and precision-recall curves) is added by `finish=`: see `research.metrics.scores`.
+    Labels are class numbers; examples of mask 0 do not count. Logits with a NaN make the numbers NaN, and are in no
+    cell of the confusion. Other scores of confusion and rows (precision, recall, F1, ROC and precision-recall curves)
+    are added by `finish=`: see `research.metrics.scores`.
 
-    The measure raises UserError where the batch lacks a field or the model has another number of classes.
+    The measure raises UserError if the batch lacks a field or the model has another number of classes.
     """
 
-    def measure(apply, params, stats, batch):
+    def measure(trained: Trained, batch: Mapping) -> dict:
         x, y = field(batch, inputs), field(batch, labels)
-        logits, _ = apply(params, stats, x, train=False)
+        logits = trained(x)
         if logits.shape[-1] != num_classes:
             raise UserError(f"the model gives {logits.shape[-1]} classes, the measure expects {num_classes}.")
         weights = example_weights(batch, len(x))
@@ -133,17 +145,17 @@ def measure_classification(
     return measure
 
 
-def predict_classes(*, inputs: str = "image"):
-    """The `predict` of an Experiment: {prediction int [B], confidence f32 [B], probabilities f32 [B, C]}."""
+def predict_classes(*, inputs: str = "image") -> Callable:
+    """The `predict` of an Experiment: {"prediction", "confidence", "probabilities"}, as `predicted`."""
 
-    def predict(apply, params, stats, batch):
-        return predicted(apply(params, stats, field(batch, inputs), train=False)[0])
+    def predict(trained: Trained, batch: Mapping) -> dict[str, Num[Array, "batch ..."]]:
+        return predicted(trained(field(batch, inputs)))
 
     return predict
 
 
-def predicted(logits):
-    """The most likely class, its probability, and all probabilities, of logits [B, C]."""
+def predicted(logits: Float[Array, "batch classes"]) -> dict[str, Num[Array, "batch ..."]]:
+    """The most likely class (int32), its probability, and the probabilities of all classes (f32)."""
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     return {
         "prediction": logits.argmax(-1).astype(jnp.int32),

@@ -1,22 +1,28 @@
 """Whether two models differ: tests on the same examples, on different ones, and over seeds.
 
-All give new minus base. What a test is over is what it speaks of: one over examples of these two networks (another
-seed gives another network), one over seeds of the two recipes on this evaluation set.
+All give new minus base. A test over examples speaks of these two networks (another seed gives another network), a test
+over seeds of the two recipes on this evaluation set.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from research.axes import Array, Bool, Float, Num
 from research.errors import UserError
 
 RESAMPLES, DRAWS = 10_000, 2e7
+Scores = Num[Array, "_"] | Bool[Array, "_"] | Sequence[float]
+Paired = Num[Array, "rows"] | Bool[Array, "rows"] | Sequence[float]  # of the same examples, in the same order
 
 
 class Difference(NamedTuple):
     """`value` is new minus base, `low` to `high` its confidence interval, `p` the two-sided p-value against no
-    difference, `test` what was done, in words.
+    difference, `test` the name of the test, in words.
     """
 
     value: float
@@ -26,13 +32,13 @@ class Difference(NamedTuple):
     test: str
 
 
-def mcnemar(base, new, *, confidence: float = 0.95) -> Difference:
-    """The Difference of two shares of hits on the same examples: bool [N] each, in the same order.
+def mcnemar(base: Paired, new: Paired, *, confidence: float = 0.95) -> Difference:
+    """The Difference of two shares of hits (0 or 1) on the same N examples.
 
     The exact test of McNemar 1947: of the n examples that one model alone has right, each is as likely to be either's.
-    The interval is that of Bonett and Price 2012 (a case added to either kind of disagreement), widened where the
-    test does not reject: to n / N times the interval of Clopper and Pearson for whose these n are. So it holds 0
-    wherever the p-value is 1 - `confidence` or more. Raises UserError where the lengths differ or are 0.
+    The interval is that of Bonett and Price 2012 (a case added to either kind of disagreement), widened if the test
+    does not reject: to n / N times the interval of Clopper and Pearson for one model's share of these n. Thus it holds
+    0 if the p-value is 1 - `confidence` or more. Raises UserError if the lengths differ or are 0.
     """
     from scipy.stats import binomtest, norm
 
@@ -49,15 +55,15 @@ def mcnemar(base, new, *, confidence: float = 0.95) -> Difference:
     return Difference((only_new - only_base) / total, max(low, -1.0), min(high, 1.0), p, "McNemar's exact test")
 
 
-def paired_bootstrap(base, new, *, confidence: float = 0.95, seed: int = 0) -> Difference:
-    """The Difference of two means of scores on the same examples: float [N] each, in the same order.
+def paired_bootstrap(base: Paired, new: Paired, *, confidence: float = 0.95, seed: int = 0) -> Difference:
+    """The Difference of two means of scores on the same examples.
 
     The bootstrap-t of Efron and Tibshirani 1993 (section 12.5) with equal tails: examples are drawn with replacement,
-    and the mean difference of each draw is measured in its own standard errors; losses are skewed, and of few examples
-    plain percentiles would be too sure. Of few examples it is too sure itself (1 false alarm in 6 at 30 rows of losses,
-    for 1 in 20): the interval holds that of the paired t-test too, and the p-value is the larger one. 10,000 draws,
-    fewer (but 2,000) above 2,000 examples; the same `seed` gives the same numbers. Raises UserError for fewer than two
-    examples, lengths that differ, or a score that is not finite.
+    and the mean difference of each draw is measured in its own standard errors; losses are skewed, and with few
+    examples plain percentiles would be too sure. With few examples it is too sure itself (1 false alarm in 6 at 30 rows
+    of losses, for 1 in 20): the interval holds that of the paired t-test too, and the p-value is the larger one. 10,000
+    draws, fewer (but 2,000) above 2,000 examples; the same `seed` gives the same numbers. Raises UserError for fewer
+    than two examples, lengths that differ, or a score that is not finite.
     """
     from scipy.stats import t
 
@@ -84,8 +90,8 @@ def paired_bootstrap(base, new, *, confidence: float = 0.95, seed: int = 0) -> D
     return Difference(value, min(float(low), value - half), max(float(high), value + half), p, "paired bootstrap")
 
 
-def unpaired(base, new, *, confidence: float = 0.95) -> Difference:
-    """The Difference of two means of scores on different examples, float [N] and [M], by Welch's t-test.
+def unpaired(base: Scores, new: Scores, *, confidence: float = 0.95) -> Difference:
+    """The Difference of two means of scores on different examples, by Welch's t-test.
 
     Hits (0 or 1) have a hit and a miss added to either side for the interval and the p-value (Agresti & Caffo 2000);
     without, 100 of 100 against 95 of 100 would seem sure. Raises UserError for fewer than two examples.
@@ -97,8 +103,8 @@ def unpaired(base, new, *, confidence: float = 0.95) -> Difference:
     return _welch(base, new, confidence, "Welch's t-test, unpaired")._replace(value=value)
 
 
-def over_seeds(base, new, *, confidence: float = 0.95) -> Difference:
-    """The Difference of the means of a metric over seeds: a value a seed, [n] and [m], by Welch's t-test.
+def over_seeds(base: Scores, new: Scores, *, confidence: float = 0.95) -> Difference:
+    """The Difference of the means of a metric over seeds, with one value for each seed, by Welch's t-test.
 
     The same seed in both is no pair: two recipes that draw other numbers from it have nothing in common. With a single
     seed on one side its spread is taken to be the other's (Student's t-test). Raises UserError for a single seed on
@@ -110,10 +116,10 @@ def over_seeds(base, new, *, confidence: float = 0.95) -> Difference:
     return _welch(base, new, confidence, f"Welch's t-test over {len(base)} and {len(new)} seeds")
 
 
-def holm(ps) -> np.ndarray:
-    """p-values [m] corrected for being m at once (Holm 1979): the chance of any false alarm stays below the level.
+def holm(ps: Float[Array, " tests"] | Sequence[float]) -> Float[np.ndarray, " tests"]:
+    """p-values corrected for their number (Holm 1979): the chance of any false alarm stays below the level.
 
-    What is NaN was not tested: it stays NaN and does not count.
+    A NaN was not tested: it stays NaN and does not count.
     """
     ps = np.asarray(ps, np.float64)
     tested = np.flatnonzero(~np.isnan(ps))
@@ -123,7 +129,7 @@ def holm(ps) -> np.ndarray:
     return corrected
 
 
-def _welch(base, new, confidence, test):
+def _welch(base: Float[np.ndarray, " _"], new: Float[np.ndarray, " _"], confidence: float, test: str) -> Difference:
     from scipy.stats import t
 
     value = float(new.mean() - base.mean())
@@ -141,23 +147,25 @@ def _welch(base, new, confidence, test):
     return Difference(value, value - half, value + half, float(2 * t.sf(abs(value) / error, degrees)), test)
 
 
-def _without_spread(value, chance, confidence, test):
+def _without_spread(value: float, chance: float, confidence: float, test: str) -> Difference:
     """The Difference of scores that are alike on each side: by the `chance` of that, were the sides drawn by lot (an
-    exact permutation test). No interval can be given where that is no less than the level.
+    exact permutation test). No interval can be given if that is no less than the level.
     """
     sure = not value or chance <= 1 - confidence
     low, high = (value, value) if sure else (-math.inf, math.inf)
     return Difference(value, low, high, 1.0 if not value else chance, test)
 
 
-def _same_length(base, new, least=1):
+def _same_length(
+    base: Scores, new: Scores, least: int = 1
+) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
     base, new = _scores(base, least), _scores(new, least)
     if len(base) != len(new):
         raise UserError(f"{len(base)} and {len(new)} examples do not pair; expected scores of the same examples.")
     return base, new
 
 
-def _scores(values, least=1):
+def _scores(values: Scores, least: int = 1) -> Float[np.ndarray, " rows"]:
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) < least or not np.isfinite(values).all():
         given = f"{list(values.shape)}, {int((~np.isfinite(values)).sum())} of them not finite"

@@ -1,12 +1,14 @@
 """How much a frozen encoder's features say about labels: a linear classifier and nearest neighbours on top of them."""
 
+from __future__ import annotations
+
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from research.core import Eval, Rows
+from research.core import Eval, Model, Rows, Trained
 from research.data import in_memory, sweep
 from research.data.readers.arrays import Arrays
 from research.errors import UserError
@@ -16,14 +18,14 @@ TRAIN, TEST = 0, 1  # the values of the field `split`
 
 
 def probe(
-    train, test, *, features=None, size: int = 512, penalty: float = 1.0, neighbors: int = 20, every=None,
-    inputs: str = "image", labels: str = "label",
+    train, test, *, features: Model | Callable | None = None, size: int = 512, penalty: float = 1.0,
+    neighbors: int = 20, every=None, inputs: str = "image", labels: str = "label",
 ) -> Eval:  # fmt: skip
     """The Eval that fits a linear classifier to features of `train`, and scores it on features of `test`.
 
-    Both are data sets with the fields `inputs` and `labels`. `features` is what gives the features: an `apply`
-    (params, stats, inputs) -> [B, ...], or a Model; by default the experiment's own `apply`. Batches of `size` hold
-    records of both. Numbers are those of `score`. Add `view=` by `_replace`.
+    Both are data sets with the fields `inputs` and `labels`. `features` is a Model or an `apply` that gives the
+    features; by default the experiment's own `apply`. Batches of `size` hold records of both. Numbers are those of
+    `score`. Add `view=` by `_replace`.
     """
     return Eval(
         sweep(joined(train, test, fields=(inputs, labels)), size),
@@ -33,7 +35,7 @@ def probe(
     )
 
 
-def joined(train, test, *, fields=("image", "label")) -> Arrays:
+def joined(train, test, *, fields: Sequence[str] = ("image", "label")) -> Arrays:
     """The `fields` of two data sets as one in memory, mixed (in a fixed order), with "split": 0 for `train`, else 1."""
     first, second = (in_memory(data).columns for data in (train, test))
     columns = {name: np.concatenate([field(first, name), field(second, name)]) for name in fields}
@@ -43,13 +45,15 @@ def joined(train, test, *, fields=("image", "label")) -> Arrays:
     return Arrays({name: column[order] for name, column in columns.items()})
 
 
-def measure_features(features=None, *, inputs: str = "image", labels: str = "label"):
-    """The measure of such an Eval: rows of features f32 [B, D], label and split for every example."""
+def measure_features(
+    features: Model | Callable | None = None, *, inputs: str = "image", labels: str = "label"
+) -> Callable:
+    """The measure of such an Eval: rows of features (flat, in f32), label and split for each example."""
     given = getattr(features, "apply", features)
 
-    def measure(apply, params, stats, batch):
+    def measure(trained: Trained, batch: Mapping) -> dict:
         x = field(batch, inputs)
-        found, _ = (given or apply)(params, stats, x, train=False)
+        found, _ = (given or trained.apply)(trained.params, trained.stats, x, train=False)
         found = found.reshape(len(x), -1).astype(jnp.float32)
         rows = {"features": found, "label": field(batch, labels), "split": field(batch, "split")}
         return {"rows": Rows(rows, example_weights(batch, len(x)))}
@@ -64,10 +68,10 @@ def score(*, penalty: float = 1.0, neighbors: int = 20) -> Callable:
     logistic regression with the L2 penalty `penalty` (1 / C); knn_accuracy is that of the majority of the nearest
     `neighbors` train rows by cosine (unstandardised; at most as many as there are).
 
-    Raises UserError where one of the two splits has no row, and where the train rows are of one class.
+    Raises UserError if one of the two splits has no row, and if the train rows are of one class.
     """
 
-    def finish(results):
+    def finish(results: Mapping) -> dict[str, float]:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.neighbors import KNeighborsClassifier
@@ -82,7 +86,7 @@ def score(*, penalty: float = 1.0, neighbors: int = 20) -> Callable:
         mean, deviation = x[train].mean(0), x[train].std(0)
         scaled = (x - mean) / np.where(deviation > 0, deviation, 1)
         with warnings.catch_warnings():
-            # After 1,000 iterations what is missing to the optimum is not seen in an accuracy.
+            # After 1,000 iterations the distance to the optimum is not seen in an accuracy.
             warnings.simplefilter("ignore", ConvergenceWarning)
             linear = LogisticRegression(C=1 / penalty, max_iter=1_000).fit(scaled[train], y[train])
         nearest = KNeighborsClassifier(min(neighbors, int(train.sum())), metric="cosine").fit(x[train], y[train])

@@ -1,33 +1,36 @@
-"""What the evaluation of a regression measures."""
+"""The measure of a regression's evaluation."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from research import losses
-from research.core import Rows, weighted_mean
+from research.axes import Array, Float, Num, Scalar
+from research.core import Mean, Rows, Trained, weighted_mean
 from research.fields import example_weights, field
 
 
 class R2(NamedTuple):
     """The coefficient of determination, still open. States add up.
 
-    For every output k: `residual` [K] is the weighted sum of (target - prediction) ** 2, `first` and `second` [K] are
-    those of the target's distance from a fixed number and of its square; `weight` is the sum of the weights.
+    For each output: `residual` is the weighted sum of (target - prediction) ** 2, `first` and `second` are those of the
+    target's distance from a fixed number and of its square; `weight` is the sum of the weights.
     """
 
-    residual: jax.Array
-    first: jax.Array
-    second: jax.Array
-    weight: jax.Array
+    residual: Float[Array, " outputs"]
+    first: Float[Array, " outputs"]
+    second: Float[Array, " outputs"]
+    weight: Scalar
 
-    def value(self) -> jax.Array:
+    def value(self) -> Scalar | float:
         """The mean over the outputs of 1 - residual / (sum of squares around the targets' mean), as scikit-learn's
-        `r2_score`: a constant target counts 1 where it is predicted exactly, else 0; of fewer than two examples it is
-        NaN. Targets count as constant whose spread is below a thousandth of their distance from the fixed number: it
-        has no digits in sums of f32.
+        `r2_score`: a constant target counts 1 if it is predicted exactly, else 0; of fewer than two examples it is
+        NaN. Targets count as constant if their spread is below a thousandth of their distance from the fixed number:
+        it has no digits in sums of f32.
         """
         squares = self.second - self.first**2 / (self.weight + (self.weight == 0))
         constant = squares <= 1e-6 * self.second
@@ -36,23 +39,23 @@ class R2(NamedTuple):
         return score + (np.nan if self.weight < 2 else 0)
 
 
-def measure_regression(*, inputs: str = "features", targets: str = "target", center: float = 0.0):
+def measure_regression(*, inputs: str = "features", targets: str = "target", center: float = 0.0) -> Callable:
     """The measure of an Eval: mse, mae, r2, and rows of target, prediction and error (prediction - target).
 
-    Targets are [B] or [B, ...], of the predictions' shape; means are over examples and entries. `center` is a number
-    near the targets: no figure depends on it, but r2 has more digits where their mean is large beside their spread.
-    Examples of mask 0 do not count.
+    Targets have the predictions' shape; means are over examples and entries. `center` is a number near the targets: no
+    figure depends on it, but r2 has more digits if their mean is large beside their spread. Examples of mask 0 do not
+    count.
 
-    The measure raises UserError where the batch lacks a field or the shapes differ.
+    The measure raises UserError if the batch lacks a field or the shapes differ.
     """
 
-    def measure(apply, params, stats, batch):
+    def measure(trained: Trained, batch: Mapping) -> dict:
         x, y = field(batch, inputs), field(batch, targets)
-        predictions, _ = apply(params, stats, x, train=False)
+        predictions = trained(x)
         losses.check_targets(predictions, y)
         weights = example_weights(batch, len(x))
 
-        def mean(values):
+        def mean(values: Float[Array, "batch ..."]) -> Mean:
             return weighted_mean(values.reshape(len(x), -1).mean(-1), weights)
 
         squared = losses.squared_error(predictions, y)
@@ -66,8 +69,14 @@ def measure_regression(*, inputs: str = "features", targets: str = "target", cen
     return measure
 
 
-def r2(predictions, targets, *, weights, center: float = 0.0) -> R2:
-    """The R2 of predictions and targets [B, ...] with weights [B]; every entry of an example is an output."""
+def r2(
+    predictions: Num[Array, " batch *outputs"],
+    targets: Num[Array, " batch *outputs"],
+    *,
+    weights: Num[Array, " batch"],
+    center: float = 0.0,
+) -> R2:
+    """The R2 of predictions and targets; each entry of an example is an output."""
     targets = targets.astype(jnp.float32).reshape(len(targets), -1)
     predictions = predictions.astype(jnp.float32).reshape(targets.shape)
     away = targets - center

@@ -1,25 +1,29 @@
-"""What the host computes of a classifier's evaluation when all of it is there: the `finish` of an Eval.
+"""Scores of a classifier's whole evaluation, on the host: the `finish` of an Eval.
 
     Eval(source, measure_classification(num_classes=10), finish=also(class_scores(), ranking(), composite(...)))
 
-The figures are scikit-learn's, and so is what they do with degenerate input, except that its warnings are silent.
+The figures are scikit-learn's, also for degenerate input, except that its warnings are silent.
 """
+
+from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from research.axes import Array, Float, Integer, Num, Shaped
 from research.errors import UserError, unknown
 
 Finish = Callable[[Mapping], Mapping]
+Number = float | np.number | Num[Array, ""]
 AVERAGES = ("macro", "weighted", "micro", "binary")
 
 
 def also(*finishes: Finish) -> Finish:
-    """One `finish` of several: each sees the results together with what those before it have found."""
+    """One `finish` of several: each sees the results together with the findings of those before it."""
 
-    def finish(results):
+    def finish(results: Mapping) -> dict:
         found = {}
         for one in finishes:
             found = {**found, **one({**results, **found})}
@@ -29,18 +33,18 @@ def also(*finishes: Finish) -> Finish:
 
 
 def class_scores(*averages: str) -> Finish:
-    """precision_<average>, recall_<average> and f1_<average> of the confusion [C, C], for each of `averages`: macro
-    (the default), weighted, micro or binary (class 1 of two), as in `precision_recall_fscore_support`.
+    """precision_<average>, recall_<average> and f1_<average> of the confusion, for each of `averages`: macro (the
+    default), weighted, micro or binary (class 1 of two), as in `precision_recall_fscore_support`.
 
     A precision or recall without a denominator counts 0; a class that is neither a label nor a prediction is left out
-    of the averages. Raises UserError for another average, and where the confusion is empty or the accuracy is NaN.
+    of the averages. Raises UserError for another average, and if the confusion is empty or the accuracy is NaN.
     """
     averages = averages or ("macro",)
     for average in averages:
         if average not in AVERAGES:
             raise unknown("average", average, AVERAGES)
 
-    def finish(results):
+    def finish(results: Mapping) -> dict[str, Number]:
         from sklearn.metrics import precision_recall_fscore_support
 
         counts = np.asarray(_part(results, "confusion"))
@@ -63,27 +67,27 @@ def class_scores(*averages: str) -> Finish:
 
 
 def ranking() -> Finish:
-    """auc and average_precision of rows label [N] and probabilities [N, C], and the arrays roc and precision_recall.
+    """auc and average_precision of the rows label and probabilities, and the arrays roc and precision_recall.
 
     Of two classes, they are those of class 1; of more, the unweighted means of each class against the rest. auc is
-    `roc_auc_score`: NaN where a class (or everything but it) is absent. average_precision is
-    `average_precision_score`: 0 for a class that is absent. Equal probabilities are one point of a curve. roc [P, 4]
-    holds class, false positive rate, true positive rate and threshold of every point of every class, as `roc_curve`;
-    precision_recall [P, 4] class, recall, precision and threshold, as `precision_recall_curve`; the ends of the curves
-    have an infinite threshold.
+    `roc_auc_score`: NaN if a class (or everything but it) is absent. average_precision is `average_precision_score`: 0
+    for a class that is absent. Equal probabilities are one point of a curve. roc [points, 4] holds class, false
+    positive rate, true positive rate and threshold of each point of each class, as `roc_curve`; precision_recall
+    [points, 4] class, recall, precision and threshold, as `precision_recall_curve`; the ends of the curves have an
+    infinite threshold.
 
-    Raises UserError where there is no example, a probability is not finite or a label is no class, and where the
-    measure keeps no probabilities.
+    Raises UserError if there is no example, a probability is not finite or a label is no class, and if the measure
+    keeps no probabilities.
     """
 
-    def finish(results):
+    def finish(results: Mapping) -> dict[str, Number | Float[np.ndarray, "points 4"]]:
         from sklearn import metrics
 
         label, scores = _scored(results)
         classes = range(scores.shape[1]) if scores.shape[1] > 2 else [1]
         auc, precision, roc, curve = [], [], [], []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is undefined is told above, and is to be seen in the number
+            warnings.simplefilter("ignore")  # the number itself shows that it is undefined
             for c in classes:
                 true, score = label == c, scores[:, c]
                 auc.append(metrics.roc_auc_score(true, score))
@@ -101,13 +105,16 @@ def ranking() -> Finish:
     return finish
 
 
-def composite(name: str = "score", *, higher=None, lower=None, worst=None) -> Finish:
+def composite(
+    name: str = "score", *, higher: Mapping[str, float] | None = None, lower: Mapping[str, float] | None = None,
+    worst: Mapping[str, float] | None = None,
+) -> Finish:  # fmt: skip
     """One number out of several, weighted: the nuScenes detection score (Caesar et al. 2020, equation 3) is
     composite("NDS", higher={"mAP": 5}, lower={"mATE": 1, "mASE": 1, ...}).
 
-    `higher` and `lower` are {metric: weight} of those where more is better and where less is. A metric of `lower`
-    counts max(0, 1 - value / worst): 1 where it is 0, and 0 from `worst[metric]` on, by default 1. The score is the
-    sum of weight times count over the sum of the weights; NaN where a metric is.
+    `higher` and `lower` are {metric: weight}: of `higher` more is better, of `lower` less. A metric of `lower` counts
+    max(0, 1 - value / worst): 1 if it is 0, and 0 from `worst[metric]` on, by default 1. The score is the sum of weight
+    times count over the sum of the weights; NaN if a metric is.
 
     Raises UserError for weights that are not above 0, for a `worst` that is not in `lower`, and for a metric that the
     results do not have or that is no single number.
@@ -125,7 +132,7 @@ def composite(name: str = "score", *, higher=None, lower=None, worst=None) -> Fi
     if not higher and not lower:
         raise UserError(f"{name!r} is made of no metric; give higher={{metric: weight}} or lower=.")
 
-    def finish(results):
+    def finish(results: Mapping) -> dict[str, Number]:
         total = sum(weight * single(results, metric) for metric, weight in higher.items())
         for metric, weight in lower.items():
             total += weight * np.maximum(0, 1 - single(results, metric) / worst.get(metric, 1))
@@ -134,20 +141,20 @@ def composite(name: str = "score", *, higher=None, lower=None, worst=None) -> Fi
     return finish
 
 
-def numbers_of(results) -> dict[str, float]:
+def numbers_of(results: Mapping) -> dict[str, Number]:
     """Those of the results that are single numbers."""
     return {k: v for k, v in results.items() if k != "rows" and not isinstance(v, str) and np.ndim(v) == 0}
 
 
-def single(results, metric: str) -> float:
-    """The number that the results have as `metric`. Raises UserError where it has none, or where that is an array."""
+def single(results: Mapping, metric: str) -> Number:
+    """The number that the results have as `metric`. Raises UserError if they have none, or if that is an array."""
     numbers = numbers_of(results)
     if metric not in numbers:
         raise unknown("metric", metric, numbers)
     return numbers[metric]
 
 
-def _scored(results):
+def _scored(results: Mapping) -> tuple[Integer[np.ndarray, " rows"], Float[np.ndarray, "rows classes"]]:
     rows = results["rows"]
     if "probabilities" not in rows:
         raise UserError(
@@ -163,11 +170,13 @@ def _scored(results):
     return label, scores
 
 
-def _part(results, name):
+def _part(results: Mapping, name: str) -> Shaped[Array, "..."]:
     if name not in results:
         raise unknown("part of the results", name, results)
     return results[name]
 
 
-def _points(c, x, y, threshold):
+def _points(
+    c: int, x: Float[np.ndarray, " points"], y: Float[np.ndarray, " points"], threshold: Float[np.ndarray, " points"]
+) -> Float[np.ndarray, "points 4"]:
     return np.stack([np.full(len(x), c), x, y, threshold], -1)

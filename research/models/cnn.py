@@ -1,18 +1,21 @@
 """A small convolutional network for small images, such as the 8 x 8 digits."""
 
+from __future__ import annotations
+
 import jax
 from flax import nnx
 
+from research.axes import Array, Float, Num
 from research.layers.convolution import Conv
 from research.layers.initializers import he_normal
 from research.layers.linear import Linear
 
 
 class CNN(nnx.Module):
-    """3 x 3 convolutions with ReLU, each but the first halving the image, then one linear layer over all that is left.
+    """3 x 3 convolutions with ReLU, each but the first halving the image, then one linear layer over all places left.
 
-    [B, *image_shape] -> logits [B, num_classes]; `image_shape` is (height, width) or (height, width, channels). The
-    default has 3,818 parameters on the digits.
+    `image_shape` is (height, width) or (height, width, channels). Gives logits. The default has 3,818 parameters on
+    the digits.
     """
 
     def __init__(self, image_shape=(8, 8), *, channels=(8, 16), num_classes=10, dropout=0.0, rngs: nnx.Rngs):
@@ -26,7 +29,13 @@ class CNN(nnx.Module):
         self.head = Linear(height * width * depth, num_classes, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self,
+        x: Num[Array, "batch height width"] | Num[Array, "batch height width channels"],
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "batch classes"]:
         x = x[..., None] if x.ndim == 3 else x
         for layer in self.layers:
             x = jax.nn.relu(layer(x))

@@ -1,22 +1,24 @@
 """Small residual networks for 28 x 28 grey images that train in minutes on two CPU cores."""
 
+from __future__ import annotations
+
 import itertools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.axes import Array, Float, Num
 from research.errors import UserError
 from research.layers.linear import Linear
 from research.models.resnet import ConvNorm, Residual
 
 
 class FashionCNN(nnx.Module):
-    """[B, H, W, C] -> logits [B, num_classes]; H and W are even. 374,410 parameters with a width of 128.
+    """Logits of images of even height and width. 374,410 parameters with a width of 128.
 
     2 x 2 pixels become channels; a 3 x 3 convolution to `width // 2` channels; another, striding by 2, to `width`;
-    one residual block. BatchNorm and ReLU follow each. The head is linear in the maximum
-    and the mean over all places.
+    one residual block. BatchNorm and ReLU follow each. The head is linear in the maximum and the mean over all places.
 
     Almost no arithmetic is done at full size, where a CPU spends its time on moving memory: for one grey image of
     28 x 28 a forward pass takes 18 million multiplications. `group_size` is BatchNorm's.
@@ -30,7 +32,9 @@ class FashionCNN(nnx.Module):
         self.block = Residual(width, sizes=sizes, strides=1, shortcut="A", zero_init=False, **common)
         self.head = Linear(2 * width, num_classes, rngs=rngs)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Num[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch classes"]:
         x = jax.nn.relu(self.stem(space_to_depth(x), train=train))
         x = jax.nn.relu(self.down(x, train=train))
         x = self.block(x, train=train)
@@ -38,15 +42,15 @@ class FashionCNN(nnx.Module):
 
 
 class FashionPyramid(nnx.Module):
-    """[B, size, size, C] -> logits [B, num_classes]; the size is even. 522,858 parameters by default.
+    """Logits of images of `size` x `size` pixels; the size is even. 522,858 parameters by default.
 
     2 x 2 pixels become channels; a 3 x 3 convolution to the first of `widths`; for each other width 2 x 2 places become
     channels once more (with zeros added where their number is odd) and meet in a linear layer; then a residual linear
     layer in each place, and a `dense` one over all of them. BatchNorm and ReLU follow each. The head is linear in the
     dense layer's outputs and in the maximum and the mean over the places.
 
-    For images that are centred, where a place has a meaning of its own. Almost all of its arithmetic is products of two
-    matrices: of a grey image of 28 x 28 a forward pass takes 3 million multiplications. Raises UserError for images of
+    For images that are centred: each place has a meaning of its own. Almost all of its arithmetic is products of two
+    matrices: for a grey image of 28 x 28 a forward pass takes 3 million multiplications. Raises UserError for images of
     another size.
     """
 
@@ -63,7 +67,9 @@ class FashionPyramid(nnx.Module):
         self.dense = ConvNorm(side * side * widths[-1], dense, size=1, **common)
         self.head = Linear(2 * widths[-1] + dense, num_classes, rngs=rngs)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Num[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch classes"]:
         if x.shape[1:3] != (self.size, self.size):
             raise UserError(f"images of {x.shape[1]} x {x.shape[2]} pixels; this network has size={self.size}.")
         x = jax.nn.relu(self.stem(space_to_depth(x), train=train))
@@ -75,8 +81,10 @@ class FashionPyramid(nnx.Module):
         return self.head(jnp.concatenate([x.max((1, 2)), x.mean((1, 2)), whole], axis=-1))
 
 
-def space_to_depth(x):
-    """[B, H, W, C] -> [B, H / 2, W / 2, 4 C]: each 2 x 2 pixels as the channels of one, row by row."""
+def space_to_depth(
+    x: Num[Array, "batch height width channels"],
+) -> Num[Array, "batch height//2 width//2 4*channels"]:
+    """Each 2 x 2 pixels as the channels of one, row by row."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, height // 2, width // 2, 4 * channels)

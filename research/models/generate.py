@@ -1,21 +1,31 @@
 """Text from a causal language model, one token after the other, on the device."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 
-from research.core import draw, repeat
+from research.axes import Array, Integer, Key
+from research.core import Trained, draw, repeat
 
 
-def generate(apply, params, *, stats, prompts, lengths, key, temperature: float = 1.0):
-    """Rows completed by sampling: prompts int [B, T] with `lengths` int [B] tokens given in each -> int [B, T].
+def generate(
+    trained: Trained,
+    *,
+    prompts: Integer[Array, "batch time"],
+    lengths: Integer[Array, " batch"],
+    key: Key[Array, ""],
+    temperature: float = 1.0,
+) -> Integer[Array, "batch time"]:
+    """Rows completed by sampling: the first `lengths` tokens of each prompt are kept, the others are drawn.
 
-    `apply(params, stats, tokens)` gives logits [B, T, V]; what lies behind a position may not change its logits, so
-    whatever fills a prompt up to T is ignored. Temperature 0 takes the most likely token. Every token costs a pass
-    over the whole row: there is no cache, so this is for samples of a training run, not for serving.
+    `trained(tokens)` gives logits of each next token. Later tokens may not change the logits of a position, thus the
+    fill of a prompt is ignored. Temperature 0 takes the most likely token. Each token costs a pass over the whole row:
+    there is no cache. This is for samples of a training run, not for serving.
     """
 
-    def extend(tokens, position):
-        logits, _ = apply(params, stats, tokens)
+    def extend(tokens: Integer[Array, "batch time"], position: Integer[Array, ""]):
+        logits = trained(tokens)
         here = jnp.take(logits, position, axis=1).astype(jnp.float32)
         if temperature:
             sampled = jax.random.categorical(draw(key, position), here / temperature)

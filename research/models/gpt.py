@@ -1,11 +1,15 @@
 """The decoder-only language model GPT-2 (Radford et al. 2019), over packed documents; also as an encoder."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
+from research.axes import Array, Float, Integer
 from research.distributed.sharding import BATCH_AXES, constrain, fsdp
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
@@ -16,10 +20,10 @@ from research.layers.linear import by_rows
 from research.layers.transformer import Block
 
 
-def rules(*, experts: bool = False, min_size: int = 2**14):
-    """Where a GPT's params live, on every mesh (a tuple for `Experiment.rules`): "tensor" splits heads and hidden
-    units (Shoeybi et al. 2019, Megatron-LM), "expert" the experts, "fsdp" the largest dimension that is left of all
-    arrays of at least `min_size` entries; "pipeline" the layers, where they are stacked.
+def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
+    """The places of a GPT's params on any mesh (a tuple for `Experiment.rules`): "tensor" splits heads and hidden
+    units (Shoeybi et al. 2019, Megatron-LM), "expert" the experts, "fsdp" the largest dimension left of all arrays of
+    at least `min_size` entries; "pipeline" the layers, if they are stacked.
     """
     lead = ("expert",) if experts else ()
     return (
@@ -35,27 +39,28 @@ def rules(*, experts: bool = False, min_size: int = 2**14):
 
 
 class GPT(nnx.Module):
-    """tokens int [B, T] -> logits [B, T, vocabulary] of each next token.
+    """Logits of each next token.
 
-    `segments` int [B, T] number the documents packed into a row (0 is padding): a token attends to earlier tokens of
-    its own segment only. `positions` int [B, T] count within the document; without them they count within the row.
-    The output layer is the embedding's transpose. The defaults are GPT-2 small, 124.4 M parameters.
+    `segments` number the documents packed into a row (0 is padding): a token attends to earlier tokens of its own
+    segment only. `positions` count within the document; without them they count within the row. The output layer is
+    the embedding's transpose. The defaults are GPT-2 small, 124.4 M parameters.
 
     `mask(length)` says who attends to whom by place alone. With `full_mask` a token sees both sides and the logits
     are those of the token itself: an encoder for masked language modelling (BERT, with the norms before the layers).
-    `attend` is the attention function. With `mask=None` it knows the places by itself and is given the segments: take
+    `attend` is the attention function. With `mask=None` it knows the places by itself and gets the segments: take
     `layers.ring.ring_attention` for rows too long for one device.
 
     `experts` are options of `layers.experts.Experts`, such as {"number": 8}, which then take the place of the
-    feed-forward layers; in training the result is Routed(logits, balance [B]), with the mean over the layers.
+    feed-forward layers; in training the result is Routed(logits, balance), with the mean balance over the layers.
     `stack(build, depth)`, such as `layers.stack.Stack`, keeps the blocks as one.
 
-    Raises UserError where a row is longer than `length`.
+    Raises UserError if a row is longer than `length`.
     """
 
     def __init__(
-        self, *, vocabulary=50_257, length=1024, width=768, depth=12, heads=12, dropout=0.0, mask=causal_mask,
-        attend=attention, experts=None, stack=None, rngs: nnx.Rngs,
+        self, *, vocabulary: int = 50_257, length: int = 1024, width: int = 768, depth: int = 12, heads: int = 12,
+        dropout: float = 0.0, mask: Callable | None = causal_mask, attend: Callable = attention,
+        experts: Mapping | None = None, stack: Callable | None = None, rngs: nnx.Rngs,
     ):  # fmt: skip
         normal = nnx.initializers.normal
         self.embed = Embed(vocabulary, width, embedding_init=normal(0.02), rngs=rngs)
@@ -74,7 +79,15 @@ class GPT(nnx.Module):
         self.norm = LayerNorm(width, epsilon=1e-5)
         self.length, self.depth, self.mask, self.routed = length, depth, mask, experts is not None
 
-    def __call__(self, tokens, segments=None, positions=None, *, train: bool, rngs=None):
+    def __call__(
+        self,
+        tokens: Integer[Array, "batch time"],
+        segments: Integer[Array, "batch time"] | None = None,
+        positions: Integer[Array, "batch time"] | None = None,
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "batch time vocabulary"] | Routed:
         if tokens.shape[1] > self.length:
             raise UserError(f"rows of {tokens.shape[1]} tokens are longer than the model's length of {self.length}.")
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions

@@ -1,20 +1,23 @@
 """A multilayer perceptron with several linear heads: one trunk, computed once, for several outputs."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 
 import jax
 from flax import nnx
 
+from research.axes import Array, Float, Num
 from research.errors import UserError
 from research.layers.linear import Linear
 
 
 class Heads(nnx.Module):
-    """[B, *input_shape] -> {name: [B, size]}: linear layers with ReLU and dropout, and on them linear heads.
+    """Linear layers with ReLU and dropout, and on them linear heads: the outputs by name.
 
-    `heads` is {name: size}. A head lies on the last layer, or on the one that `depths` {name: number of layers below}
-    says. Raises UserError for a depth that is not there.
+    `heads` is {name: size}. A head lies on the last layer, or on another by `depths` {name: number of layers below}.
+    Raises UserError for a depth that is not there.
     """
 
     def __init__(
@@ -33,7 +36,9 @@ class Heads(nnx.Module):
         self.heads = nnx.Dict({n: Linear(widths[self.depths[n]], size, rngs=rngs) for n, size in heads.items()})
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Num[Array, "batch ..."], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> dict[str, Float[Array, "batch _"]]:
         levels = [x.reshape(len(x), -1)]
         for layer in self.layers:
             levels.append(self.dropout(jax.nn.relu(layer(levels[-1])), deterministic=not train, rngs=rngs))

@@ -1,23 +1,26 @@
 """Long short-term memory as a language model (Hochreiter & Schmidhuber 1997; the forget gate by Gers et al. 2000)."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.axes import Array, Float, Integer
 from research.core import repeat
 from research.layers.embedding import Embed
 from research.layers.linear import Linear
 
 
 class LSTMLayer(nnx.Module):
-    """One layer, time first: [T, B, features] -> [T, B, width].
+    """One layer, time first.
 
     i, f, g, o = split(x W + b + h U);  c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
 
     W is `input/kernel` [features, 4 width], U is `recurrent/kernel` [width, 4 width]: PyTorch's order of gates, and
     one bias where PyTorch has two, which only ever add up. U starts orthogonal gate by gate, and the forget gate's
-    bias at 1 (Jozefowicz et al. 2015), so that a new cell remembers. `keep` [T, B] multiplies h and c before a step:
-    0 begins anew there. c and the gates are in f32.
+    bias at 1 (Jozefowicz et al. 2015), thus a new cell remembers. `keep` multiplies h and c before a step: 0 begins
+    anew there. c and the gates are in f32.
     """
 
     def __init__(self, features, width, *, rngs: nnx.Rngs):
@@ -34,7 +37,9 @@ class LSTMLayer(nnx.Module):
         )  # fmt: skip
         self.width = width
 
-    def __call__(self, x, *, keep=None):
+    def __call__(
+        self, x: Float[Array, "time batch features"], *, keep: Float[Array, "time batch"] | None = None
+    ) -> Float[Array, "time batch outputs"]:
         # One matrix product for all steps; only h U must wait for the step before. A CPU is a tenth faster when it
         # makes a step's part within the step, and uses it while it is in the cache.
         within = jax.default_backend() == "cpu"
@@ -57,11 +62,11 @@ class LSTMLayer(nnx.Module):
 
 
 class LSTM(nnx.Module):
-    """tokens int [B, T] -> logits [B, T, vocabulary] of each next token: embedding, `depth` layers, a linear head.
+    """Logits of each next token: embedding, `depth` layers, a linear head.
 
-    `segments` int [B, T] number the documents packed into a row: the state begins anew where they change. `positions`
-    are taken, as by GPT, and not looked at. Dropout is on the inputs of every layer and of the head (Zaremba et al.
-    2014). The defaults have 1.18 M parameters.
+    `segments` number the documents packed into a row: the state begins anew at each change. `positions` are taken, as
+    by GPT, and not looked at. Dropout is on the inputs of each layer and of the head (Zaremba et al. 2014). The
+    defaults have 1.18 M parameters.
     """
 
     def __init__(self, *, vocabulary=256, width=256, depth=2, dropout=0.0, rngs: nnx.Rngs):
@@ -70,7 +75,15 @@ class LSTM(nnx.Module):
         self.head = Linear(width, vocabulary, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, tokens, segments=None, positions=None, *, train: bool, rngs=None):
+    def __call__(
+        self,
+        tokens: Integer[Array, "batch time"],
+        segments: Integer[Array, "batch time"] | None = None,
+        positions: Integer[Array, "batch time"] | None = None,
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "batch time vocabulary"]:
         drop = lambda x: self.dropout(x, deterministic=not train, rngs=rngs)
         x = self.embed(tokens.T.astype(jnp.int32))
         keep = None

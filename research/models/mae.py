@@ -1,9 +1,15 @@
 """The two halves of a masked autoencoder (He et al. 2022): a ViT over the visible patches, and a smaller decoder."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.axes import Array, Float, Int, Key, Num
+from research.core import Model, Tree
 from research.errors import UserError
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import Linear
@@ -12,12 +18,12 @@ from research.models.vit import patches, sincos2d
 
 
 class PatchEncoder(nnx.Module):
-    """Images [B, size, size, channels], and which patches to see, int [B, V] -> their tokens [B, V, width].
+    """The tokens of the visible patches of images of `size` x `size` pixels; `kept` numbers these patches.
 
-    Without `kept` it sees all patches, in order. What is not kept is never read. Positions are fixed sines and
-    cosines. There is no class token: pool the tokens.
+    Without `kept` it sees all patches, in order. The others are never read. Positions are fixed sines and cosines.
+    There is no class token: pool the tokens.
 
-    Raises UserError where the patches do not tile the image.
+    Raises UserError if the patches do not tile the image.
     """
 
     def __init__(
@@ -31,12 +37,19 @@ class PatchEncoder(nnx.Module):
         self.norm = LayerNorm(width)
         self.patch, self.grid, self.width = patch, size // patch, width
 
-    def __call__(self, images, kept=None, *, train: bool, rngs=None):
+    def __call__(
+        self,
+        images: Num[Array, "batch height width channels"],
+        kept: Int[Array, "batch visible"] | None = None,
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "batch visible features"]:
         x, places = patches(images, self.patch), sincos2d(self.grid, self.width)
         if kept is None:
             x = self.embed(x) + places.astype(x.dtype)
         else:
-            # The patches are chosen first, so that the embedding too is computed for these alone.
+            # The patches are chosen first, thus the embedding too is computed for these alone.
             x = self.embed(jnp.take_along_axis(x, kept[..., None], 1)) + places[kept].astype(x.dtype)
         for block in self.blocks:
             x = block(x, train=train, rngs=rngs)
@@ -44,9 +57,10 @@ class PatchEncoder(nnx.Module):
 
 
 class PatchDecoder(nnx.Module):
-    """Tokens [B, V, inputs] of the patches `kept`, int [B, V] -> the pixels of all, [B, (size / patch)^2, P].
+    """The pixels of all patches, from tokens of the visible ones; `kept` numbers these.
 
-    P is patch * patch * channels. Each token goes back to its place; a learned token stands in the others.
+    The output of a patch is patch * patch * channels numbers. Each token goes back to its place; a learned token stands
+    in the others.
     """
 
     def __init__(
@@ -60,7 +74,14 @@ class PatchDecoder(nnx.Module):
         self.head = Linear(width, patch * patch * channels, kernel_init=xavier, rngs=rngs)
         self.grid, self.width = size // patch, width
 
-    def __call__(self, tokens, kept, *, train: bool, rngs=None):
+    def __call__(
+        self,
+        tokens: Float[Array, "batch visible features"],
+        kept: Int[Array, "batch visible"],
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "batch patches outputs"]:
         x = restored(self.embed(tokens), kept, count=self.grid**2, fill=self.hidden[...])
         x = x + sincos2d(self.grid, self.width).astype(x.dtype)
         for block in self.blocks:
@@ -68,21 +89,34 @@ class PatchDecoder(nnx.Module):
         return self.head(self.norm(x))
 
 
-def restored(tokens, kept, *, count: int, fill):
-    """[B, count, D] with `tokens` [B, V, D] at the places `kept`, int [B, V], and `fill` [D] at all others."""
+def restored(
+    tokens: Float[Array, "batch visible features"],
+    kept: Int[Array, "batch visible"],
+    *,
+    count: int,
+    fill: Float[Array, " features"],
+) -> Float[Array, "batch {count} features"]:
+    """`tokens` at the places `kept`, and `fill` at all others."""
     empty = jnp.broadcast_to(fill.astype(tokens.dtype), (count, tokens.shape[-1]))
     return jax.vmap(lambda rows, places: empty.at[places].set(rows, unique_indices=True))(tokens, kept)
 
 
-def pooled(model):
-    """The `apply` of a PatchEncoder that gives one vector an image, the mean of all its tokens: -> [B, width]."""
+def pooled(model: Model | Callable) -> Callable:
+    """The `apply` of a PatchEncoder that gives one vector for each image, the mean of all its tokens."""
 
-    def apply(params, stats, images, *, key=None, train=False):
+    def apply(
+        params: Tree,
+        stats: Tree,
+        images: Num[Array, "batch height width channels"],
+        *,
+        key: Key[Array, ""] | None = None,
+        train: bool = False,
+    ) -> tuple[Float[Array, "batch features"], Tree]:
         tokens, changed = getattr(model, "apply", model)(params, stats, images, key=key, train=train)
         return tokens.mean(1), changed
 
     return apply
 
 
-def _blocks(depth, width, **options):
+def _blocks(depth: int, width: int, **options):
     return nnx.List(Block(width, kernel_init=nnx.initializers.xavier_uniform(), **options) for _ in range(depth))

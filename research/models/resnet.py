@@ -1,9 +1,12 @@
 """Residual networks (He et al. 2016): the CIFAR-10 family of section 4.2, and the ImageNet ones of table 1."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.axes import Array, Float, Num
 from research.errors import UserError
 from research.layers.batch_norm import BatchNorm
 from research.layers.convolution import Conv
@@ -11,7 +14,7 @@ from research.layers.initializers import he_normal
 from research.layers.linear import Linear
 
 
-def cifar_resnet(depth: int, **arguments):
+def cifar_resnet(depth: int, **arguments) -> ResNet:
     """The three-stage ResNet of 6n + 2 layers for 32 x 32 images; the paper's shortcuts are option "A".
 
     20 layers have 0.27 M parameters, 56 have 0.85 M (table 6). Raises UserError for another depth than 6n + 2.
@@ -22,7 +25,7 @@ def cifar_resnet(depth: int, **arguments):
     return ResNet(**{"blocks": ((depth - 2) // 6,) * 3, "width": 16, "stem": "small", "shortcut": "A", **arguments})
 
 
-def imagenet_resnet(depth: int, **arguments):
+def imagenet_resnet(depth: int, **arguments) -> ResNet:
     """The ImageNet ResNet of 18, 34, 50, 101 or 152 layers, with projection shortcuts (option "B").
 
     The bottleneck strides in its 3 x 3 convolution, as all later implementations do; the paper's strides in the
@@ -35,12 +38,12 @@ def imagenet_resnet(depth: int, **arguments):
 
 
 class ResNet(nnx.Module):
-    """[B, H, W, 3] -> logits [B, num_classes].
+    """Logits of images of three channels.
 
-    `blocks` residual blocks a stage; every stage but the first halves the image and doubles the channels. `stem` is
-    "small" (one 3 x 3 convolution) or "large" (7 x 7 and pooling, each striding by 2). `shortcut` where the shape
-    changes is "A" (subsampled and padded with zero channels, no parameters) or "B" (a 1 x 1 convolution).
-    `group_size` is BatchNorm's; `zero_init` starts every block as the identity, its last scale being 0 (Goyal et
+    `blocks` residual blocks a stage; each stage but the first halves the image and doubles the channels. `stem` is
+    "small" (one 3 x 3 convolution) or "large" (7 x 7 and pooling, each striding by 2). If a block changes the shape,
+    its `shortcut` is "A" (subsampled and padded with zero channels, no parameters) or "B" (a 1 x 1 convolution).
+    `group_size` is BatchNorm's; `zero_init` starts each block as the identity, its last scale being 0 (Goyal et
     al. 2017, section 5.1).
 
     Raises UserError for an unknown stem or shortcut.
@@ -67,7 +70,9 @@ class ResNet(nnx.Module):
                 channels = sizes[-1][1]
         self.head = Linear(channels, num_classes, rngs=rngs)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Num[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch classes"]:
         x = jax.nn.relu(self.stem(x, train=train))
         if self.pool:
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
@@ -77,7 +82,7 @@ class ResNet(nnx.Module):
 
 
 class ConvNorm(nnx.Module):
-    """A convolution, padded alike on both sides, then BatchNorm: [B, H, W, C] -> [B, H / strides, W / strides, out]."""
+    """A convolution, padded alike on both sides, then BatchNorm; height and width are divided by `strides`."""
 
     def __init__(self, channels, out, *, size, strides=1, scale_init=1.0, group_size, rngs: nnx.Rngs):
         # "SAME" would pad a strided convolution on one side only, which shifts the image against the shortcut.
@@ -90,7 +95,9 @@ class ConvNorm(nnx.Module):
         # He et al. give no momentum or epsilon; 0.9 and 1e-5 are those of their released models.
         self.norm = BatchNorm(out, group_size=group_size, momentum=0.9, epsilon=1e-5, scale_init=scale_init)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Num[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch _height _width outputs"]:
         return self.norm(self.conv(x), train=train)
 
 
@@ -113,7 +120,9 @@ class Residual(nnx.Module):
         )
         self.strides, self.extra = strides, inner - channels
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch _height _width outputs"]:
         y = x
         for number, layer in enumerate(self.layers):
             y = layer(y if not number else jax.nn.relu(y), train=train)

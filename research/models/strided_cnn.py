@@ -1,19 +1,22 @@
-"""A small convolutional network written as matrix products, for what calls a network many times over on a CPU."""
+"""A small convolutional network written as matrix products, for methods that call a network many times on a CPU."""
+
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from research.axes import Array, Float, Num
 from research.layers.initializers import he_normal
 from research.layers.linear import Linear
 from research.models.fashion_cnn import space_to_depth
 
 
 class StridedCNN(nnx.Module):
-    """4 x 4 convolutions of stride 2, each with ReLU, then one linear layer over all that is left.
+    """4 x 4 convolutions of stride 2, each with ReLU, then one linear layer over all places left. Gives logits.
 
-    [B, H, W, C] -> logits [B, num_classes]; `image_shape` is (H, W, C). Each convolution is one matrix product over
-    `windows`: on a CPU, XLA runs a convolution inside a loop some twenty times slower than outside, and attacks loop.
+    `image_shape` is (height, width, channels). Each convolution is one matrix product over `windows`: on a CPU, XLA
+    runs a convolution inside a loop some twenty times slower than outside, and attacks loop.
     """
 
     def __init__(self, image_shape, *, channels=(16, 32, 64), num_classes=10, rngs: nnx.Rngs):
@@ -24,16 +27,20 @@ class StridedCNN(nnx.Module):
             height, width, depth = -(-height // 2), -(-width // 2), features
         self.head = Linear(height * width * depth, num_classes, rngs=rngs)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Num[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch classes"]:
         for layer in self.layers:
             x = jax.nn.relu(layer(windows(x)))
         return self.head(x.reshape(len(x), -1))
 
 
-def windows(x):
-    """The 4 x 4 windows that a convolution of stride 2 sees: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), 16 C].
+def windows(
+    x: Num[Array, "batch height width channels"],
+) -> Num[Array, "batch (height+1)//2 (width+1)//2 16*channels"]:
+    """The 4 x 4 windows that a convolution of stride 2 sees.
 
-    The image is padded by one pixel of 0 on each side, by two below and to the right where its size is odd.
+    The image is padded by one pixel of 0 on each side, by two below and to the right if its size is odd.
     """
     x = jnp.pad(x, ((0, 0), (1, 1 + x.shape[1] % 2), (1, 1 + x.shape[2] % 2), (0, 0)))
     x = space_to_depth(x)

@@ -1,10 +1,13 @@
 """The Vision Transformer (Dosovitskiy et al. 2021), also as in Better plain ViT baselines (Beyer et al. 2022)."""
 
+from __future__ import annotations
+
 import math
 
 import jax.numpy as jnp
 from flax import nnx
 
+from research.axes import Array, Float, Num
 from research.errors import UserError
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import Linear
@@ -16,13 +19,13 @@ B = {"width": 768, "depth": 12, "heads": 12}
 
 
 class ViT(nnx.Module):
-    """[B, size, size, channels] -> logits [B, num_classes].
+    """Logits of images of `size` x `size` pixels.
 
     `positions` are "learned" or "sincos2d" (fixed); `pool` is "cls" (a token of its own) or "gap" (the mean of the
     patches). `representation` puts a tanh layer of that width before the head, which starts at zero. The paper of
     2021 is `positions="learned", pool="cls"`: ViT-S/16 has 22.05 M parameters, ViT-B/16 86.57 M.
 
-    Raises UserError where the patches do not tile the image.
+    Raises UserError if the patches do not tile the image.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class ViT(nnx.Module):
         self.head = Linear(representation or width, num_classes, kernel_init=zeros, rngs=rngs)
         self.patch, self.grid, self.width = patch, grid, width
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Num[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch classes"]:
         x = self.embed(patches(x, self.patch))
         if self.positions is None:
             x = x + sincos2d(self.grid, self.width).astype(x.dtype)
@@ -72,8 +77,10 @@ class ViT(nnx.Module):
         return self.head(x)
 
 
-def patches(images, size: int):
-    """Images cut into squares, row by row: [B, H, W, C] -> [B, H / size * W / size, size * size * C].
+def patches(
+    images: Num[Array, "batch height width channels"], size: int
+) -> Num[Array, "batch (height//{size})*(width//{size}) {size}*{size}*channels"]:
+    """Images cut into squares, row by row.
 
     With a linear layer after it this is a convolution of that size and stride, but one matrix product.
     """
@@ -82,10 +89,10 @@ def patches(images, size: int):
     return cut.reshape(b, (h // size) * (w // size), size * size * c)
 
 
-def sincos2d(grid: int, width: int, *, temperature: float = 10_000.0):
-    """Fixed positions of a square grid, -> [grid * grid, width]: a quarter each of sin x, cos x, sin y, cos y.
+def sincos2d(grid: int, width: int, *, temperature: float = 10_000.0) -> Float[Array, "{grid}*{grid} {width}"]:
+    """Fixed positions of a square grid: a quarter each of sin x, cos x, sin y, cos y.
 
-    As in MoCo v3 and Beyer et al. 2022. Raises UserError where the width is not a multiple of 4.
+    As in MoCo v3 and Beyer et al. 2022. Raises UserError if the width is not a multiple of 4, or is 4.
     """
     if width % 4 or width < 8:
         raise UserError(f"sincos2d positions need a width of 8, 12, 16, ...; it is {width}.")

@@ -1,28 +1,31 @@
 """Adversarial training: a loss at inputs that were moved to where it is worst."""
 
+from __future__ import annotations
+
 import jax
 
+from research.axes import Scalar
 from research.core import Loss, draw
 from research.fields import field
 from research.robust.attack import ascend
-from research.robust.norms import linf
+from research.robust.norms import Norm, linf
 
 
 def adversarial(
     loss: Loss,
     *,
-    epsilon,
+    epsilon: float | Scalar,
     steps: int,
-    bounds,
-    step_size=None,
-    norm=linf,
+    bounds: tuple[float, float] | None,
+    step_size: float | Scalar | None = None,
+    norm: Norm = linf,
     random_start: bool = True,
     inputs: str = "image",
 ) -> Loss:
     """`loss` at inputs found by ascent on `loss` itself, within `epsilon` of the batch's and within `bounds` (Madry et
     al. 2018, equation 2.1): PGD; with one step of size epsilon and no random start FGSM (Goodfellow et al. 2015);
     with one of 1.25 epsilon and a random start that of Wong et al. 2020. `epsilon`, `step_size` (2.5 epsilon / steps
-    unless given) and `bounds` are in the units of `batch[inputs]` [B, ...], which becomes f32.
+    unless given) and `bounds` are in the units of `batch[inputs]`, which becomes f32.
 
     The attack takes the parameters as fixed and raises the sum over the examples, so each meets the attack that it
     would meet alone (but for batch statistics). It sees the loss as training does: in training mode, with the same key

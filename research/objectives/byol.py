@@ -1,41 +1,37 @@
 """BYOL: a network predicts what its own moving average makes of another view (Grill et al. 2020). No negatives."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from research import losses
 from research.augment.view import two_views
-from research.core import Out, draw, weighted_mean
+from research.axes import Array, Int, Scalar
+from research.core import Model, Out, Tree, draw, weighted_mean
 from research.fields import example_weights
+from research.technique import Technique
 
 
-class Distillation(NamedTuple):
-    """What an experiment takes: `memories=(b.memory,)`, `loss=b.loss`, `after=(b.after,)`; `view=b.view` in an Eval
-    shows it the target network in place of the online network.
-    """
-
-    memory: Callable
-    loss: Callable
-    after: Callable
-    view: Callable
-
-
-def byol(model, predictor, *, view, momentum=0.99, inputs: str = "image", name: str = "byol") -> Distillation:
+def byol(
+    model: Model | Callable, predictor: Model | Callable, *, view: Callable, momentum: float | Callable = 0.99,
+    inputs: str = "image", name: str = "byol",
+) -> Technique:  # fmt: skip
     """Self-distillation (Grill et al. 2020, equation 2); params are {"online": of `model`, "predictor": ...}.
 
-    `model` gives embeddings [B, D], `predictor` maps [B, D] to the same; both are Models or their `apply`. Of two
-    views v, w of an image, each by `view(key, batch) -> batch`, the loss is |q(v) - z(w)|^2 + |q(w) - z(v)|^2, where
-    q is the prediction from the online network, z the embedding by the target network, both of length 1: between 0
-    and 8. No gradient flows into z. Both views go through each network in one batch of 2 B.
+    `model` gives embeddings [batch, features], and `predictor` maps them to vectors of the same size; both are Models
+    or their `apply`. `view(key, batch) -> batch` is drawn twice. For the two views v, w of an image the loss is
+    |q(v) - z(w)|^2 + |q(w) - z(v)|^2: q is the prediction from the online network, z the embedding by the target
+    network, both of length 1, and the loss lies between 0 and 8. No gradient flows into z. Both views go through each
+    network in one batch.
 
     The target's weights follow after every update: t <- momentum * t + (1 - momentum) * online (equation 1);
     `momentum` is a number or a schedule `step -> number`, such as `rising`. Keeps them as the entry `name` of stats,
     in f32. The other entries, passed on, are those that the online network changed; what the target would change
     (running batch statistics, which it does not use in training) is dropped. With momentum 0 the target is the
-    online network.
+    online network. `view` shows an Eval the target in place of the online network.
 
     The loss adds over examples, as far as the model's outputs do (with BatchNorm they do not, and without it BYOL may
     collapse to a constant: the loss then is 0). Examples of mask 0 have no weight. The key is folded with "view",
@@ -44,7 +40,7 @@ def byol(model, predictor, *, view, momentum=0.99, inputs: str = "image", name: 
     apply, predict = (getattr(m, "apply", m) for m in (model, predictor))
 
     def memory(key, params):
-        return {name: jax.tree.map(lambda x: x.astype(jnp.float32), params["online"])}
+        return jax.tree.map(lambda x: x.astype(jnp.float32), params["online"])
 
     def loss(params, ctx):
         images = jnp.concatenate(two_views(ctx.key, ctx.batch, view=view, inputs=inputs))
@@ -66,13 +62,13 @@ def byol(model, predictor, *, view, momentum=0.99, inputs: str = "image", name: 
     def seen(state):
         return {**state.params, "online": _like(state.stats[name], state.params["online"])}, state.stats
 
-    return Distillation(memory, loss, after, seen)
+    return Technique(name, memory=memory, after=after, loss=loss, view=seen)
 
 
-def rising(base: float, *, steps: int):
-    """The momentum of the paper (section 3.3): from `base` up half a cosine to 1 at `steps`, step -> f32."""
+def rising(base: float, *, steps: int) -> Callable[[Int[Array, ""]], Scalar]:
+    """The momentum of the paper at each step (section 3.3): from `base` up half a cosine to 1 at `steps`."""
     return lambda step: 1 - (1 - base) * (jnp.cos(jnp.pi * jnp.minimum(step / steps, 1)) + 1) / 2
 
 
-def _like(average, params):
+def _like(average: Tree, params: Tree) -> Tree:
     return jax.tree.map(lambda t, p: t.astype(p.dtype), average, params)

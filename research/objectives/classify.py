@@ -1,18 +1,25 @@
 """Classification: cross-entropy between a model's logits and the labels of a batch."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from research import losses
-from research.core import Loss, Out, draw, weighted_mean
+from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field
 
 
-def classify(model, *, smoothing: float = 0.0, inputs: str = "image", labels: str = "label", augment=None) -> Loss:
-    """The Loss of a classifier; `model` is a Model or its `apply`, giving logits [B, C].
+def classify(
+    model: Model | Callable, *, smoothing: float = 0.0, inputs: str = "image", labels: str = "label",
+    augment: Callable | None = None,
+) -> Loss:  # fmt: skip
+    """The Loss of a classifier; `model` is a Model or its `apply`, giving logits [batch, classes].
 
-    Labels are int [B], or the probabilities float [B, C] that mixing examples gives. `augment(key, batch) -> batch`
-    runs first, on the device. Metrics are loss (nats) and accuracy. Examples of mask 0 have no weight; all the
-    model's stats are passed on. The key is folded with "augment" and "model".
+    Labels are class numbers, int [batch], or the probabilities, float [batch, classes], that mixing examples gives.
+    `augment(key, batch) -> batch` runs first, on the device. Metrics are loss (nats) and accuracy. Examples of mask 0
+    have no weight; all the model's stats are passed on. The key is folded with "augment" and "model".
 
-    Raises UserError while tracing where the batch lacks a field or the labels do not fit the logits.
+    Raises UserError, while tracing, if the batch lacks a field or the labels do not fit the logits.
     """
     apply = getattr(model, "apply", model)
 

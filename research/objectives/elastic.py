@@ -1,24 +1,21 @@
 """Elastic weight consolidation: tasks one after another, holding on to the weights that the earlier ones need."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from research.core import Loss, Out, repeat, weighted_mean
+from research.axes import Array, Float, Shaped
+from research.core import Loss, Out, Tree, repeat, weighted_mean
 from research.errors import UserError
+from research.technique import Technique
 
 
-class Elastic(NamedTuple):
-    """What an experiment takes: `memories=(e.memory,)`, `after=(e.after,)`, and `loss=e.loss(loss)`."""
-
-    memory: Callable
-    after: Callable
-    loss: Callable
-
-
-def elastic(fishers: Mapping[int, Callable], *, strength: float, decay: float = 1.0, name: str = "elastic") -> Elastic:
+def elastic(
+    loss: Loss, fishers: Mapping[int, Callable], *, strength: float, decay: float = 1.0, name: str = "elastic"
+) -> Technique:  # fmt: skip
     """Adds strength / 2 * sum_j F_j (w_j - anchor_j)^2 to a Loss (Kirkpatrick et al. 2017, eq. 3).
 
     `fishers` is {updates: fisher}: after so many updates, where one task ends and the next begins, the weights become
@@ -33,7 +30,7 @@ def elastic(fishers: Mapping[int, Callable], *, strength: float, decay: float = 
 
     def memory(key, params):
         full = jax.tree.map(lambda x: x.astype(jnp.float32), params)
-        return {name: {"anchor": full, "fisher": jax.tree.map(jnp.zeros_like, full)}}
+        return {"anchor": full, "fisher": jax.tree.map(jnp.zeros_like, full)}
 
     def after(state, params):
         entry = state.stats[name]
@@ -48,46 +45,45 @@ def elastic(fishers: Mapping[int, Callable], *, strength: float, decay: float = 
             entry = jax.lax.cond(state.step + 1 == updates, consolidated, lambda entry: entry, entry)
         return {name: entry}
 
-    def penalized(loss: Loss) -> Loss:
-        def total(params, ctx):
-            _, out = loss(params, ctx)
-            entry = ctx.stats[name]
-            parts = jax.tree.map(
-                lambda p, a, f: jnp.sum(f * jnp.square(p.astype(jnp.float32) - a)),
-                params, entry["anchor"], entry["fisher"],
-            )  # fmt: skip
-            penalty = strength / 2 * sum(jax.tree.leaves(parts))
-            mean = out.metrics["loss"]
-            mean = mean._replace(sum=mean.sum + penalty * mean.weight)
-            metrics = {**out.metrics, "loss": mean, "elastic": weighted_mean(penalty, mean.weight)}
-            return mean.value(), Out(out.stats, metrics)
+    def penalized(params, ctx):
+        _, out = loss(params, ctx)
+        entry = ctx.stats[name]
+        parts = jax.tree.map(
+            lambda p, a, f: jnp.sum(f * jnp.square(p.astype(jnp.float32) - a)),
+            params, entry["anchor"], entry["fisher"],
+        )  # fmt: skip
+        penalty = strength / 2 * sum(jax.tree.leaves(parts))
+        mean = out.metrics["loss"]
+        mean = mean._replace(sum=mean.sum + penalty * mean.weight)
+        metrics = {**out.metrics, "loss": mean, "elastic": weighted_mean(penalty, mean.weight)}
+        return mean.value(), Out(out.stats, metrics)
 
-        return total
-
-    return Elastic(memory, after, penalized)
+    return Technique(name, memory=memory, after=after, loss=penalized)
 
 
-def categorical(logits):
-    """The scores of a softmax: [C] -> [C, C], rows sqrt(p_c) (one_hot(c) - p); their outer products add up to its
-    Fisher information, diag(p) - p p^T."""
+def categorical(logits: Float[Array, " classes"]) -> Float[Array, "classes classes"]:
+    """The scores of a softmax, rows sqrt(p_c) (one_hot(c) - p); their outer products add up to its Fisher information,
+    diag(p) - p p^T."""
     p = jax.nn.softmax(logits.astype(jnp.float32))
     return jnp.sqrt(p)[:, None] * (jnp.eye(len(p)) - p)
 
 
-def gaussian(deviation: float = 1.0):
-    """The scores of a normal distribution of the given standard deviation around the outputs: [D] -> [D, D]."""
+def gaussian(deviation: float = 1.0) -> Callable[[Float[Array, " outputs"]], Float[Array, "outputs outputs"]]:
+    """The scores of a normal distribution of the given standard deviation around the outputs."""
     return lambda outputs: jnp.eye(len(outputs)) / deviation
 
 
-def fisher_diagonal(apply, inputs, *, scores=categorical, microbatch: int = 50):
+def fisher_diagonal(
+    apply: Callable, inputs: Shaped[Array, "rows ..."], *, scores: Callable = categorical, microbatch: int = 50
+) -> Callable[[Tree, Tree], Tree]:
     """The function (params, stats) -> diagonal of the Fisher information of a model at these weights, f32, a tree like
-    params: the mean over `inputs` [N, ...] of  sum_k (J^T s_k)^2, J the Jacobian of the outputs.
+    params: the mean over `inputs` of  sum_k (J^T s_k)^2, J the Jacobian of the outputs.
 
     That is E_y[(d log p(y | x) / dw)^2] with y from the model's own distribution, computed exactly instead of drawn
-    (Martens 2020, section 9; Kunstner et al. 2019 on why the data's labels will not do). `scores(outputs of one
-    example) -> [K, *outputs]` names the distribution: `categorical`, `gaussian()`. `apply` runs outside training mode.
-    Work is done for `microbatch` examples at a time, each K backward passes. Raises UserError where it does not divide
-    N.
+    (Martens 2020, section 9; Kunstner et al. 2019 on why the data's labels will not do). `scores`, the rows s_k for
+    the outputs of one example, names the distribution: `categorical`, `gaussian()`. `apply` runs outside training
+    mode. Work is done for `microbatch` inputs at a time, each with one backward pass for each row. Raises UserError if
+    it does not divide their number.
     """
     if len(inputs) % microbatch:
         raise UserError(f"{len(inputs)} inputs are not a multiple of the microbatch {microbatch}.")

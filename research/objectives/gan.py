@@ -1,20 +1,23 @@
 """Generative adversarial networks: two players' losses in one, told apart by what each may change."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from research.core import Loss, Out, draw, overlay, weighted_mean
+from research.axes import Array, Float, Shaped
+from research.core import Loss, Model, Out, Tree, draw, overlay, weighted_mean
 from research.fields import example_weights, field
 
 
 class Game(NamedTuple):
     """What the two players minimise for each example: `discriminator(real, fake)` and `generator(fake)`, of scores."""
 
-    discriminator: Callable
-    generator: Callable
+    discriminator: Callable[[Float[Array, "..."], Float[Array, "..."]], Float[Array, "..."]]
+    generator: Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
 # Goodfellow et al. 2014: cross-entropy, and for the generator its non-saturating form (section 3).
@@ -28,18 +31,19 @@ WASSERSTEIN = Game(lambda real, fake: fake - real, lambda fake: -fake)
 
 
 def gan(
-    generator, discriminator, *, latent: int, game: Game = NON_SATURATING, penalty: float = 0.0, inputs: str = "image"
-) -> Loss:
+    generator: Model | Callable, discriminator: Model | Callable, *, latent: int, game: Game = NON_SATURATING,
+    penalty: float = 0.0, inputs: str = "image",
+) -> Loss:  # fmt: skip
     """The Loss of both players on params {"generator", "discriminator"}; real examples are `batch[inputs]`, f32.
 
-    `generator` (latents [B, latent] -> examples) and `discriminator` (examples -> scores [B, ...], several scores of
-    one example are averaged) are Models or their `apply`. The generator's loss does not reach the discriminator's
-    parameters, nor the discriminator's the generator's, so that each follows its own gradient, at once; give each its
-    optimizer by `optax.partition`. `penalty` weighs (|grad of the score| - 1)^2 at points between real and fake
-    examples (Gulrajani et al. 2017, equation 3).
+    `generator` (latents [batch, latent] -> examples) and `discriminator` (examples -> scores [batch, ...], several
+    scores of one example are averaged) are Models or their `apply`. The generator's loss does not reach the
+    discriminator's parameters, nor the discriminator's the generator's: each follows its own gradient, at once; give
+    each its optimizer by `optax.partition`. `penalty` weighs (|grad of the score| - 1)^2 at points between real and
+    fake examples (Gulrajani et al. 2017, equation 3).
 
     It adds over examples unless a player mixes them. Metrics are loss (the sum of all terms), generator_loss,
-    discriminator_loss, and gradient_norm where there is a penalty. The players' stats are passed on; the
+    discriminator_loss, and gradient_norm if there is a penalty. The players' stats are passed on; the
     discriminator sees real examples, then fake ones. The key is folded with "latent", "between" and the players' names.
     """
     generate = getattr(generator, "apply", generator)
@@ -52,7 +56,9 @@ def gan(
         fake, made = generate(params["generator"], ctx.stats, z, key=draw(ctx.key, "generator"), train=True)
         shown = jax.lax.stop_gradient(fake)
 
-        def score(judging, examples, number, stats=ctx.stats):
+        def score(
+            judging: Tree, examples: Shaped[Array, "batch ..."], number: int, stats: Tree = ctx.stats
+        ) -> tuple[Float[Array, "batch scores"], Tree]:
             key = draw(ctx.key, "discriminator", number)
             scores, changed = judge(judging, stats, examples, key=key, train=True)
             return scores.astype(jnp.float32).reshape(len(examples), -1), changed

@@ -1,21 +1,25 @@
 """Language modelling: the next token of packed documents."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from research import losses
-from research.core import Loss, Out, draw, weighted_mean
+from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import inputs, targets
 from research.layers.experts import Routed
 
 
-def language(model, *, smoothing: float = 0.0, balance: float = 0.01) -> Loss:
-    """The Loss of a language model on a batch of {"tokens", "segments", "positions"}, each int [B, T].
+def language(model: Model | Callable, *, smoothing: float = 0.0, balance: float = 0.01) -> Loss:
+    """The Loss of a language model on a batch of {"tokens", "segments", "positions"}, each int [batch, time].
 
-    `model` is a Model or its `apply`, called with these three and giving logits [B, T, V]. Metrics are loss (nats a
-    token) and accuracy. All the model's stats are passed on; the key is folded with "model".
+    `model` is a Model or its `apply`, called with these three and giving logits [batch, time, vocabulary]. Metrics are
+    loss (nats a token) and accuracy. All the model's stats are passed on; the key is folded with "model".
 
-    A model of experts gives Routed(logits, its load-balance losses [B]): their mean, each row's weighted by its
+    A model of experts gives Routed(logits, the load-balance loss of each row): their mean, each row's weighted by its
     tokens, becomes the metric `balance`, and `balance` times it is added to the loss (Fedus et al. 2021, section 2.2).
 
-    Raises UserError while tracing where the batch lacks a field or the logits do not fit.
+    Raises UserError, while tracing, if the batch lacks a field or the logits do not fit.
     """
     apply = getattr(model, "apply", model)
 

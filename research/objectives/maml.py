@@ -1,9 +1,12 @@
 """Model-agnostic meta-learning (Finn et al. 2017): weights from which a few steps of descent learn a new task."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 
-from research.core import Ctx, Loss, Out, draw, repeat
+from research.axes import Array, Num
+from research.core import Batch, Ctx, Loss, Mean, Out, Tree, draw, repeat
 from research.data.sampling.few_shot import QUERY, SUPPORT
 from research.errors import UserError
 
@@ -37,7 +40,9 @@ def maml(loss: Loss, *, learning_rate: float, steps: int = 1, first_order: bool 
     return outer
 
 
-def adapted(loss: Loss, params, ctx: Ctx, *, learning_rate: float, steps: int, first_order: bool = False):
+def adapted(
+    loss: Loss, params: Tree, ctx: Ctx, *, learning_rate: float, steps: int, first_order: bool = False
+) -> tuple[Tree, Mean]:
     """(params after `steps` of gradient descent on `ctx`, the loss's Mean before them). Stats stay as they are."""
 
     def descend(fast, number):
@@ -49,15 +54,15 @@ def adapted(loss: Loss, params, ctx: Ctx, *, learning_rate: float, steps: int, f
     return fast, jax.tree.map(lambda x: x[0], losses)
 
 
-def part(batch, prefix: str):
-    """The fields of a batch that begin with `prefix`, without it. Raises UserError where there are none."""
+def part(batch: Batch, prefix: str) -> Batch:
+    """The fields of a batch that begin with `prefix`, without it. Raises UserError if there are none."""
     found = {name.removeprefix(prefix): x for name, x in batch.items() if name.startswith(prefix)}
     if not found:
         raise UserError(f"the batch has no field {prefix}...; it has {', '.join(sorted(batch))}. See data/few_shot.py.")
     return found
 
 
-def _average(x):
+def _average(x: Num[Array, "tasks ..."]) -> Num[Array, "..."]:
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise UserError(f"stats of type {x.dtype} cannot be averaged over tasks.")
     return x.mean(0)

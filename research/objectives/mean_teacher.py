@@ -1,18 +1,23 @@
 """Mean teacher: the model's moving average says, for another view of each image, what the model must say."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from research import losses
-from research.core import Loss, Out, View, draw, weighted_mean
+from research.axes import Array, Float, Int, Scalar
+from research.core import Loss, Model, Out, View, draw, weighted_mean
 from research.fields import example_weights, field
 from research.objectives.teacher import targets
 from research.objectives.unlabelled import amount, per_labelled, unlabelled_rows
 
 
 def mean_teacher(
-    model, *, view: View, weight=1.0, augment=None, inputs: str = "image", labels: str = "label",
-    unlabelled: str = "unlabelled",
+    model: Model | Callable, *, view: View, weight: float | Callable = 1.0, augment: Callable | None = None,
+    inputs: str = "image", labels: str = "label", unlabelled: str = "unlabelled",
 ) -> Loss:  # fmt: skip
     """Cross-entropy(labels) + weight(step) * mean over all examples of |student - teacher|^2, in probabilities.
 
@@ -21,11 +26,11 @@ def mean_teacher(
     `augment(key, batch) -> batch` and from dropout. Labelled examples count in the second term too. No gradient flows
     through the teacher. `weight` is a number or a schedule, such as `sigmoid_ramp`.
 
-    Inputs [B, ...], labels int [B] or float [B, C], unlabelled [B, mu, ...]. The squares are summed over classes
-    (the authors' code takes their mean, so its weight is C times ours). Labelled and unlabelled examples go through
-    the model in one call, as in training; BatchNorm's stats are the student's. Metrics are loss, accuracy (labelled),
-    and consistency (the second term without the weight). Equals `classify` for weight 0. Adds over the B examples;
-    one of mask 0 has no weight, nor have its mu. Raises UserError for a field that is missing or does not fit.
+    The batch is that of `pseudo_label`. The squares are summed over classes (the authors' code takes their mean, and
+    its weight is thus ours times the number of classes). Labelled and unlabelled examples go through the model in one
+    call, as in training; BatchNorm's stats are the student's. Metrics are loss, accuracy (labelled), and consistency
+    (the second term without the weight). Equals `classify` for weight 0. Adds over the labelled examples; one of mask 0
+    has no weight, nor have its unlabelled ones. Raises UserError for a field that is missing or does not fit.
     """
     apply = getattr(model, "apply", model)
 
@@ -56,12 +61,12 @@ def mean_teacher(
     return loss
 
 
-def sigmoid_ramp(value: float, *, steps: int):
+def sigmoid_ramp(value: float, *, steps: int) -> Callable[[int | Int[Array, ""]], Scalar]:
     """The schedule value * exp(-5 (1 - t)^2), t = step / steps up to 1: slowly up from 0.007 of the value, then
     constant (Laine & Aila 2017, arXiv:1610.02242, section 2).
     """
     return lambda step: value * jnp.exp(-5 * jnp.square(1 - jnp.minimum(step / steps, 1.0)))
 
 
-def _probabilities(logits):
+def _probabilities(logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
     return jax.nn.softmax(logits.astype(jnp.float32))

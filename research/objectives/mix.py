@@ -1,10 +1,13 @@
 """Mixing examples: a loss on blends of two examples of the batch, with the same blend of their labels."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from research.axes import Array, Bool, Float, Key, Num, Shaped
 from research.core import Loss, draw
 from research.errors import UserError
 from research.fields import field
@@ -14,8 +17,8 @@ def mixup(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image", 
     """`loss` on share * x + (1 - share) * x', with labels mixed alike (Zhang et al. 2018, equation 1).
 
     x' is the example before x in the batch. One share for the whole batch, drawn from Beta(alpha, alpha) and at least
-    1/2, so that the first label leads, as in Beyer et al. 2022; pairs are symmetric, so nothing is lost. Inputs
-    [B, ...] become f32. See `mixed` for the rest.
+    1/2: the first label leads, as in Beyer et al. 2022. Pairs are symmetric, and nothing is lost by it. Inputs become
+    f32. See `mixed` for the rest.
     """
 
     def blend(key, x, other):
@@ -32,10 +35,10 @@ def cutmix(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image",
 
     The box has its centre anywhere in the image and sides of sqrt(1 - s) times the image's, s drawn from
     Beta(alpha, alpha); it is cut at the image's edge, and the label's share is that of the pixels of x that are left.
-    x' is the example before x in the batch, and all have the same box. Images are [B, H, W] or [B, H, W, C] and keep
-    their type. See `mixed` for the rest.
+    x' is the example before x in the batch, and all have the same box. Images are [batch, height, width], with
+    channels or without, and keep their type. See `mixed` for the rest.
 
-    Raises UserError while tracing where the inputs are no images.
+    Raises UserError, while tracing, if the inputs are no images.
     """
 
     def blend(key, x, other):
@@ -53,16 +56,16 @@ def cutmix(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image",
 
 
 def mixed(loss: Loss, blend: Callable, *, num_classes: int, inputs: str = "image", labels: str = "label") -> Loss:
-    """`loss` where `blend(key, x, x') -> (inputs, share)` of each example and the one before it replaces the inputs,
-    and share * y + (1 - share) * y' the labels: int [B], or probabilities [B, num_classes], become f32
-    [B, num_classes]. A class number out of range becomes NaN.
+    """`loss` of mixed examples: `blend(key, x, x') -> (inputs, share)` of each example and the one before it replaces
+    the inputs, and share * y + (1 - share) * y' the labels. Those are class numbers, int [batch], or probabilities
+    [batch, num_classes], and become probabilities in f32. A class number out of range becomes NaN.
 
     Padding (mask 0) is no neighbour of a real example. Mixing comes before an `augment` of `loss` itself. The mean of
-    this loss over keys and batches does not depend on the batch's size, so a batch may be split, each part mixed in
+    this loss over keys and batches does not depend on the batch's size; thus a batch may be split, each part mixed in
     itself. With share 1 (alpha 0) it is `loss`. `stats` are those of `loss`. The key is folded with "mix", and passed
     on as it is.
 
-    Raises UserError while tracing for a batch of one, as under `private`: it has nothing to mix with.
+    Raises UserError, while tracing, for a batch of one, as under `private`: it has nothing to mix with.
     """
 
     def loss_of_mixed(params, ctx):
@@ -80,9 +83,11 @@ def mixed(loss: Loss, blend: Callable, *, num_classes: int, inputs: str = "image
     return loss_of_mixed
 
 
-def before(values, mask=None):
-    """`values` [B, ...] with every row replaced by the one before it, the first by the last. Where there is a mask [B],
-    it is the nearest row before it that is not padding.
+def before(
+    values: Shaped[Array, " batch *example"], mask: Num[Array, " batch"] | Bool[Array, " batch"] | None = None
+) -> Shaped[Array, " batch *example"]:
+    """`values` with every row replaced by the one before it, the first by the last. With a mask it is replaced by the
+    nearest row before it that is not padding.
     """
     if mask is None:
         return jnp.roll(values, 1, axis=0)
@@ -93,13 +98,13 @@ def before(values, mask=None):
     return values[jnp.maximum(jnp.where(found < 0, last[-1], found), 0)]
 
 
-def _beta(key, alpha):
+def _beta(key: Key[Array, ""], alpha: float) -> Float[Array, ""]:
     # Beta(alpha, alpha) tends to 0 or 1 as alpha falls; both leave the examples as they are.
     return jax.random.beta(key, alpha, alpha) if alpha else jnp.float32(1)
 
 
-def _interval(key, length: int, share):
-    """Where along an axis the box lies, bool [length]: about share * length entries around a random centre."""
+def _interval(key: Key[Array, ""], length: int, share: Float[Array, ""]) -> Bool[Array, " {length}"]:
+    """The places along an axis that belong to the box: about share * length around a random centre."""
     centre = jax.random.randint(key, (), 0, length)
     size = jnp.floor(share * length)
     start = centre - size // 2

@@ -1,23 +1,36 @@
 """The maximum mean discrepancy of two samples, and training that keeps two domains' features close in it."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 
 from research import losses
-from research.core import Loss, Mean, Out, draw, weighted_mean, whole
+from research.axes import Array, Float, Num, Scalar
+from research.core import Loss, Mean, Model, Out, draw, weighted_mean, whole
 from research.fields import example_weights, field
 from research.objectives.unlabelled import amount, unlabelled_rows
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the median heuristic's variance: five Gaussians, as Long et al. 2015 mix
 
 
-def squared_mmd(x, y, *, variances, x_weights=None, y_weights=None, unbiased: bool = False):
-    """MMD^2 of the samples x [N, D] and y [M, D], an f32 scalar (Gretton et al. 2012, section 2).
+def squared_mmd(
+    x: Float[Array, "batch features"],
+    y: Float[Array, "others features"],
+    *,
+    variances: Sequence[float | Scalar],
+    x_weights: Num[Array, " batch"] | None = None,
+    y_weights: Num[Array, " others"] | None = None,
+    unbiased: bool = False,
+) -> Scalar:
+    """MMD^2 of the samples x and y, in f32 (Gretton et al. 2012, section 2).
 
     The kernel is the mean of Gaussians exp(-|a - b|^2 / (2 v)) over `variances`. The biased estimate (eq. 5) is the
     squared distance of the two mean embeddings: at least 0, and 0 for equal samples. The unbiased one (eq. 3) leaves
-    out the pairs of an example with itself, and has mean 0 where both come from one distribution. Weights [N] and [M]
-    count each example so often; 0 leaves it out. Where a sample has no pair the value is 0.
+    out the pairs of an example with itself, and has mean 0 if both come from one distribution. An example counts as
+    often as its weight says; 0 leaves it out. If a sample has no pair the value is 0.
     """
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     a = jnp.ones(len(x), jnp.float32) if x_weights is None else jnp.asarray(x_weights, jnp.float32)
@@ -35,33 +48,41 @@ def squared_mmd(x, y, *, variances, x_weights=None, y_weights=None, unbiased: bo
     return jnp.where((nx > 0) & (ny > 0), xx + yy - 2 * xy, 0.0)
 
 
-def squared_distances(x, y):
-    """|x_i - y_j|^2: [N, D] and [M, D] -> [N, M]. |x|^2 + |y|^2 - 2 xy would lose its digits for close points."""
+def squared_distances(
+    x: Float[Array, "batch features"], y: Float[Array, "others features"]
+) -> Float[Array, "batch others"]:
+    """|x_i - y_j|^2. The form |x|^2 + |y|^2 - 2 xy would lose its digits for close points."""
     return jnp.sum(jnp.square(x[:, None] - y[None]), -1)
 
 
-def mean_variance(x, y, x_weights, y_weights):
-    """Half the mean squared distance of an x and a y, a scalar without gradient: what the kernels' widths go by."""
+def mean_variance(
+    x: Float[Array, "batch features"], y: Float[Array, "others features"], x_weights: Num[Array, " batch"],
+    y_weights: Num[Array, " others"],
+) -> Scalar:  # fmt: skip
+    """Half the mean squared distance of an x and a y, without gradient: the measure of the kernels' widths."""
     distances = weighted_mean(squared_distances(x, y), jnp.outer(x_weights, y_weights)).value() / 2
     return jax.lax.stop_gradient(jnp.maximum(distances, 1e-6))
 
 
-def align(encoder, classifier, *, strength, scales: tuple[float, ...] = SCALES, unbiased: bool = False,
-          inputs: str = "image", labels: str = "label", target: str = "unlabelled") -> Loss:  # fmt: skip
+def align(
+    encoder: Model | Callable, classifier: Model | Callable, *, strength: float | Callable,
+    scales: tuple[float, ...] = SCALES, unbiased: bool = False, inputs: str = "image", labels: str = "label",
+    target: str = "unlabelled",
+) -> Loss:  # fmt: skip
     """Classification of the source, plus `strength` * MMD^2 between the features of both domains (Long et al. 2015,
     eq. 4, for one layer; the kernels weigh the same and their weights are not learned).
 
-    `encoder` (inputs -> features [B, D]) and `classifier` (features -> logits [B, C]) are Models or their `apply`,
-    with their params in `params["encoder"]` and `params["classifier"]`. `strength` is a number or a schedule
-    `step -> value`. A batch is that of `data.sampling.paired`: `inputs` [B, ...] with int `labels` [B], and for each
-    row mu examples of the target in `target` [B, mu, ...]. The encoder sees all B (1 + mu) in one call; a row of mask
-    0 counts in nothing, nor do its mu. The kernels' variances are `scales` times half the mean squared distance
-    between the domains, without gradient.
+    `encoder` (inputs -> features [batch, features]) and `classifier` (features -> logits [batch, classes]) are Models
+    or their `apply`, with their params in `params["encoder"]` and `params["classifier"]`. `strength` is a number or a
+    schedule `step -> value`. A batch is that of `data.sampling.paired`: `inputs` [batch, ...] with class numbers
+    `labels`, int [batch], and for each row some examples of the target in `target` [batch, ratio, ...]. The encoder
+    sees those of both domains in one call; a row of mask 0 counts in nothing, nor do its examples of the target. The
+    kernels' variances are `scales` times half the mean squared distance between the domains, without gradient.
 
     Metrics: loss (a Whole: MMD does not add over examples), accuracy on the source, mmd. The stats of both are passed
     on. The key is folded with "model" and the name of each. With strength 0 it is `classify` on the source (but for
-    the batch statistics of an encoder, which are of both domains). Raises UserError where a field is missing or does
-    not fit.
+    the batch statistics of an encoder, which are of both domains). Raises UserError if a field is missing or does not
+    fit.
     """
     encode, classify = (getattr(model, "apply", model) for model in (encoder, classifier))
 

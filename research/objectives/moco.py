@@ -1,35 +1,27 @@
 """MoCo: a query finds the other view of its image among a queue of earlier keys (He et al. 2020)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from research import losses
 from research.augment.view import two_views
-from research.core import Out, draw, weighted_mean
+from research.axes import Array, Float, Int
+from research.core import Model, Out, Tree, draw, weighted_mean
 from research.errors import UserError
 from research.fields import example_weights
-
-
-class Contrast(NamedTuple):
-    """What an experiment takes: `memories=(m.memory,)`, `loss=m.loss`, `after=(m.after,)`; `view=m.view` in an Eval
-    shows it the key encoder in place of the query encoder.
-    """
-
-    memory: Callable
-    loss: Callable
-    after: Callable
-    view: Callable
+from research.technique import Technique
 
 
 def moco(
-    model, *, view, width: int, size: int = 4096, momentum: float = 0.999, temperature: float = 0.07,
-    inputs: str = "image", name: str = "moco",
-) -> Contrast:  # fmt: skip
+    model: Model | Callable, *, view: Callable, width: int, size: int = 4096, momentum: float = 0.999,
+    temperature: float = 0.07, inputs: str = "image", name: str = "moco",
+) -> Technique:  # fmt: skip
     """Momentum contrast (He et al. 2020, equation 1 and Algorithm 1); `model` is a Model or its `apply`, giving
-    embeddings [B, width].
+    embeddings [batch, width].
 
     Query and key are two views of an image, each by `view(key, batch) -> batch`. The key encoder's weights follow
     after every update: k <- momentum * k + (1 - momentum) * params (equation 2). The loss is the cross-entropy (nats)
@@ -47,13 +39,15 @@ def moco(
     a batch must carry stats from part to part (as `accumulate` does), or only one part is queued; a part then finds
     the keys of earlier parts in the queue. The key is folded with "view" and "model".
 
-    Raises UserError while tracing for embeddings of another width and for batches larger than the queue.
+    `view` shows an Eval the key encoder in place of the query encoder.
+
+    Raises UserError, while tracing, for embeddings of another width and for batches larger than the queue.
     """
     apply = getattr(model, "apply", model)
 
     def memory(key, params):
         queue = losses.unit(jax.random.normal(draw(key, name), (size, width)))
-        return {name: {"params": _wide(params), "queue": queue, "next": jnp.int32(0)}}
+        return {"params": _wide(params), "queue": queue, "next": jnp.int32(0)}
 
     def loss(params, ctx):
         mine = ctx.stats[name]
@@ -81,13 +75,17 @@ def moco(
     def seen(state):
         return _like(state.stats[name]["params"], state.params), state.stats
 
-    return Contrast(memory, loss, after, seen)
+    return Technique(name, memory=memory, after=after, loss=loss, view=seen)
 
 
-def enqueue(queue, next, *, keys, weights):
-    """{"queue": [size, D], "next": int}, with `keys` [B, D] of weight above 0 written from place `next` on, around
-    the end.
-    """
+def enqueue(
+    queue: Float[Array, "queue features"],
+    next: Int[Array, ""],
+    *,
+    keys: Float[Array, "batch features"],
+    weights: Float[Array, " batch"],
+) -> dict[str, Array]:
+    """The `queue` with the keys of weight above 0 written from place `next` on, around the end; and the new `next`."""
     size, real = len(queue), weights > 0
     places = (next + jnp.cumsum(real) - 1) % size
     # A place outside the queue is not written to.
@@ -95,15 +93,15 @@ def enqueue(queue, next, *, keys, weights):
     return {"queue": written, "next": ((next + real.sum()) % size).astype(next.dtype)}
 
 
-def _wide(params):
+def _wide(params: Tree) -> Tree:
     return jax.tree.map(lambda x: x.astype(jnp.float32), params)
 
 
-def _like(average, params):
+def _like(average: Tree, params: Tree) -> Tree:
     return jax.tree.map(lambda k, p: k.astype(p.dtype), average, params)
 
 
-def _check(keys, width, size):
+def _check(keys: Float[Array, "..."], width: int, size: int) -> None:
     if keys.ndim != 2 or keys.shape[1] != width:
         raise UserError(f"the model gives embeddings {list(keys.shape)}, moco was told a width of {width}.")
     if len(keys) > size:

@@ -1,39 +1,45 @@
 """Several tasks on one forward pass: a model with several outputs, a term for each task, and how the terms weigh.
 
-task    = (outputs, batch) -> Term               a loss for every example, its weight, and metrics
-weigh   = (params, ctx)    -> {task: Share}      the factor and the offset of every task's loss
+Task    = (outputs, batch) -> Term               a loss for every example, its weight, and metrics
+Weigh   = (params, ctx)    -> {task: Share}      the factor and the offset of every task's loss
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from research import losses
-from research.core import Loss, Out, draw, weighted_mean
+from research.axes import Array, Float, Scalar
+from research.core import Batch, Ctx, Loss, Mean, Measure, Model, Out, Tree, draw, weighted_mean
 from research.errors import UserError, unknown
 from research.fields import example_weights, field
 
 
 class Term(NamedTuple):
-    """A task's `loss` f32 [B], `weights` f32 [B] (0 where the label is missing), and `metrics` {name: f32 [B]}."""
+    """A task's loss of every example, the weights (0 if the label is missing), and metrics by name."""
 
-    loss: Any
-    weights: Any
-    metrics: Mapping[str, Any]
+    loss: Float[Array, " batch"]
+    weights: Float[Array, " batch"]
+    metrics: Mapping[str, Float[Array, " batch"]]
 
 
 class Share(NamedTuple):
     """How a task enters the sum: factor * loss + offset, for every example that has a label."""
 
-    factor: Any
-    offset: Any = 0.0
+    factor: float | Scalar
+    offset: float | Scalar = 0.0
 
 
-def classification(output: str, *, labels: str = "label", smoothing: float = 0.0):
-    """The task of classifying by `outputs[output]`, logits [B, C]: cross-entropy in nats, with the metric accuracy.
+Task = Callable[[Mapping[str, Array], Batch], Term]
+Weigh = Callable[[Tree, Ctx], Mapping[str, Share]]
 
-    Labels are int [B]; a label below 0 is missing.
+
+def classification(output: str, *, labels: str = "label", smoothing: float = 0.0) -> Task:
+    """The task of classifying by the logits `outputs[output]`, [batch, classes]: cross-entropy in nats, with the metric
+    accuracy. Labels are class numbers, int [batch]; one below 0 is missing.
     """
 
     def task(outputs, batch):
@@ -49,10 +55,11 @@ def classification(output: str, *, labels: str = "label", smoothing: float = 0.0
     return task
 
 
-def regression(output: str, *, targets: str):
-    """The task of predicting `batch[targets]`, float [B] or [B, D], by `outputs[output]` [B, D]: half the squared
-    error, summed over D (the negative log-likelihood of unit variance), with the metric error, the absolute error
-    averaged over D. A target that holds NaN is missing.
+def regression(output: str, *, targets: str) -> Task:
+    """The task of predicting `batch[targets]` by `outputs[output]`, both float [batch, outputs], or targets of [batch].
+
+    The loss is half the squared error, summed over outputs (the negative log-likelihood of unit variance); the metric
+    error is the absolute error, averaged over them. A target that holds NaN is missing.
     """
 
     def task(outputs, batch):
@@ -68,14 +75,17 @@ def regression(output: str, *, targets: str):
     return task
 
 
-def fixed(weights: Mapping[str, Any]):
-    """The `weigh` of constant factors {task: number}; a factor may also be a schedule `step -> number`."""
+def fixed(weights: Mapping[str, float | Callable]) -> Weigh:
+    """The Weigh of constant factors {task: number}; a factor may also be a schedule `step -> number`."""
     return lambda params, ctx: {
         name: Share(weight(ctx.step) if callable(weight) else weight) for name, weight in weights.items()
     }
 
 
-def multi_task(model, tasks: Mapping[str, Any], *, weigh, inputs: str = "image", augment=None) -> Loss:
+def multi_task(
+    model: Model | Callable, tasks: Mapping[str, Task], *, weigh: Weigh, inputs: str = "image",
+    augment: Callable | None = None,
+) -> Loss:  # fmt: skip
     """The Loss  1/N sum_i sum_t m_it (factor_t loss_it + offset_t)  over N examples i and the tasks {name: task}
     (Caruana 1997; Ruder 2017 for the ways to weigh).
 
@@ -87,7 +97,7 @@ def multi_task(model, tasks: Mapping[str, Any], *, weigh, inputs: str = "image",
     Metrics are loss, and `{task}_loss` and `{task}_{metric}` as means over the examples that have the label. With one
     task of factor 1 and all labels it is that task alone (`classify`). `augment(key, batch) -> batch` runs first.
     Examples of mask 0 count in nothing. All the model's stats are passed on; the key is folded with "augment" and
-    "model". Raises UserError where the batch lacks a field, and where `weigh` names other tasks.
+    "model". Raises UserError if the batch lacks a field, and if `weigh` names other tasks.
     """
     apply = getattr(model, "apply", model)
 
@@ -113,13 +123,13 @@ def multi_task(model, tasks: Mapping[str, Any], *, weigh, inputs: str = "image",
     return loss
 
 
-def measure_tasks(tasks: Mapping[str, Any], *, inputs: str = "image"):
+def measure_tasks(tasks: Mapping[str, Task], *, inputs: str = "image") -> Measure:
     """The measure of an Eval: `{task}_loss` and `{task}_{metric}` of every task, over the examples that have its
     label."""
 
-    def measure(apply, params, stats, batch):
+    def measure(trained, batch):
         x = field(batch, inputs)
-        outputs, _ = apply(params, stats, x, train=False)
+        outputs = trained(x)
         real = example_weights(batch, len(x))
         found = {}
         for name, task in tasks.items():
@@ -129,7 +139,7 @@ def measure_tasks(tasks: Mapping[str, Any], *, inputs: str = "image"):
     return measure
 
 
-def measured(name, term: Term, real):
+def measured(name: str, term: Term, real: Float[Array, " batch"]) -> dict[str, Mean]:
     """A task's open Means over the examples that are no padding and have the label."""
     weights = real * term.weights
     return {f"{name}_{key}": weighted_mean(x, weights) for key, x in {"loss": term.loss, **term.metrics}.items()}

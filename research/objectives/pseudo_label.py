@@ -1,17 +1,22 @@
 """Pseudo-labels: what the model is sure of, it takes for true."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from research import losses
-from research.core import Loss, Out, draw, weighted_mean
+from research.axes import Array, Float
+from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field
 from research.objectives.unlabelled import amount, per_labelled, unlabelled_rows
 
 
 def pseudo_label(
-    model, *, threshold: float = 0.95, weight=1.0, augment=None, inputs: str = "image", labels: str = "label",
-    unlabelled: str = "unlabelled",
+    model: Model | Callable, *, threshold: float = 0.95, weight: float | Callable = 1.0,
+    augment: Callable | None = None, inputs: str = "image", labels: str = "label", unlabelled: str = "unlabelled",
 ) -> Loss:  # fmt: skip
     """Cross-entropy(labels) + weight(step) * cross-entropy(the model's own hard guess, where it is sure of it).
 
@@ -20,11 +25,12 @@ def pseudo_label(
     or a schedule; eq. 16 is `optax.linear_schedule(0, a, T2 - T1, T1)`. A guess below `threshold` counts 0 (Oliver et
     al. 2018, arXiv:1804.09170); Lee takes them all, which is threshold 0.
 
-    Inputs [B, ...], labels int [B] or float [B, C], unlabelled [B, mu, ...]. `augment(key, batch) -> batch` is drawn
-    anew for the unlabelled ones. All go through the model in one call, so BatchNorm sees them together. Metrics are
-    loss, accuracy (labelled), unlabelled (its term without the weight) and taken (the share of guesses that count).
-    Equals `classify` for weight 0 or a threshold above 1. Adds over the B examples; one of mask 0 has no weight, nor
-    have its mu. Raises UserError for a field that is missing or does not fit.
+    A batch is that of `data.sampling.paired`: inputs [batch, ...], labels as in `classify`, and some unlabelled
+    examples for each labelled one, [batch, ratio, ...]. `augment(key, batch) -> batch` is drawn anew for the unlabelled
+    ones. All go through the model in one call, and BatchNorm sees them together. Metrics are loss, accuracy
+    (labelled), unlabelled (its term without the weight) and taken (the share of guesses that count). Equals `classify`
+    for weight 0 or a threshold above 1. Adds over the labelled examples; one of mask 0 has no weight, nor have its
+    unlabelled ones. Raises UserError for a field that is missing or does not fit.
     """
     apply = getattr(model, "apply", model)
 
@@ -52,10 +58,12 @@ def pseudo_label(
     return loss
 
 
-def sure(logits, guesses, *, threshold: float):
-    """Cross-entropy of logits [N, C] with the likeliest class of `guesses` [N, C], 0 where that class is less
-    likely than `threshold`; and 1.0 where it counts. Both f32 [N]; no gradient can go to the guesses, since class
-    numbers have none.
+def sure(
+    logits: Float[Array, "batch classes"], guesses: Float[Array, "batch classes"], *, threshold: float
+) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+    """Cross-entropy of the logits with the likeliest class of `guesses`, also logits, 0 if that class is less likely
+    than `threshold`; and 1.0 if it counts. Both are f32; no gradient can go to the guesses, since class numbers have
+    none.
     """
     taken = jax.nn.softmax(guesses.astype(jnp.float32)).max(-1) >= threshold
     return jnp.where(taken, losses.cross_entropy(logits, guesses.argmax(-1)), 0.0), taken.astype(jnp.float32)

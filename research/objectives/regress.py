@@ -1,20 +1,27 @@
 """Regression: the error between a model's predictions and the targets of a batch."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from research import losses
-from research.core import Loss, Out, draw, weighted_mean
+from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field
 
 
-def regress(model, *, error=losses.squared_error, inputs: str = "features", targets: str = "target") -> Loss:
-    """The Loss of a regression; `model` is a Model or its `apply`, giving predictions [B] or [B, ...].
+def regress(
+    model: Model | Callable, *, error: Callable = losses.squared_error, inputs: str = "features",
+    targets: str = "target",
+) -> Loss:  # fmt: skip
+    """The Loss of a regression; `model` is a Model or its `apply`, giving predictions [batch, ...].
 
     `error(predictions, targets)` is taken entry by entry: `losses.squared_error`, `losses.absolute_error`,
     `losses.huber(delta)`, or another; an example's loss is its mean over the example's entries. Metrics are loss and
     mae, the mean absolute error. Examples of mask 0 have no weight; all the model's stats are passed on. The key is
     folded with "model".
 
-    Raises UserError while tracing where the batch lacks a field, and where targets do not have the predictions'
-    shape: NumPy would make [B, B] of [B, 1] and [B].
+    Raises UserError, while tracing, if the batch lacks a field, and if targets do not have the predictions' shape:
+    NumPy would make [batch, batch] of [batch, 1] and [batch].
     """
     apply = getattr(model, "apply", model)
 

@@ -1,26 +1,30 @@
 """SimCLR: two views of an image should be more alike than views of different images (Chen et al. 2020)."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from research import losses
 from research.augment.view import two_views
-from research.core import Loss, Out, draw, weighted_mean, whole
+from research.axes import Array, Float, Int
+from research.core import Loss, Model, Out, draw, weighted_mean, whole
 from research.fields import example_weights
 
 
-def simclr(model, *, view, temperature: float = 0.5, inputs: str = "image") -> Loss:
-    """The NT-Xent loss of SimCLR (equation 1); `model` is a Model or its `apply`, giving embeddings [B, D].
+def simclr(model: Model | Callable, *, view: Callable, temperature: float = 0.5, inputs: str = "image") -> Loss:
+    """The NT-Xent loss of SimCLR (equation 1); `model` is a Model or its `apply`, giving embeddings [batch, features].
 
-    `view(key, batch) -> batch` is drawn twice for every example, and both views go through the model in one batch of
-    2 B. Metrics are loss (nats, the mean over 2 B anchors) and accuracy: how often an anchor is nearest to the other
-    view of its own example. Examples of mask 0 are neither anchors nor negatives. The negatives of an example are
-    the rest of the (global) batch, so the loss does not add over examples and is a Whole. All the model's stats are
-    passed on. The key is folded with "view" and "model". No labels are read.
+    `view(key, batch) -> batch` is drawn twice for every example, and both views go through the model in one batch.
+    Every view is an anchor. Metrics are loss (nats, the mean over anchors) and accuracy: how often an anchor is
+    nearest to the other view of its own example. Examples of mask 0 are neither anchors nor negatives. The negatives
+    of an example are the rest of the (global) batch; thus the loss does not add over examples and is a Whole. All the
+    model's stats are passed on. The key is folded with "view" and "model". No labels are read.
 
-    With one example there are no negatives, and loss and gradient are 0. What the paper evaluates is the input of
-    the last layers (the projection head), not these embeddings.
+    With one example there are no negatives, and loss and gradient are 0. The paper evaluates the input of the last
+    layers (the projection head), not these embeddings.
     """
     apply = getattr(model, "apply", model)
 
@@ -39,18 +43,24 @@ def simclr(model, *, view, temperature: float = 0.5, inputs: str = "image") -> L
 
 
 class Pairs(NamedTuple):
-    """Every view as an anchor that has to find its partner: logits f32 [2 B, 2 B], labels int [2 B], weights [2 B]."""
+    """Every view as an anchor that has to find its partner, first those of the first views."""
 
-    logits: Any
-    labels: Any
-    weights: Any
+    logits: Float[Array, "2*batch 2*batch"]
+    labels: Int[Array, " 2*batch"]
+    weights: Float[Array, " 2*batch"]
 
 
-def pairs(first, second, *, temperature: float, weights) -> Pairs:
-    """The Pairs of two views' embeddings [B, D] each; NT-Xent is the cross-entropy between logits and labels.
+def pairs(
+    first: Float[Array, "batch features"],
+    second: Float[Array, "batch features"],
+    *,
+    temperature: float,
+    weights: Float[Array, " batch"],
+) -> Pairs:
+    """The Pairs of two views' embeddings; NT-Xent is the cross-entropy between logits and labels.
 
-    Logits are cosine similarities over `temperature`. An anchor itself and examples of weight 0 (f32 [B]) get a logit
-    that no softmax sees.
+    Logits are cosine similarities over `temperature`. An anchor itself and examples of weight 0 get a logit that no
+    softmax sees.
     """
     count = len(first)
     embeddings = losses.unit(jnp.concatenate([first, second]))

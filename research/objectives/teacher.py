@@ -4,13 +4,16 @@ A teacher is a model's `apply` and a View, the same as says which weights an eva
 itself), `ema(...).view` (its moving average), or the view of a `taught` model (another, trained network).
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 
-from research.core import Ctx, State, View, draw
+from research.axes import Array, Key, Shaped
+from research.core import Ctx, Model, State, Tree, View, draw
 from research.errors import UserError
-from research.model import Model
 
 
 class Taught(NamedTuple):
@@ -44,7 +47,10 @@ def taught(model: Model, teacher: Model, *, name: str = "teacher") -> Taught:
     return Taught(Model(init, model.apply), view)
 
 
-def targets(apply, view: View, params, ctx: Ctx, inputs, *, key=None, train: bool = False):
+def targets(
+    apply: Callable, view: View, params: Tree, ctx: Ctx, inputs: Shaped[Array, "batch ..."], *,
+    key: Key[Array, ""] | None = None, train: bool = False,
+) -> Tree:  # fmt: skip
     """The outputs of the teacher (`apply`, `view`) for `inputs`, through which no gradient flows.
 
     A Loss knows no optimizer: of the State that the view sees only params, stats and step are there. Stats that

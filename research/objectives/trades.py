@@ -1,35 +1,40 @@
 """TRADES: accuracy on the inputs as they are, traded against the same answers nearby."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 
 from research import losses
-from research.core import Loss, Out, draw, weighted_mean
+from research.axes import Scalar
+from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field
 from research.robust.attack import ascend
-from research.robust.norms import linf
+from research.robust.norms import Norm, linf
 
 
 def trades(
-    model,
+    model: Model | Callable,
     *,
     beta: float,
-    epsilon,
+    epsilon: float | Scalar,
     steps: int,
-    bounds,
-    step_size=None,
-    norm=linf,
+    bounds: tuple[float, float] | None,
+    step_size: float | Scalar | None = None,
+    norm: Norm = linf,
     smoothing: float = 0.0,
     inputs: str = "image",
     labels: str = "label",
-    augment=None,
+    augment: Callable | None = None,
 ) -> Loss:
     """Cross-entropy at x, plus `beta` times KL(f(x) || f(x')) for the x' within `epsilon` of x that makes it largest
     (Zhang et al. 2019, equation 5 and algorithm 1; beta is their 1 / lambda).
 
-    `model` is a Model or its `apply`, giving logits [B, C]; `labels`, `smoothing` and `augment` are as in `classify`.
-    x' is found by `ascend` from a point drawn evenly from the ball (at x itself the divergence has no gradient), in
-    training mode, with the dropout of the clean pass. Both passes are differentiated. `epsilon`, `step_size` and
-    `bounds` are in the units of the inputs, after `augment`.
+    `model` is a Model or its `apply`, giving logits [batch, classes]; `labels`, `smoothing` and `augment` are as in
+    `classify`. x' is found by `ascend` from a point drawn evenly from the ball (at x itself the divergence has no
+    gradient), in training mode, with the dropout of the clean pass. Both passes are differentiated. `epsilon`,
+    `step_size` and `bounds` are in the units of the inputs, after `augment`.
 
     With beta 0 this is `classify`, with epsilon 0 too (inputs within bounds). `stats` are those of the clean pass.
     Metrics are loss, accuracy, adversarial_accuracy and divergence (nats). The key is folded with "augment", "model"

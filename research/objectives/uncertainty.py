@@ -1,14 +1,18 @@
 """Weighing tasks by the noise that the model itself finds in each: homoscedastic uncertainty."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 import jax.numpy as jnp
 
-from research.model import Model
+from research.core import Ctx, Model, Tree
 from research.objectives.multi_task import Share
 
 NAME = "task_log_variance"
 
 
-def with_log_variances(model: Model, tasks) -> Model:
+def with_log_variances(model: Model, tasks: Iterable[str]) -> Model:
     """The Model that also holds log sigma^2 of each task, 0 at first: its params are {"model": the model's,
     "task_log_variance": {task: f32}}, so that they are trained, saved and resumed together; `apply` is the model's.
 
@@ -25,8 +29,8 @@ def with_log_variances(model: Model, tasks) -> Model:
     return Model(init, apply)
 
 
-def uncertainty(params, ctx):
-    """The `weigh` of `multi_task` with factor exp(-s) and offset s / 2, s = log sigma^2 of the task, from the params
+def uncertainty(params: Tree, ctx: Ctx) -> dict[str, Share]:
+    """The Weigh of `multi_task` with factor exp(-s) and offset s / 2, s = log sigma^2 of the task, from the params
     of `with_log_variances` (Kendall, Gal & Cipolla 2018, eq. 7 for a regression whose loss is half the squared error,
     eq. 10 for a classification by cross-entropy).
 

@@ -1,20 +1,26 @@
 """Batches with unlabelled examples beside the labelled ones.
 
-Each labelled example carries mu unlabelled ones, [B, mu, ...] in one field (`research.data.sampling.paired` makes such
-batches). So every field has the leading axis B: batches are split over devices and microbatches as always, and a
-loss that adds over unlabelled examples adds over labelled ones.
+Each labelled example carries some unlabelled ones, [batch, ratio, ...] in one field (`research.data.sampling.paired`
+makes such batches). Thus every field has the leading axis `batch`: batches are split over devices and microbatches as
+always, and a loss that adds over unlabelled examples adds over labelled ones.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from research.axes import Array, Float, Int, Scalar, Shaped
+from research.core import Batch
 from research.errors import UserError
 from research.fields import field
 
 
-def unlabelled_rows(batch, name: str, *, like):
-    """The unlabelled examples `batch[name]` [B, mu, ...] as [B * mu, ...]; `like` are the labelled ones, [B, ...].
+def unlabelled_rows(batch: Batch, name: str, *, like: Shaped[Array, " _ *example"]) -> Shaped[Array, " _ *example"]:
+    """The unlabelled examples `batch[name]`, one after another; `like` are the labelled ones.
 
-    Raises UserError where the field is missing or has another shape.
+    Raises UserError if the field is missing, or is not [batch, ratio, ...] beside labelled ones [batch, ...].
     """
     rows = field(batch, name)
     if rows.ndim != like.ndim + 1 or rows.shape[:1] + rows.shape[2:] != like.shape:
@@ -25,11 +31,11 @@ def unlabelled_rows(batch, name: str, *, like):
     return rows.reshape(-1, *like.shape[1:])
 
 
-def per_labelled(values, count: int):
-    """The mean over the unlabelled examples of each labelled one: [B * mu] -> [B], B being `count`."""
+def per_labelled(values: Float[Array, " _"], count: int) -> Float[Array, " {count}"]:
+    """The mean over the unlabelled examples of each labelled one; there are `count` of these."""
     return jnp.mean(values.reshape(count, -1), 1)
 
 
-def amount(weight, step):
+def amount(weight: float | Scalar | Callable, step: Int[Array, ""]) -> float | Scalar:
     """A weight at a step: a number, or a schedule `step -> number`."""
     return weight(step) if callable(weight) else weight

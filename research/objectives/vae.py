@@ -1,45 +1,52 @@
 """The variational auto-encoder (Kingma & Welling 2014)."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.core import Loss, Out, draw, weighted_mean
+from research.axes import Array, Float, Key, Num
+from research.core import Loss, Model, Out, draw, weighted_mean
 from research.errors import UserError
 from research.fields import example_weights, field
 
 
 class Posterior(NamedTuple):
-    """q(z | x) of every example, a diagonal Gaussian: its mean and log variance, f32 [B, L]."""
+    """q(z | x) of every example, a diagonal Gaussian: its mean and log variance, in f32."""
 
-    mean: Any
-    log_variance: Any
+    mean: Float[Array, "batch latents"]
+    log_variance: Float[Array, "batch latents"]
 
 
-def bernoulli(logits, x):
-    """log p(x | logits) of pixels x in 0..1, summed over all axes but the first, in nats: [B, ...] -> [B]."""
+def bernoulli(logits: Float[Array, " batch *example"], x: Num[Array, " batch *example"]) -> Float[Array, " batch"]:
+    """log p(x | logits) of every example, the sum over its pixels, in nats; x lies in 0..1."""
     logits = logits.astype(jnp.float32)
     return jnp.sum((x * logits - jax.nn.softplus(logits)).reshape(len(x), -1), -1)
 
 
-def gaussian(std: float):
-    """The likelihood log N(x; mean, std^2), summed over all axes but the first, in nats: (mean, x) -> [B]."""
+def gaussian(std: float) -> Callable:
+    """The `likelihood(mean, x)` log N(x; mean, std^2) of every example, the sum over its pixels, in nats."""
 
-    def likelihood(mean, x):
+    def likelihood(mean: Float[Array, " batch *example"], x: Num[Array, " batch *example"]) -> Float[Array, " batch"]:
         unit = (x - mean.astype(jnp.float32)) / std
         return jnp.sum((-0.5 * unit**2 - np.log(std) - 0.5 * np.log(2 * np.pi)).reshape(len(x), -1), -1)
 
     return likelihood
 
 
-def vae(encoder, decoder, *, likelihood=bernoulli, beta: float = 1.0, inputs: str = "image") -> Loss:
+def vae(
+    encoder: Model | Callable, decoder: Model | Callable, *, likelihood: Callable = bernoulli, beta: float = 1.0,
+    inputs: str = "image",
+) -> Loss:  # fmt: skip
     """The negative evidence lower bound on params {"encoder", "decoder"}, in nats an example.
 
-    `encoder` (x -> [B, 2L]: means, then log variances) and `decoder` (z [B, L] -> what `likelihood(output, x)` takes)
-    are Models or their `apply`. One sample of z an example, reparametrised (equation 10); the divergence from the
-    standard normal prior in closed form (appendix B), weighted by `beta` (Higgins et al. 2017).
+    `encoder` (x -> [batch, 2 latents]: means, then log variances) and `decoder` (z [batch, latents] -> the `output` of
+    `likelihood(output, x)`) are Models or their `apply`. One sample of z an example, reparametrised (equation 10); the
+    divergence from the standard normal prior in closed form (appendix B), weighted by `beta` (Higgins et al. 2017).
 
     Metrics are loss, divergence and distortion (the negative log likelihood). The models' stats are passed on; the
     key is folded with "noise", "encoder" and "decoder". Raises UserError for an encoder of odd width.
@@ -61,18 +68,18 @@ def vae(encoder, decoder, *, likelihood=bernoulli, beta: float = 1.0, inputs: st
     return loss
 
 
-def posterior(found) -> Posterior:
-    """An encoder's output [B, 2L] as a Posterior. Raises UserError where its width is odd."""
+def posterior(found: Float[Array, "batch outputs"]) -> Posterior:
+    """An encoder's output as a Posterior. Raises UserError if its width is odd."""
     if found.shape[-1] % 2:
         raise UserError(f"an encoder gives means and log variances, an even number; this one gives {found.shape[-1]}.")
     return Posterior(*jnp.split(found.astype(jnp.float32), 2, axis=-1))
 
 
-def sample(key, q: Posterior):
-    """One z of every posterior, [B, L]; gradients flow to its mean and variance."""
+def sample(key: Key[Array, ""], q: Posterior) -> Float[Array, "batch latents"]:
+    """One z of every posterior; gradients flow to its mean and variance."""
     return q.mean + jnp.exp(0.5 * q.log_variance) * jax.random.normal(key, q.mean.shape)
 
 
-def divergence(q: Posterior):
-    """KL(q || standard normal) in nats, [B] (appendix B)."""
+def divergence(q: Posterior) -> Float[Array, " batch"]:
+    """KL(q || standard normal) of every example, in nats (appendix B)."""
     return 0.5 * jnp.sum(q.mean**2 + jnp.exp(q.log_variance) - 1 - q.log_variance, -1)

@@ -1,14 +1,18 @@
 """Stochastic weight averaging: the equal mean of the weights at regular steps, evaluated instead of the last ones."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from research.core import draw
+from research.core import Source, View, draw
 from research.errors import UserError
-from research.optim.ema import Average
+from research.technique import Technique
 
 
-def stochastic_average(*, start: int, every: int, name: str = "average") -> Average:
+def stochastic_average(*, start: int, every: int, name: str = "average") -> Technique:
     """The mean of the weights after update `start`, `start + every`, `start + 2 every`, ... (Izmailov et al. 2018,
     Algorithm 1; `every` is the cycle length c, and the learning rate is the experiment's to hold high or to cycle).
 
@@ -23,7 +27,7 @@ def stochastic_average(*, start: int, every: int, name: str = "average") -> Aver
 
     def memory(key, params):
         mean = jax.tree.map(lambda x: x.astype(jnp.float32), params)
-        return {name: {"mean": mean, "count": jnp.int32(0)}}
+        return {"mean": mean, "count": jnp.int32(0)}
 
     def after(state, params):
         made = state.step + 1  # updates, with this one
@@ -39,10 +43,12 @@ def stochastic_average(*, start: int, every: int, name: str = "average") -> Aver
         mean, count = state.stats[name]["mean"], state.stats[name]["count"]
         return jax.tree.map(lambda m, p: jnp.where(count > 0, m, p).astype(p.dtype), mean, state.params), state.stats
 
-    return Average(memory, after, view)
+    return Technique(name, memory=memory, after=after, view=view)
 
 
-def with_batch_statistics(view, apply, *, source, steps: int = 100, inputs: str = "image"):
+def with_batch_statistics(
+    view: View, apply: Callable, *, source: Source, steps: int = 100, inputs: str = "image"
+) -> View:
     """The View whose batch statistics are made anew for its weights (Izmailov et al. 2018, Algorithm 1, last line).
 
     `apply` runs in training mode over batches 0 to `steps` - 1 of `source` (a Source: `batches(...)(seed)`), and its
@@ -62,6 +68,8 @@ def with_batch_statistics(view, apply, *, source, steps: int = 100, inputs: str 
             if not changed:
                 break
             stats = {**stats, **changed}
+            if isinstance(state.step, jax.core.Tracer):
+                break  # a trace asks for shapes alone
         return params, stats
 
     return refreshed

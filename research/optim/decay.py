@@ -1,19 +1,23 @@
 """Which parameters weight decay applies to."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable
 
 import jax
 
+from research.core import Tree
 from research.errors import UserError
 from research.tree import path_name
 
 
-def decay_mask(pattern: str = r"kernel$"):
-    """A mask for optax, `params -> tree of bool`: true where the pattern is found in the parameter's path.
+def decay_mask(pattern: str = r"kernel$") -> Callable[[Tree], Tree]:
+    """A mask for optax, `params -> tree of bool`: true if the pattern is found in the parameter's path.
 
     By path (`blocks/0/attention/q/kernel`) and never by rank, which a bias stacked over layers, or a norm's scale,
-    would fool. The default leaves out biases, norms, embeddings and positions. Raises UserError where the pattern
-    matches nothing.
+    would fool. The default leaves out biases, norms, embeddings and positions. Raises UserError if the pattern matches
+    nothing.
     """
 
     def mask(params):

@@ -1,22 +1,28 @@
 """Optimizer state that takes less of the accelerator's memory: kept in 16 bits, or in the host's memory."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
-from research.core import draw
+from research.axes import Array, Float, Int, Key
+from research.core import Tree, draw
 
 
 class NarrowState(NamedTuple):
     """The wrapped optimizer's state, its floating-point arrays in the narrow type, and the number of updates."""
 
-    inner: Any
-    count: jax.Array
+    inner: Tree
+    count: Int[Array, ""]
 
 
-def narrow(optimizer: optax.GradientTransformation, dtype=jnp.bfloat16) -> optax.GradientTransformationExtraArgs:
+def narrow(
+    optimizer: optax.GradientTransformation, dtype: DTypeLike = jnp.bfloat16
+) -> optax.GradientTransformationExtraArgs:
     """The optimizer with its state kept in `dtype` between updates and computed in f32.
 
     Every array is rounded up or down at random, with the odds that keep its mean (Gupta et al. 2015, section 3).
@@ -42,15 +48,17 @@ def narrow(optimizer: optax.GradientTransformation, dtype=jnp.bfloat16) -> optax
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def cast_back(tree, like):
+def cast_back(tree: Tree, like: Tree) -> Tree:
     """The arrays of a tree in the types of `like`."""
     return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
-def round_at_random(key, x, dtype=jnp.bfloat16):
-    """f32 [...] rounded to one of its two neighbours in `dtype`, with probabilities whose mean is x.
+def round_at_random(
+    key: Key[Array, ""], x: Float[Array, "*parameter"], dtype: DTypeLike = jnp.bfloat16
+) -> Float[Array, "*parameter"]:
+    """Numbers in f32 rounded to one of their two neighbours in `dtype`, with probabilities whose mean is x.
 
-    What is a number of `dtype` already stays, and so does what is not finite.
+    A number of `dtype` stays, and so does one that is not finite.
     """
     near = x.astype(dtype)
     wide = near.astype(jnp.float32)
@@ -64,7 +72,7 @@ def round_at_random(key, x, dtype=jnp.bfloat16):
 class OnHost(NamedTuple):
     """A state that lives in the host's memory: `research.distributed.sharding` places what is below this name there."""
 
-    on_host: Any
+    on_host: Tree
 
 
 def offloaded(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

@@ -4,44 +4,36 @@ An Observe sees the metrics of the evaluations of a step, `{"valid/loss": value}
 at a step leaves the State alone there. Evaluations at the end of a run are not observed.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.core import Stop
+from research.axes import Array, Float, Int
+from research.core import Stop, Tree
 from research.distributed.sharding import put
 from research.errors import UserError, unknown
-
-
-class Watch(NamedTuple):
-    """What an experiment takes: `memories=(w.memory,)` and `observe=(w.observe,)`."""
-
-    memory: Callable
-    observe: Callable
-
-
-class Plateau(NamedTuple):
-    """What an experiment takes: `optimizer=optax.chain(..., p.scale)` and `observe=(p.observe,)`."""
-
-    scale: optax.GradientTransformation
-    observe: Callable
+from research.technique import Technique
 
 
 class PlateauState(NamedTuple):
     """The optimizer's share of a Plateau: the factor on its updates, and what the rule remembers."""
 
-    scale: jax.Array
-    best: jax.Array
-    waited: jax.Array
-    cooling: jax.Array
+    scale: Float[Array, ""]
+    best: Float[Array, ""]
+    waited: Int[Array, ""]
+    cooling: Int[Array, ""]
 
 
-def early_stop(metric: str, *, patience: int, mode: Literal["min", "max"] = "min", min_delta: float = 0.0,
-               name: str = "early_stop") -> Watch:  # fmt: skip
+def early_stop(
+    metric: str, *, patience: int, mode: Literal["min", "max"] = "min", min_delta: float = 0.0,
+    name: str = "early_stop",
+) -> Technique:  # fmt: skip
     """Ends the run when `metric` (`valid/loss`) has not improved in `patience` evaluations in a row (Goodfellow et
     al. 2016, Algorithm 7.1). An improvement is a value beyond the best so far by more than `min_delta`; what is not
     a number is none. With `best=Best(metric, mode)` the experiment keeps the weights of the best evaluation.
@@ -53,7 +45,7 @@ def early_stop(metric: str, *, patience: int, mode: Literal["min", "max"] = "min
     _check_patience(patience)
 
     def memory(key, params):
-        return {name: {"best": jnp.float32(worst), "waited": jnp.int32(0)}}
+        return {"best": jnp.float32(worst), "waited": jnp.int32(0)}
 
     def observe(state, results):
         value = _read(results, metric)
@@ -69,25 +61,25 @@ def early_stop(metric: str, *, patience: int, mode: Literal["min", "max"] = "min
             return state
         return Stop(state, f"{metric} has not been better than {best:.6g} in {patience} evaluations.")
 
-    return Watch(memory, observe)
+    return Technique(name, memory=memory, observe=observe)
 
 
 def reduce_on_plateau(
     metric: str, *, factor: float = 0.1, patience: int = 10, mode: Literal["min", "max"] = "min", rtol: float = 1e-4,
-    atol: float = 0.0, cooldown: int = 0, min_scale: float = 0.0,
-) -> Plateau:  # fmt: skip
+    atol: float = 0.0, cooldown: int = 0, min_scale: float = 0.0, name: str = "reduce_on_plateau",
+) -> Technique:  # fmt: skip
     """Multiplies the learning rate by `factor` when `metric` has not improved in `patience` evaluations in a row.
 
     The rule is that of `optax.contrib.reduce_on_plateau`, counted in evaluations instead of steps: an improvement is a
     value beyond the best so far by more than rtol * |best| + atol; after a reduction `cooldown` evaluations are not
     counted; the scale never falls below `min_scale`. What is not a number is no improvement.
 
-    `scale` multiplies the updates, so it is put last in the chain, where it also scales a decoupled weight decay. All
-    memory is in its optimizer state: stats is left alone, and while nothing is reduced training is unchanged. An
-    experiment's `schedules` show the learning rate before this scale.
+    The scale multiplies the updates of the experiment's optimizer, a decoupled weight decay included. All memory is in
+    the optimizer state: stats is left alone, and while nothing is reduced training is unchanged. The learning rate that
+    a run records is the one before this scale.
 
-    Raises UserError for a factor outside (0, 1), a patience below 1, another mode, a metric that an evaluation does
-    not have, and where the optimizer does not hold `scale`.
+    Raises UserError for a factor outside (0, 1), a patience below 1, another mode, and a metric that an evaluation does
+    not have.
     """
     worst = _worst(mode)
     _check_patience(patience)
@@ -118,15 +110,14 @@ def reduce_on_plateau(
         if value is None:
             return state
         held = lambda x: isinstance(x, PlateauState)
-        if not any(held(x) for x in jax.tree.leaves(state.opt, is_leaf=held)):
-            raise UserError("the optimizer does not hold the plateau's scale: optax.chain(optimizer, plateau.scale).")
         return state._replace(opt=jax.tree.map(lambda x: judged(x, value) if held(x) else x, state.opt, is_leaf=held))
 
-    return Plateau(optax.GradientTransformation(init, update), observe)
+    scale = optax.GradientTransformation(init, update)
+    return Technique(name, observe=observe, optimizer=lambda optimizer: optax.chain(optimizer, scale))
 
 
-def _read(results, metric):
-    """The value as f32, as it is remembered; None where its evaluation was not due."""
+def _read(results: Mapping[str, Any], metric: str) -> np.float32 | None:
+    """The value as f32, as it is remembered; None if its evaluation was not due."""
     if metric in results:
         return np.float32(results[metric])
     evaluation = metric.partition("/")[0]
@@ -135,17 +126,17 @@ def _read(results, metric):
     return None
 
 
-def _like(new, old):
+def _like(new: Tree, old: Tree) -> Tree:
     """Numbers as arrays of the old ones' dtypes, placed as they are."""
     return jax.tree.map(lambda n, o: put(np.asarray(n, o.dtype), o.sharding), new, old)
 
 
-def _worst(mode):
+def _worst(mode: str) -> float:
     if mode not in ("min", "max"):
         raise unknown("mode", mode, ("min", "max"))
     return np.inf if mode == "min" else -np.inf
 
 
-def _check_patience(patience):
+def _check_patience(patience: int) -> None:
     if patience < 1:
         raise UserError(f"a patience of {patience} evaluations; expected at least 1.")

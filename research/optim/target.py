@@ -1,33 +1,21 @@
 """A target network: a copy of the weights that lags behind them, for losses that would else chase themselves."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from research.errors import UserError
+from research.technique import Technique
 
 
-class Target(NamedTuple):
-    """What an experiment takes: `memories=(t.memory,)`, `after=(t.after,)`, and `view=t.view` in an Eval.
-
-    A loss reads the lagging weights as `ctx.stats[name]`; gradients do not flow into them, since they are no params.
-    """
-
-    memory: Callable
-    after: Callable
-    view: Callable
-
-
-def target(*, every: int | None = None, tau: float | None = None, name: str = "target") -> Target:
+def target(*, every: int | None = None, tau: float | None = None, name: str = "target") -> Technique:
     """The weights copied after each `every`-th update (Mnih et al. 2015, Algorithm 1), or, given `tau` instead, moved
     by target <- (1 - tau) * target + tau * params after every update (Lillicrap et al. 2016, Algorithm 1).
 
     Keeps the entry `name` of stats: the initial weights at first; in the weights' own dtypes with `every`, in f32
     with `tau` (whose small moves would be rounded away). Nothing else of stats is copied: batch statistics are the
     live ones. With every=1 or tau=1 it is the live weights. Updates are counted by `State.step`, so a resumed run
-    copies at the same steps.
+    copies at the same steps. A loss reads the weights as `ctx.stats[name]`; no gradient flows into them, since they are
+    not params. `view` shows them to an Eval.
 
     Raises UserError unless exactly one of the two is given, every is at least 1, and tau is in (0, 1].
     """
@@ -39,7 +27,7 @@ def target(*, every: int | None = None, tau: float | None = None, name: str = "t
         raise UserError(f"a target that moves by tau={tau}; expected more than 0 and at most 1.")
 
     def memory(key, params):
-        return {name: params if tau is None else jax.tree.map(lambda x: x.astype(jnp.float32), params)}
+        return params if tau is None else jax.tree.map(lambda x: x.astype(jnp.float32), params)
 
     def after(state, params):
         old = state.stats[name]
@@ -52,4 +40,4 @@ def target(*, every: int | None = None, tau: float | None = None, name: str = "t
     def view(state):
         return jax.tree.map(lambda t, p: t.astype(p.dtype), state.stats[name], state.params), state.stats
 
-    return Target(memory, after, view)
+    return Technique(name, memory=memory, after=after, view=view)

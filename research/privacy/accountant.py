@@ -6,8 +6,11 @@ times the clipping norm is added. The guarantee is (epsilon, delta)-differential
 one example added or removed. What is published besides the weights (metrics, knobs tuned on the data) is not in it.
 """
 
+from __future__ import annotations
+
 import functools
 import math
+from typing import Any
 
 from research.errors import UserError
 
@@ -68,7 +71,7 @@ def noise_for(*, epsilon: float, examples: int, batch_size: float, steps: int, d
 _epsilon = epsilon  # in `noise_for` the name is that of the wanted number
 
 
-def check_plan(*, examples, batch_size, delta):
+def check_plan(*, examples: int, batch_size: float, delta: float) -> None:
     """Raises UserError for numbers that no private training can have."""
     if not 0 < batch_size <= examples:
         raise UserError(f"an expected batch of {batch_size} of {examples} examples; expected more than 0, at most all.")
@@ -77,7 +80,7 @@ def check_plan(*, examples, batch_size, delta):
 
 
 @functools.lru_cache(maxsize=4)
-def _one_step(rate, noise):
+def _one_step(rate: float, noise: float) -> Any:
     """The distribution of the privacy loss of one step."""
     try:
         from dp_accounting.pld import privacy_loss_distribution

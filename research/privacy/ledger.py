@@ -1,11 +1,15 @@
 """The ledger of a private run: the epsilon spent so far, among its metrics and its evaluations."""
 
+from __future__ import annotations
+
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from research.axes import Array, Int
 from research.core import Eval, Mean
 from research.errors import UserError
 from research.privacy import accountant
@@ -14,7 +18,7 @@ from research.privacy import accountant
 class Ledger(NamedTuple):
     """What an experiment takes: `schedules={"epsilon": ledger.spent}`, and `ledger.noted(Eval(...))` for its evals."""
 
-    spent: Callable[[int], float]
+    spent: Callable[[int | Int[Array, ""]], float]
     noted: Callable[[Eval], Eval]
 
 
@@ -40,10 +44,10 @@ def ledger(*, examples: int, batch_size: float, noise: float, delta: float) -> L
             params, stats = ev.view(state)
             return params, {**stats, ENTRY: state.step}
 
-        def measure(apply, params, stats, batch):
-            stats = dict(stats)
+        def measure(trained, batch):
+            stats = dict(trained.stats)
             steps = Mean(jnp.asarray(stats.pop(ENTRY), jnp.float32), jnp.float32(1))
-            measured = ev.measure(apply, params, stats, batch)
+            measured = ev.measure(dataclasses.replace(trained, stats=stats), batch)
             if "epsilon" in measured:
                 raise UserError("the evaluation measures an 'epsilon' of its own; rename it.")
             return {**measured, "epsilon": steps}

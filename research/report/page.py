@@ -114,8 +114,8 @@ def _grid(plots, kind="plots") -> Html:
 
 def _evaluation(name, found: Evaluation, experiment, out: Path) -> Html:
     """What an evaluation set has besides numbers: confusions, worst errors, texts."""
-    ev = (getattr(experiment, "evals", None) or {}).get(name)
-    data = getattr(getattr(ev, "source", None), "data", None)
+    ev = experiment.evals.get(name) if experiment else None
+    data = ev.source.data if ev else None
     given = getattr(data, "classes", None)
     matrix = found.arrays.get("confusion")
     at = f", step {found.step}" if found.step is not None else ""

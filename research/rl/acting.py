@@ -6,58 +6,64 @@ The states of the environments live in one entry of `stats`, so a checkpoint hol
 comes from (seed, salt, step): a run that was interrupted goes on as if it had not been.
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from research import data
-from research.core import Ctx, Mean, Step, draw, many, overlay, repeat
+from research.axes import Array, Bool, Float, Int, Key, PyTree, Shaped
+from research.core import Ctx, Mean, State, Step, Tree, draw, many, overlay, repeat
 from research.errors import UserError, unknown
 from research.rl.environment import Environment
+from research.rl.policies import Policy
+from research.technique import Technique
 
 
 class Trajectory(NamedTuple):
-    """What T steps of N environments gave; every leaf is [T, N, ...].
+    """What happened in some steps of some environments.
 
     `next_observation` follows the action, before any reset: after an episode's last step it is that episode's last
     observation, while `observation` of the next row is the first of a new one. `notes` are the policy's.
     """
 
-    observation: jax.Array
-    action: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    next_observation: jax.Array
-    notes: Any
+    observation: Shaped[Array, "time environments *observation"]
+    action: Int[Array, "time environments"]
+    reward: Float[Array, "time environments"]
+    terminated: Bool[Array, "time environments"]
+    truncated: Bool[Array, "time environments"]
+    next_observation: Shaped[Array, "time environments *observation"]
+    notes: PyTree[Shaped[Array, "time environments ..."]]
 
 
 class Experience(NamedTuple):
-    """What `batches(state, trajectory, key=key)` gives: the stats entries it changed, and the batches to train on,
-    stacked on a leading axis of one for each optimizer step.
+    """What `batches(state, trajectory, key=key)` gives: the stats entries it changed, and the batches to train on, one
+    for each optimizer step.
     """
 
-    stats: Any
-    batches: Any
+    stats: Tree
+    batches: PyTree[Shaped[Array, "steps batch ..."]]
 
 
-def episodes(environment: Environment, count: int, *, name: str = "episodes"):
-    """The memory of `count` environments: an entry for Experiment.memories, begun by `reset`.
+def episodes(environment: Environment, count: int, *, name: str = "episodes") -> Technique:
+    """The states of `count` environments as a Technique, begun by `reset`.
 
-    The entry holds {"state": the environments' states [N, ...], "return": f32 [N], "length": i32 [N]}, the last two
-    of the episodes that are under way.
+    The entry holds, for each environment, its "state", and "return" (f32) and "length" (i32) of the episode that is
+    under way.
     """
 
     def memory(key, params):
         states = jax.vmap(environment.reset)(draw(key, jnp.arange(count)))
-        return {name: {"state": states, "return": jnp.zeros(count), "length": jnp.zeros(count, jnp.int32)}}
+        return {"state": states, "return": jnp.zeros(count), "length": jnp.zeros(count, jnp.int32)}
 
-    return memory
+    return Technique(name, memory=memory)
 
 
-def turns(count: int):
+def turns(count: int) -> data.Batches:
     """The training source of a run that makes its own data: batches {"environment": 0 to count - 1}.
 
     It says which environments there are, so that they are split over devices as the examples of a batch are.
@@ -66,7 +72,14 @@ def turns(count: int):
 
 
 def acting(
-    step: Step, environment: Environment, *, policy, batches, length: int, updates: int, name: str = "episodes"
+    step: Step,
+    environment: Environment,
+    *,
+    policy: Policy,
+    batches: Callable[..., Experience],
+    length: int,
+    updates: int,
+    name: str = "episodes",
 ) -> Step:
     """A Step that plays before it learns: for Experiment.transform, with a `stride` of `updates` or its multiples.
 
@@ -75,12 +88,12 @@ def acting(
     and takes `updates` optimizer steps on the Experience; a call makes stride / updates rounds. A finished episode is
     reset at once. Batches come from `turns`.
 
-    Adds the metrics `return` (undiscounted) and `length` (steps): Means over the episodes that ended, of weight 0
-    where none did. In stats it changes the entry `name` and those of the Experience. Where the batches do not depend
-    on the play it is many(step, updates).
+    Adds the metrics `return` (undiscounted) and `length` (steps): Means over the episodes that ended, of weight 0 if
+    none did. In stats it changes the entry `name` and those of the Experience. If the batches do not depend on the
+    play it is many(step, updates).
 
-    Raises UserError, while tracing, where the entry is missing, stride is no multiple of `updates`, or the batches
-    are not `updates` many.
+    Raises UserError, while tracing, if the entry is missing, stride is no multiple of `updates`, or the batches are
+    not `updates` many.
     """
     learn = many(step, updates)
 
@@ -113,15 +126,24 @@ def acting(
 class Rollout(NamedTuple):
     """The environments' entry after the play, what happened, and the metrics of the episodes that ended."""
 
-    entry: Any
+    entry: Tree
     trajectory: Trajectory
     metrics: dict[str, Mean]
 
 
-def rollout(state, environment: Environment, *, policy, length: int, rows, key, name: str = "episodes") -> Rollout:
+def rollout(
+    state: State,
+    environment: Environment,
+    *,
+    policy: Policy,
+    length: int,
+    rows: Int[Array, " environments"],
+    key: Key[Array, ""],
+    name: str = "episodes",
+) -> Rollout:
     """`length` steps in each environment of stats[name], with the weights of `state` as they are.
 
-    `rows` i32 [N] are the environments' numbers: each draws its own keys by it.
+    `rows` are the environments' numbers: each draws its own keys by it.
     """
 
     def one_step(entry, key):
@@ -148,5 +170,9 @@ def rollout(state, environment: Environment, *, policy, length: int, rows, key, 
     return Rollout(entry, trajectory, {"return": Mean(returns, finished), "length": Mean(lengths, finished)})
 
 
-def _where(done, new, old):
+def _where(
+    done: Bool[Array, " environments"],
+    new: Shaped[Array, " environments *entry"],
+    old: Shaped[Array, " environments *entry"],
+) -> Shaped[Array, " environments *entry"]:
     return jnp.where(done.reshape(done.shape + (1,) * (new.ndim - 1)), new, old)

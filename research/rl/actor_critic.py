@@ -1,21 +1,27 @@
 """The actor-critic network: a policy and a value over the same observations."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Sequence
 
 import jax
 from flax import nnx
 
+from research.axes import Array, Float
 from research.layers.linear import Linear
 
 
 class ActorCritic(nnx.Module):
-    """Two separate perceptrons with tanh: observations [B, ...] -> (logits [B, num_actions], values [B]).
+    """Two separate perceptrons with tanh, of observations: (logits of the actions, values).
 
-    Orthogonal weights; those of the logits are scaled by 0.01, so that the first policy is nearly uniform
+    Orthogonal weights; those of the logits are scaled by 0.01, and thus the first policy is nearly uniform
     (Andrychowicz et al. 2021, section 3.2).
     """
 
-    def __init__(self, input_shape, *, num_actions: int, hidden=(64, 64), rngs: nnx.Rngs):
+    def __init__(
+        self, input_shape: Sequence[int], *, num_actions: int, hidden: Sequence[int] = (64, 64), rngs: nnx.Rngs
+    ):
         def tower(outputs, scale):
             widths = (math.prod(input_shape), *hidden, outputs)
             scales = (*[math.sqrt(2)] * len(hidden), scale)
@@ -26,12 +32,14 @@ class ActorCritic(nnx.Module):
 
         self.actor, self.critic = tower(num_actions, 0.01), tower(1, 1.0)
 
-    def __call__(self, x, *, train: bool, rngs=None):
+    def __call__(
+        self, x: Float[Array, " batch *observation"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> tuple[Float[Array, "batch actions"], Float[Array, " batch"]]:
         x = x.reshape(len(x), -1)
         return _forward(self.actor, x), _forward(self.critic, x)[:, 0]
 
 
-def _forward(layers, x):
+def _forward(layers: Sequence[Callable], x: Float[Array, "batch features"]) -> Float[Array, "batch outputs"]:
     for layer in layers[:-1]:
         x = jax.nn.tanh(layer(x))
     return layers[-1](x)

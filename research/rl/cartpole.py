@@ -1,10 +1,13 @@
 """CartPole: balance a pole on a cart by pushing it left or right."""
 
+from __future__ import annotations
+
 import math
 
 import jax
 import jax.numpy as jnp
 
+from research.axes import Array, Float, Int, Key
 from research.core import draw
 from research.rl.environment import Environment, Transition, time_limit
 
@@ -16,20 +19,20 @@ FAR, STEEP = 2.4, 12 * 2 * math.pi / 360  # m, rad
 def cartpole(*, steps: int = 500) -> Environment:
     """The cart-pole problem of Barto, Sutton & Anderson 1983, as gymnasium's CartPole-v1 has it (steps=500).
 
-    The state's inner part is the observation, f32 [4]: position (m), velocity (m/s), angle (rad), angular velocity
-    (rad/s), each in +-0.05 at a reset. Action 0 pushes left, 1 right. The reward is 1 for every step, the last
-    included. Terminated beyond 2.4 m or 12 degrees, truncated at `steps`. Euler's method, in the state's dtype;
-    gymnasium computes in f64, so a step agrees to the rounding of f32.
+    The state's inner part is the observation, four numbers in f32: position (m), velocity (m/s), angle (rad), angular
+    velocity (rad/s), each in +-0.05 at a reset. Action 0 pushes left, 1 right. The reward is 1 for every step, the
+    last included. Terminated beyond 2.4 m or 12 degrees, truncated at `steps`. Euler's method, in the state's dtype;
+    gymnasium computes in f64, thus a step agrees to the rounding of f32.
     """
     environment = Environment(_reset, _step, observe=lambda state: state, num_actions=2)
     return time_limit(environment, steps)
 
 
-def _reset(key):
+def _reset(key: Key[Array, ""]) -> Float[Array, "4"]:
     return jax.random.uniform(draw(key, "cartpole"), (4,), minval=-0.05, maxval=0.05)
 
 
-def _step(state, action, key):
+def _step(state: Float[Array, "4"], action: int | Int[Array, ""], key: Key[Array, ""]) -> Transition:
     x, speed, angle, spin = state
     force = jnp.where(action == 1, FORCE, -FORCE).astype(state.dtype)
     mass, moment = CART + POLE, POLE * HALF_LENGTH

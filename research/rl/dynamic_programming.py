@@ -1,24 +1,33 @@
 """Exact values of a small Markov decision process, in numpy: what a learner on it must approach."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
 
+from research.axes import Float
 from research.errors import UserError
 
 
 class Values(NamedTuple):
-    """The optimal values: `state` [S] and `action` [S, A], as discounted returns."""
+    """The optimal values of states and of actions in them, as discounted returns."""
 
-    state: np.ndarray
-    action: np.ndarray
+    state: Float[np.ndarray, " states"]
+    action: Float[np.ndarray, "states actions"]
 
 
-def value_iteration(probabilities, rewards, *, discount: float, tolerance: float = 1e-12) -> Values:
+def value_iteration(
+    probabilities: Float[np.ndarray, "states actions states"],
+    rewards: Float[np.ndarray, "states actions"],
+    *,
+    discount: float,
+    tolerance: float = 1e-12,
+) -> Values:
     """The fixed point of Q(s, a) = r(s, a) + discount * sum_s' p(s' | s, a) max_a' Q(s', a') (Bellman 1957).
 
-    probabilities [S, A, S], rewards [S, A], both f64. Rows of `probabilities` that sum to less than 1 end there. The
-    result is within `tolerance` of the fixed point. With discount 0 it is `rewards`.
+    `probabilities` are those of the next state, in f64; rows that sum to less than 1 end there. The result is within
+    `tolerance` of the fixed point. With discount 0 it is `rewards`.
 
     Raises UserError unless discount is in [0, 1): with 1 a walk that never ends need not have a value.
     """

@@ -4,12 +4,15 @@ One environment at a time, without a batch axis: whoever plays many at once vmap
 its whole state is an array, or a plain dict of arrays, that the caller keeps.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-import jax
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax.numpy as jnp
 
+from research.axes import Array, Bool, Float, Int, Key, Shaped
+from research.core import Tree
 from research.errors import UserError
 
 
@@ -20,11 +23,11 @@ class Transition(NamedTuple):
     bootstrapped from `observation`, which is the last one of the old episode: `step` never resets by itself.
     """
 
-    state: Any
-    observation: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
+    state: Tree
+    observation: Shaped[Array, "*observation"]
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
 
 
 class Environment(NamedTuple):
@@ -34,9 +37,9 @@ class Environment(NamedTuple):
     the same shape and dtype; rewards are f32.
     """
 
-    reset: Callable[[jax.Array], Any]
-    step: Callable[[Any, jax.Array, jax.Array], Transition]
-    observe: Callable[[Any], jax.Array]
+    reset: Callable[[Key[Array, ""]], Tree]
+    step: Callable[[Tree, int | Int[Array, ""], Key[Array, ""]], Transition]
+    observe: Callable[[Tree], Shaped[Array, "*observation"]]
     num_actions: int
 
 
@@ -49,10 +52,10 @@ def time_limit(environment: Environment, steps: int) -> Environment:
     if steps < 1:
         raise UserError(f"a time limit of {steps} steps; expected at least 1.")
 
-    def reset(key):
+    def reset(key: Key[Array, ""]) -> Tree:
         return {"inner": environment.reset(key), "time": jnp.int32(0)}
 
-    def step(state, action, key):
+    def step(state: Tree, action: int | Int[Array, ""], key: Key[Array, ""]) -> Transition:
         moved = environment.step(state["inner"], action, key)
         time = state["time"] + 1
         after = {"inner": moved.state, "time": time}

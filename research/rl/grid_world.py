@@ -1,5 +1,7 @@
 """Grid worlds drawn as text, with the exact tables that dynamic programming needs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research.axes import Array, Bool, Float, Int, Key, Shaped
 from research.core import draw
 from research.errors import UserError
 from research.rl.environment import Environment, Transition
@@ -16,16 +19,16 @@ MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # left, down, right, up, as (row, co
 
 
 class Tables(NamedTuple):
-    """A grid world as a Markov decision process of S cells (row by row) and A = 4 actions, numpy f64.
+    """A grid world as a Markov decision process, whose states are the cells, row by row; in f64.
 
-    `probabilities` [S, A, S] of the next cell (zero from a goal or a hole: nothing follows), `rewards` [S, A]
-    expected, `starts` [S] the chances of the first cell, `inside` bool [S] where an agent can be before a step.
+    `probabilities` of the next cell (zero from a goal or a hole: nothing follows), expected `rewards`, the chances
+    `starts` of the first cell, and the cells `inside`, in which an agent can be before a step.
     """
 
-    probabilities: np.ndarray
-    rewards: np.ndarray
-    starts: np.ndarray
-    inside: np.ndarray
+    probabilities: Float[np.ndarray, "states actions states"]
+    rewards: Float[np.ndarray, "states actions"]
+    starts: Float[np.ndarray, " states"]
+    inside: Bool[np.ndarray, " states"]
 
 
 def grid_world(
@@ -36,7 +39,7 @@ def grid_world(
     An episode begins at one of the S, all as likely; it is terminated on entering a goal G or a hole H. Actions 0 to
     3 are left, down, right, up; with probability `slip` the walk goes to the left or to the right of the chosen
     direction instead, each as likely. A move into a wall or off the grid stays. The reward is `goal` or `hole` on
-    entering one, else `-cost`. The state is the cell's number, i32; the observation its one-hot vector, f32 [S].
+    entering one, else `-cost`. The state is the cell's number, i32; the observation its one-hot vector, f32.
 
     It has no time limit (see `time_limit`). Raises UserError for a grid that is ragged, has no start, or other
     letters, and a slip outside 0 to 1.
@@ -46,13 +49,13 @@ def grid_world(
     starts = np.flatnonzero(letters.ravel() == "S").astype(np.int32)
     chances = _chances(slip)
 
-    def observe(state):
+    def observe(state: Int[Array, ""]) -> Float[Array, " states"]:
         return jax.nn.one_hot(state, letters.size)
 
-    def reset(key):
+    def reset(key: Key[Array, ""]) -> Int[Array, ""]:
         return jax.random.choice(draw(key, "start"), starts)
 
-    def step(state, action, key):
+    def step(state: Int[Array, ""], action: int | Int[Array, ""], key: Key[Array, ""]) -> Transition:
         turn = jax.random.choice(draw(key, "slip"), 3, p=jnp.asarray(chances, jnp.float32)) - 1
         after = jnp.asarray(moves)[state, (action + turn) % 4]
         reward = jnp.asarray(rewards, jnp.float32)[after]
@@ -81,8 +84,8 @@ def tables(
     return Tables(probabilities, expected, starts, inside)
 
 
-def _letters(grid):
-    """The grid as an array of letters [rows, columns]."""
+def _letters(grid: Sequence[str]) -> Shaped[np.ndarray, "height width"]:
+    """The grid as an array of letters."""
     if len({len(row) for row in grid}) != 1:
         raise UserError(f"the rows of a grid have the lengths {[len(row) for row in grid]}; expected one length.")
     if wrong := sorted(set("".join(grid)) - set(LETTERS)):
@@ -92,8 +95,8 @@ def _letters(grid):
     return np.array([list(row) for row in grid])
 
 
-def _moves(letters):
-    """The cell that each move leads to, i32 [S, 4]."""
+def _moves(letters: Shaped[np.ndarray, "height width"]) -> Int[np.ndarray, "height*width 4"]:
+    """The cell that each move leads to."""
     rows, columns = letters.shape
     moves = np.zeros((letters.size, 4), np.int32)
     for cell in range(letters.size):
@@ -104,12 +107,14 @@ def _moves(letters):
     return moves
 
 
-def _rewards(letters, goal, hole, cost):
-    """The reward of entering each cell [S]."""
+def _rewards(
+    letters: Shaped[np.ndarray, "height width"], goal: float, hole: float, cost: float
+) -> Float[np.ndarray, " height*width"]:
+    """The reward of entering each cell."""
     return np.select([letters.ravel() == "G", letters.ravel() == "H"], [goal, hole], -cost)
 
 
-def _chances(slip):
+def _chances(slip: float) -> Float[np.ndarray, "3"]:
     """The chances of a turn to the left, none, and to the right."""
     if not 0 <= slip <= 1:
         raise UserError(f"slip {slip} is no probability; expected 0 to 1.")

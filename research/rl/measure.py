@@ -1,39 +1,45 @@
 """The evaluation of a policy: whole episodes from fixed seeds, so that the same weights give the same numbers."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.core import Ctx, draw, repeat, weighted_mean
-from research.data import arrays, sweep
+from research.core import Ctx, Measure, draw, repeat, weighted_mean
+from research.data import Sweep, arrays, sweep
 from research.fields import field
 from research.rl.environment import Environment
 from research.rl.policies import greedy
 
 
-def trials(count: int, *, first: int = 0, size: int | None = None):
-    """The source of an Eval of `count` episodes, of the seeds from `first` on: batches {"seed": u32 [size],
-    "mask": f32 [size]}, by default one batch.
+def trials(count: int, *, first: int = 0, size: int | None = None) -> Sweep:
+    """The source of an Eval of `count` episodes, of the seeds from `first` on: batches {"seed": u32, "mask": f32} of
+    `size`, by default one batch.
     """
     return sweep(arrays(seed=np.arange(first, first + count, dtype=np.uint32)), size or count)
 
 
-def measure_return(environment: Environment, *, steps: int, policy=greedy, discount: float = 1.0):
+def measure_return(
+    environment: Environment, *, steps: int, policy: Callable = greedy, discount: float = 1.0
+) -> Measure:
     """The measure of an Eval over `trials`: each seed is an episode, played to its end or for `steps` steps.
 
     `policy(apply)` chooses the actions (see research.rl.policies). Gives `return` (the sum of discount^t r_t) and
     `length` (steps), the means over the episodes. Random numbers come from the seeds alone, not from the run's.
     """
 
-    def measure(apply, params, stats, batch):
+    def measure(trained, batch):
         keys = draw(0, "evaluation", field(batch, "seed"))
-        choose = policy(apply)
+        choose = policy(trained.apply)
 
         def one_step(carry, t):
             states, going, total, length = carry
             observation = jax.vmap(environment.observe)(states)
-            ctx = Ctx({"observation": observation}, stats, draw(0, "evaluation", "policy", t), jnp.int32(0))
-            action, _ = choose(params, ctx)
+            ctx = Ctx({"observation": observation}, trained.stats, draw(0, "evaluation", "policy", t), jnp.int32(0))
+            action, _ = choose(trained.params, ctx)
             moved = jax.vmap(environment.step)(states, action, jax.vmap(lambda key: draw(key, "step", t))(keys))
             total = total + jnp.where(going, discount**t * moved.reward, 0)
             over = moved.terminated | moved.truncated

@@ -1,18 +1,25 @@
-"""How actions are chosen. A policy is `(params, ctx) -> (actions i32 [N], notes)`, pure like a Loss.
+"""How actions are chosen. A Policy is `(params, ctx) -> (actions, notes)`, pure like a Loss.
 
-`ctx.batch["observation"]` is [N, ...], `ctx.key` the only source of randomness, `ctx.step` the optimizer step.
-`notes` {name: [N, ...]} are kept beside the actions, for a loss that needs them later. Each function here takes a
-Model or its `apply`, whose outputs are one number for every action, [N, A] (logits, or values), or a tuple that
-begins with that.
+`ctx.batch["observation"]` is [environments, ...], `ctx.key` the only source of randomness, `ctx.step` the optimizer
+step. `notes` by name are kept beside the actions, for a loss that needs them later. Each function here takes a Model
+or its `apply`, whose outputs are one number for every action, [environments, actions] (logits, or values), or a tuple
+that begins with that.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from research.core import draw
+from research.axes import Array, Float, Int, Shaped
+from research.core import Ctx, Model, Tree, draw
+
+Policy = Callable[[Tree, Ctx], tuple[Int[Array, " environments"], dict[str, Shaped[Array, "environments ..."]]]]
 
 
-def greedy(model):
+def greedy(model: Model | Callable) -> Policy:
     """The policy that takes the action of the largest output; the first where several are largest."""
     apply = getattr(model, "apply", model)
 
@@ -22,10 +29,10 @@ def greedy(model):
     return policy
 
 
-def sampling(model):
-    """The policy of an actor-critic, whose outputs are (logits [N, A], values [N]): actions drawn from the softmax.
+def sampling(model: Model | Callable) -> Policy:
+    """The policy of an actor-critic, whose outputs are (logits, values [environments]): actions drawn from the softmax.
 
-    Notes `log_prob`, the log-probability of the action in nats, and `value`, both f32 [N].
+    Notes `log_prob`, the log-probability of the action in nats, and `value`, both f32.
     """
     apply = getattr(model, "apply", model)
 
@@ -39,7 +46,7 @@ def sampling(model):
     return policy
 
 
-def epsilon_greedy(model, *, epsilon):
+def epsilon_greedy(model: Model | Callable, *, epsilon: Callable) -> Policy:
     """The greedy policy, but with probability `epsilon(step)` an action drawn evenly from all (Mnih et al. 2015,
     Algorithm 1). With epsilon 0 it is greedy.
     """
@@ -55,5 +62,5 @@ def epsilon_greedy(model, *, epsilon):
     return policy
 
 
-def _scores(outputs):
+def _scores(outputs: Tree) -> Float[Array, "environments actions"]:
     return outputs[0] if isinstance(outputs, tuple) else outputs

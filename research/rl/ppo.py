@@ -1,27 +1,31 @@
 """Proximal policy optimisation (Schulman et al. 2017): a Loss, and the minibatches of a rollout that it is taken on."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from research.core import Loss, Out, draw, weighted_mean
+from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field
 from research.rl.acting import Experience
 from research.rl.advantages import generalized_advantages
 
 
-def ppo(model, *, clip: float = 0.2, value_weight: float = 0.5, entropy_weight: float = 0.0) -> Loss:
+def ppo(model: Model | Callable, *, clip: float = 0.2, value_weight: float = 0.5, entropy_weight: float = 0.0) -> Loss:
     """The clipped surrogate with value loss and entropy bonus (Schulman et al. 2017, equations 7 and 9), negated.
 
         -min(r A, clip(r, 1 - clip, 1 + clip) A) + value_weight * (V(s) - R)^2 - entropy_weight * S[pi(s)]
 
-    `model` is a Model or its `apply` with outputs (logits [B, A], values [B]). The batch holds `observation`,
-    `action` int [B], `log_prob` of that action under the policy that took it, `advantage` A, and `target` R, f32 [B]:
-    see `minibatches`. r is the ratio of the action's probability now to then; where it is 1, as in the first step
-    after a rollout, the gradient is the policy gradient's (A2C). The advantages are used as they are: the loss adds
-    over examples. Metrics are loss, policy_loss, value_loss, entropy (nats), kl (nats, of the old policy to the
+    `model` is a Model or its `apply` with outputs (logits [batch, actions], values [batch]). The batch holds
+    `observation`, `action` (a number), `log_prob` of that action under the policy that took it, `advantage` A, and
+    `target` R: see `minibatches`. r is the ratio of the action's probability now to then; if it is 1, as in the first
+    step after a rollout, the gradient is the policy gradient's (A2C). The advantages are used as they are: the loss
+    adds over examples. Metrics are loss, policy_loss, value_loss, entropy (nats), kl (nats, of the old policy to the
     new, Schulman's k3 estimate) and clipped (the share of ratios outside the clip). Changes no stats but the model's.
 
-    Raises UserError while tracing where the batch lacks a field.
+    Raises UserError, while tracing, if the batch lacks a field.
     """
     apply = getattr(model, "apply", model)
 
@@ -50,13 +54,15 @@ def ppo(model, *, clip: float = 0.2, value_weight: float = 0.5, entropy_weight: 
     return loss
 
 
-def minibatches(model, *, discount: float, trace: float, epochs: int, parts: int):
+def minibatches(
+    model: Model | Callable, *, discount: float, trace: float, epochs: int, parts: int
+) -> Callable[..., Experience]:
     """The `batches` of `acting` for `ppo`: a rollout gone through `epochs` times, in `parts` minibatches each time.
 
-    [T, N] transitions -> `epochs * parts` batches of T * N // parts; every epoch has an order of its own, and leaves
-    out what does not divide. Advantages (see `generalized_advantages`; `trace` is lambda) are brought to mean 0 and
-    variance 1 over the rollout; the value's `target` is the advantage, before that, plus the value. Takes the notes
-    of `sampling`. Keeps nothing in stats.
+    Every epoch has an order of its own. If `parts` does not divide the rollout's transitions, it leaves some out.
+    Advantages (see `generalized_advantages`; `trace` is lambda) are brought to mean 0 and variance 1 over the rollout;
+    the value's `target` is the advantage, before that, plus the value. Takes the notes of `sampling`. Keeps nothing in
+    stats.
     """
     apply = getattr(model, "apply", model)
 

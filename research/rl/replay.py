@@ -1,39 +1,33 @@
 """Experience replay (Lin 1992; Mnih et al. 2015): the last transitions, drawn from evenly."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from research.core import draw
+from research.axes import Array, Shaped
+from research.core import Tree, draw
 from research.errors import UserError, unknown
-from research.rl.acting import Experience
+from research.rl.acting import Experience, Trajectory
 from research.rl.environment import Environment
-
-
-class Replay(NamedTuple):
-    """What an experiment takes: `memories=(r.memory,)`, and `batches=r.batches` in `acting`."""
-
-    memory: Callable
-    batches: Callable
+from research.technique import Technique
 
 
 def replay(
     environment: Environment, *, capacity: int, size: int, updates: int, warm: int = 0, name: str = "replay"
-) -> Replay:
-    """A ring of the last `capacity` transitions, and `updates` batches of `size` of them after every rollout.
+) -> Technique:
+    """A ring of the last `capacity` transitions. Its `use`, for `acting(batches=)`, gives `updates` batches of `size`
+    transitions after every rollout.
 
-    A batch is {observation, action, reward, next_observation, terminated, mask} [size, ...]; its rows are drawn
-    evenly and with replacement from what the ring holds, the newest rollout included. While it holds fewer than
-    `warm` transitions the mask is 0: nothing is learnt yet. `terminated` leaves truncation out, so that a loss
-    bootstraps there.
+    A batch is {observation, action, reward, next_observation, terminated, mask}; its rows are drawn evenly and with
+    replacement from the ring, the newest rollout included. While it holds fewer than `warm` transitions the mask is 0:
+    nothing is learnt yet. `terminated` leaves truncation out, and thus a loss bootstraps there.
 
-    Keeps the entry `name` of stats: the five fields [capacity, ...] in their own dtypes, `next` (where the next
-    rollout goes, i32) and `held` (how many rows are filled, i32).
+    Keeps the entry `name` of stats: the `rows` of the five fields [capacity, ...] in their own dtypes, `next` (the
+    place of the next rollout, i32) and `held` (how many rows are filled, i32).
 
-    Raises UserError, while tracing, where `capacity` is no multiple of a rollout's transitions: rollouts lie in the
-    ring in one piece.
+    Raises UserError, while tracing, if `capacity` is no multiple of a rollout's transitions: rollouts lie in the ring
+    in one piece.
     """
 
     def memory(key, params):
@@ -47,7 +41,7 @@ def replay(
             "terminated": jax.ShapeDtypeStruct((), jnp.bool_),
         }
         rows = {field: jnp.zeros((capacity, *like.shape), like.dtype) for field, like in row.items()}
-        return {name: {"rows": rows, "next": jnp.int32(0), "held": jnp.int32(0)}}
+        return {"rows": rows, "next": jnp.int32(0), "held": jnp.int32(0)}
 
     def batches(state, trajectory, *, key):
         if name not in state.stats:
@@ -57,16 +51,18 @@ def replay(
         mask = jnp.broadcast_to(ring["held"] >= warm, places.shape).astype(jnp.float32)
         return Experience({name: ring}, {**{field: x[places] for field, x in ring["rows"].items()}, "mask": mask})
 
-    return Replay(memory, batches)
+    return Technique(name, memory=memory, use=batches)
 
 
-def pushed(ring, trajectory):
-    """The ring with a rollout's transitions [T, N, ...] in the place of its oldest, in the order of time."""
+def pushed(ring: Tree, trajectory: Trajectory) -> Tree:
+    """The ring with a rollout's transitions in the place of its oldest, in the order of time."""
     capacity, count = len(ring["rows"]["reward"]), trajectory.reward.size
     if capacity % count:
         raise UserError(f"a replay of {capacity} transitions is no multiple of the {count} that a rollout gives.")
 
-    def put(rows, new):
+    def put(
+        rows: Shaped[Array, " capacity *row"], new: Shaped[Array, "time environments *row"]
+    ) -> Shaped[Array, " capacity *row"]:
         new = new.reshape(count, *rows.shape[1:]).astype(rows.dtype)
         return jax.lax.dynamic_update_slice_in_dim(rows, new, ring["next"], 0)
 

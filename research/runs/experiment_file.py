@@ -22,12 +22,18 @@ class Loaded(NamedTuple):
     sources: Mapping[str, str]
     file: str
 
+    def __fspath__(self):
+        return self.file
+
 
 def load(file) -> Loaded:
     """The experiment of a Python file: its function `experiment`, and the sources that it imports beside it.
 
-    Raises UserError where the file, or the function in it, is missing.
+    A Loaded is given back as it is: a command executes the file once. Raises UserError where the file, or the function
+    in it, is missing.
     """
+    if isinstance(file, Loaded):
+        return file
     file = Path(file).absolute()
     if not file.is_file():
         near = nearest(file.name, [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else [])

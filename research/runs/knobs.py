@@ -86,9 +86,9 @@ def convert(name: str, value: Any, kind: Any) -> Any:
             number = float(value) if kind is int and re.fullmatch(r"[+-]?\d+(\.0*)?e\+?\d+", value.lower()) else value
             return kind(number)
         except ValueError:
-            raise UserError(f"{name} takes {_kind_name(kind)}, not {value!r}.") from None
+            raise UserError(f"{name} takes {kind_name(kind)}, not {value!r}.") from None
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise UserError(f"{name} takes {_kind_name(kind)}, not {value!r}.")
+        raise UserError(f"{name} takes {kind_name(kind)}, not {value!r}.")
     return value
 
 
@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser, knobs: Mapping[str, Knob]):
             group.add_argument("--no-" + flag[2:], dest=name, action="store_const", const="false",
                                default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # fmt: skip
         else:
-            kind = _kind_name(knob.type)
+            kind = kind_name(knob.type)
             group.add_argument(flag, dest=name, default=argparse.SUPPRESS, metavar=kind.upper(), help=text)
 
 
@@ -129,12 +129,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}. See {self.prog} --help.")
 
 
-def _kind_name(kind) -> str:
+def kind_name(kind) -> str:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return "|".join(str(choice) for choice in inner)
     if origin in (typing.Union, types.UnionType):
-        return "|".join(_kind_name(k) if k is not type(None) else "none" for k in inner)
+        return "|".join(kind_name(k) if k is not type(None) else "none" for k in inner)
     if origin is tuple:
-        return f"{_kind_name(inner[0])},..."
+        return f"{kind_name(inner[0])},..."
     return getattr(kind, "__name__", str(kind)).lower()

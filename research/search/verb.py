@@ -90,7 +90,7 @@ def sweep(
         trials = trials_of(made, study)
         print(lines(made, study), file=stream)
         if trials and trials[0].state == "finished":
-            print(f"best: {command_of(made, trials[0], str(file))}", file=stream)
+            print(f"best: {command_of(made, trials[0], os.path.relpath(file))}", file=stream)
         more = "" if finished else "; the same command goes on"
         print(f"report: {page}{more}", file=stream, flush=True)
     return Swept(folder, trials, finished)

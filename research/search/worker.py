@@ -83,7 +83,7 @@ def _try(sweep: Sweep, study, claimed: Claimed, stream) -> bool:
     print(f"trial {trial.number}: {trial.params}", file=stream, flush=True)
     try:
         trained = train(
-            sweep.file, seed=sweep.seed, run_dir=folder, stream=stream, page=False, **claimed.knobs,
+            sweep.file, seed=sweep.seed, run_dir=folder, stream=stream, report=False, **claimed.knobs,
             listen=[lambda *_: _subscriber(trial, of, metric)],
         )  # fmt: skip
         if trained.status == "preempted":

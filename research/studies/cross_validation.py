@@ -7,6 +7,7 @@ Such an experiment has two knobs, `fold: int` and `folds: int`, and trains on `r
 """
 
 import functools
+import os
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -32,8 +33,8 @@ class CrossValidated(NamedTuple):
     spread: Mapping[str, Mapping[str, float]]
 
 
-def cross_validate(file, *, stream=None, **given) -> CrossValidated:
-    """Trains the experiment for each `fold` of its `folds`, and prints mean, spread, least and most of every number.
+def cross_validate(file: str | os.PathLike, *, stream=None, **given) -> CrossValidated:
+    """Train an experiment file once a fold, and report the mean and spread of its numbers.
 
     `given` is what `train` takes, except `fold` and `run_dir`. Folds that are finished are not trained again; after a
     preemption the same call goes on, and `mean` and `spread` are empty until then. Raises UserError for an experiment
@@ -53,7 +54,7 @@ def cross_validate(file, *, stream=None, **given) -> CrossValidated:
     tell = functools.partial(print, file=stream or sys.stdout) if join().rank == 0 else lambda *_: None
     runs = []
     for fold in range(count):
-        runs.append(train(file, fold=fold, stream=stream, **given))
+        runs.append(train(loaded, fold=fold, stream=stream, **given))
         if runs[-1].status != "finished":
             tell(f"{fold} of {count} folds are finished; the same command goes on.")
             return CrossValidated(runs, {}, {})
@@ -66,3 +67,6 @@ def cross_validate(file, *, stream=None, **given) -> CrossValidated:
         for k, x in sorted(metrics.items()):
             tell(f"{of}/{k}  {mean[of][k]:.4f} ± {spread[of][k]:.4f} ({x.min():.4f} to {x.max():.4f})")
     return CrossValidated(runs, mean, spread)
+
+
+cross_validate.options_of = train  # on the command line it takes what `train` takes

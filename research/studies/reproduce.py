@@ -21,7 +21,7 @@ from research.html.markup import duration
 from research.report.claims import judge
 from research.report.pace import pace
 from research.runs import folder as run_folder
-from research.runs.experiment_file import experiments, load
+from research.runs.experiment_file import Loaded, experiments, load
 from research.runs.knobs import knobs_of
 from research.runs.opened import knob_values
 from research.runs.reader import read_run
@@ -73,12 +73,12 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
     again, and one that was interrupted goes on; `knobs` are for a single file. Gives the records of these experiments.
     Raises UserError for what `train` raises it, for an experiment without claims, and for a run that is not finished.
     """
-    stream, files = stream or sys.stdout, [files] if isinstance(files, str | Path) else list(files)
+    stream, files = stream or sys.stdout, [files] if isinstance(files, str | Path | Loaded) else list(files)
     if knobs and len(files) > 1:
         raise UserError(f"knobs are for one experiment at a time; given are {len(files)} and {sorted(knobs)}.")
     named = []
-    for file in map(Path, files):
-        if (file / "run.json").exists():
+    for file in files:
+        if (Path(file) / "run.json").exists():
             named.append(add(record(file), store))
             continue
         loaded = load(file)
@@ -86,7 +86,7 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
         for seed in range(seeds):
             known = (form(loaded.sources), run_folder.plain(values), seed)
             if not any((r["form"], r["knobs"], r["seed"]) == known for r in stored(loaded.name, store)):
-                trained = train(file, seed=seed, runs=runs, listen=(metered,), stream=stream, **knobs)
+                trained = train(loaded, seed=seed, runs=runs, listen=(metered,), stream=stream, **knobs)
                 if trained.status != "finished":
                     raise UserError(f"seed {seed} of {file} was interrupted; the same command goes on.")
                 add(record(trained.folder), store)

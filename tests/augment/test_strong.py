@@ -96,5 +96,6 @@ def test_strong_changes_images_anew_for_each_key_and_without_strength_only_flips
         assert (np.asarray(first["image"]) != np.asarray(other)).any((1, 2, 3)).all()
     none = dict(degrees=0, shear=0, zoom=0, shift=0, brightness=0, contrast=0, hole=0)
     plain = np.asarray(jax.jit(strong(**none))(KEY, {"image": images})["image"])
-    kept, flipped = ((plain == x).all((1, 2, 3)) for x in (images, images[:, :, ::-1]))
+    # To rounding: how XLA fuses the arithmetic depends on the frames that called it, which the checks add to.
+    kept, flipped = (np.isclose(plain, x, rtol=0, atol=1e-4).all((1, 2, 3)) for x in (images, images[:, :, ::-1]))
     assert (kept ^ flipped).all() and 8 <= kept.sum() <= 32

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research import events, losses
-from research.core import Out, weighted_mean
+from research import losses
+from research.core import Model, Out, weighted_mean
+from research.data import generated
 from research.experiment import Experiment, build
 from research.loop import run
-from research.model import Model, from_nnx
+from research.model import from_nnx
 from research.models.gpt import GPT
 from research.models.lstm import LSTM
 from research.models.mlp import MLP
@@ -21,7 +22,9 @@ from research.models.resnet import ResNet
 from research.models.vit import ViT
 from research.objectives.classify import classify
 from research.runs.checkpoint import Checkpoints
+from research.runs.record import Record
 from research.system.huge_pages import large_pages
+from research.tracking.trackers import timing_writer
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve, turns
 
@@ -83,7 +86,7 @@ def experiment(work: works.Work, *, stride: int = 1) -> Experiment:
         apply=model.apply,
         loss=loss_of(work, model),
         optimizer=optimizer_of(work),
-        source=lambda seed: lambda step: work.batch,
+        source=generated(lambda seed: lambda step: work.batch, len(jax.tree.leaves(work.batch)[0])),
         steps=stride * 10**8,
         stride=stride,
         log_every=stride * 100,
@@ -112,9 +115,9 @@ def train(work: works.Work, gate: Gate, *, stride: int = 1):
                 raise Over
         return state, sums
 
-    with tempfile.TemporaryDirectory() as folder, events.Record(Path(folder, "metrics.jsonl")) as record:
+    with tempfile.TemporaryDirectory() as folder, Record(Path(folder, "metrics.jsonl")) as record:
         with Checkpoints(Path(folder, "checkpoints")) as checkpoints:
-            tell = events.timing_writer(Path(folder, "timing.jsonl"))
+            tell = timing_writer(Path(folder, "timing.jsonl"))
             try:
                 run(built._replace(step=step), checkpoints=checkpoints, record=record, tell=tell)
             except Over:

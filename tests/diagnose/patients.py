@@ -8,11 +8,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-from research.core import Eval
+from research.core import Eval, Model
 from research.data import arrays, batches, digits, stratified, sweep
 from research.experiment import Experiment
 from research.metrics.classification import measure_classification
-from research.model import Model, from_nnx
+from research.model import from_nnx
 from research.models.mlp import MLP
 from research.objectives.classify import classify
 from research.optim.schedules import warmup_cosine

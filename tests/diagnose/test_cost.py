@@ -10,7 +10,8 @@ import pytest
 
 from research.__main__ import main
 from research.core import repeat
-from research.diagnose.cost import described, flops, plan, topology
+from research.data import generated
+from research.diagnose.cost import described, flops, plan, topology_devices
 from research.errors import UserError
 from research.experiment import build
 from research.model import from_nnx
@@ -67,7 +68,7 @@ def experiment(**changes):
     model = from_nnx(lambda rngs: MLP((4,), hidden=(6,), num_classes=3, rngs=rngs))
     data = {"x": np.zeros((8, 4), np.float32), "label": np.zeros(8, np.int64)}
     fields = dict(init=model.init, apply=model.apply, loss=classify(model, inputs="x"), optimizer=optax.adam(0.1),
-                  source=lambda seed: lambda step: data, steps=4, evals={}, start=None)  # fmt: skip
+                  source=generated(lambda seed: lambda step: data, 8), steps=4, evals={}, start=None)  # fmt: skip
     return dataclasses.replace(toys.experiment(), **{**fields, **changes})
 
 
@@ -97,7 +98,7 @@ def test_a_plan_is_of_one_step_and_of_each_device():
 
 def test_topologies_that_cannot_be_compiled_for_are_told(monkeypatch):
     with pytest.raises(UserError, match=r"cannot compile for the topology 'v9z:2x2'.*v5e:2x2.*research\[tpu\]"):
-        topology("v9z:2x2")
+        topology_devices("v9z:2x2")
 
 
 def test_the_command_prints_it_and_names_the_nearest_knob(capsys, monkeypatch):
@@ -110,5 +111,5 @@ def test_the_command_prints_it_and_names_the_nearest_knob(capsys, monkeypatch):
 
 def test_a_step_is_compiled_for_tpus_that_are_not_there():
     pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip install 'research[tpu]'")
-    found = plan(build(experiment(mesh={"fsdp": 4}), devices=topology("v5e:2x2")))
+    found = plan(build(experiment(mesh={"fsdp": 4}), devices=topology_devices("v5e:2x2")))
     assert found.devices == 4 and "TPU" in found.kind and found.bytes["batch"] > 0 and sum(found.collectives.values())

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_wine
 
 from research.core import Eval
-from research.data import arrays, batches, subset, sweep
+from research.data import arrays, batches, generated, subset, sweep
 from research.diagnose import copies, data, suspects
 from research.diagnose.finding import Finding
 from research.diagnose.layer import first_layer_inputs
@@ -242,5 +242,6 @@ def test_tables_read_each_set_once_and_sample_what_is_large():
     few = tables(ready, most=50)[0]
     assert len(few.rows) == 50 and few.total == 800
     np.testing.assert_array_equal(few.fields["label"], train.columns["label"][few.rows])
-    drawn = tables(subject(patient(source=lambda seed: batches(subset(train, np.arange(64)), 32)(seed))))[0]
+    source = generated(batches(subset(train, np.arange(64)), 32), 32)
+    drawn = tables(subject(patient(source=source)))[0]
     assert drawn.drawn and len(drawn.rows) == 8 * 32

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 
 from research import events
-from research.core import Eval, draw
-from research.data import arrays, batches, digits, stratified, sweep
+from research.core import Eval, Model, draw
+from research.data import arrays, batches, digits, generated, stratified, sweep
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.errors import UserError
@@ -17,10 +17,11 @@ from research.experiment import Experiment, build
 from research.files import write_json
 from research.loop import run as loop
 from research.metrics.classification import measure_classification
-from research.model import Model
 from research.objectives.classify import classify
 from research.runs import folder as run_folder
 from research.runs.checkpoint import Checkpoints
+from research.runs.record import Record
+from research.tracking.trackers import timing_writer
 
 
 def mlp(*, hidden=(64, 64), activation=jax.nn.relu, scale=2.0, detached=None, bias=0.0):
@@ -78,8 +79,7 @@ def changed(source, change):
         batch_at = source(seed)
         return lambda step: change(step, batch_at(step))
 
-    of_seed.size, of_seed.examples = source.size, source.examples
-    return of_seed
+    return generated(of_seed, source.size, examples=source.examples)
 
 
 def trained(folder, experiment, *, seed=0):
@@ -90,7 +90,7 @@ def trained(folder, experiment, *, seed=0):
     built = with_layers(build(experiment, seed=seed, devices=jax.devices()[:1]))
     notes = []
     subscribers = [
-        events.timing_writer(folder / "timing.jsonl"),
+        timing_writer(folder / "timing.jsonl"),
         spared(run_folder.status_writer(folder, total=built.total)),
     ]
     subscribers.append(diagnosis(lambda note: notes.append(note), folder=folder))
@@ -100,7 +100,7 @@ def trained(folder, experiment, *, seed=0):
             subscriber(event)
 
     with (
-        events.Record(folder / "metrics.jsonl") as record,
+        Record(folder / "metrics.jsonl") as record,
         Checkpoints(folder / "checkpoints", keep=1, about={}) as kept,
     ):
         try:

@@ -162,10 +162,10 @@ def test_an_exception_on_one_rank_ends_all_in_seconds(tmp_path):
 
 TALK = """
 import sys
-from research.distributed import job
+from research.distributed import job as jobs
 from research.errors import UserError
-job = distributed.join()
-assert distributed.join() is job and distributed.job() is job
+job = jobs.join()
+assert jobs.join() is job and jobs.job() is job
 other = job.rank == 1
 assert job.everyone(job.rank * 10) == [0, 10]
 assert job.first(lambda: ["made", job.rank]) == ["made", 0]

@@ -125,10 +125,11 @@ def test_rules_that_split_are_refused():
 FILE = """
 from research.core import Eval
 from research.data import sweep
-from tests import test_mapped, toys
+from tests import toys
+from tests.distributed import test_pmap
 def experiment(*, steps: int = 10):
     evals = {"test": Eval(sweep(toys.DATA, 13), toys.measure, every=10)}
-    return test_mapped.experiment(steps=steps, evals=evals)
+    return test_pmap.experiment(steps=steps, evals=evals)
 """
 
 

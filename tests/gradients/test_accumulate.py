@@ -2,6 +2,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -70,7 +71,9 @@ def test_the_devices_of_a_sharded_batch_keep_their_rows():
     close(run(PARAMS, inputs)[0], gradient(LOSS)(PARAMS, ctx(batch))[0])
 
 
-def test_what_cannot_be_split_is_refused():
+def test_what_cannot_be_split_is_refused(monkeypatch):
+    # Without the check of annotations, as outside the tests.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for n in (0, 1.5, True):
         with pytest.raises(UserError, match="whole number of at least 1"):
             accumulate(gradient(LOSS), n)

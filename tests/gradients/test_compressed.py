@@ -25,7 +25,7 @@ def given(params, ctx):
 
 def send(made, steps=GRADS, **more):
     """What is sent at every step, and the memory after it."""
-    memory, found = made.memory(KEY, LIKE), []
+    memory, found = {made.name: made.memory(KEY, LIKE)}, []
     run = jax.jit(lambda memory, grads: made.grad_fn(LIKE, ctx({"grads": grads, **more}, **memory)))
     for grads in steps:
         sent, out = run(memory, grads)
@@ -129,7 +129,7 @@ def test_before_the_all_reduce_every_device_has_a_memory_of_its_own(how):
         run = jax.jit(jax.shard_map(inner, mesh=mesh, in_specs=P("data"), out_specs=(P(), local)))
     else:
         run = jax.pmap(run, axis_name="data") if how == "pmap" else jax.jit(jax.vmap(run, axis_name="data"))
-    memory = made.memory(KEY, LIKE)["unsent"]
+    memory = made.memory(KEY, LIKE)
     if how == "pmap":  # as a State is replicated
         memory = jax.tree.map(lambda x: np.stack([x] * 4), memory)
     assert memory["a"].shape == (4, 4, 5)
@@ -159,5 +159,5 @@ def test_errors():
     for fraction in (0, -0.1, 1.5):
         with pytest.raises(UserError, match="more than 0 and at most 1"):
             top_k(given, fraction=fraction)
-    with pytest.raises(UserError, match="unknown stats entry 'unsent'.*`memory`"):
+    with pytest.raises(UserError, match="unknown stats entry 'unsent'.*Add the technique to .*techniques="):
         ef_sign(gradient(lambda params, ctx: None)).grad_fn(PARAMS, ctx())

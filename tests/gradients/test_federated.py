@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, Mean, Out, State, Whole, draw, gradient, train_step, weighted_mean, whole
+from research.core import Ctx, Mean, Model, Out, State, Whole, draw, gradient, train_step, weighted_mean, whole
 from research.distributed.sharding import make_mesh, place
 from research.errors import UserError
 from research.fields import example_weights
@@ -14,7 +14,6 @@ from research.gradients.accumulate import accumulate
 from research.gradients.federated import federated, in_the_clear
 from research.gradients.private import private
 from research.gradients.secure import secure
-from research.model import Model
 from research.objectives.adversarial import adversarial
 from research.objectives.classify import classify
 

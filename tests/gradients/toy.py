@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.core import Ctx, draw
-from research.model import Model
+from research.core import Ctx, Model, draw
 from research.objectives.classify import classify
 
 RNG = np.random.default_rng(0)

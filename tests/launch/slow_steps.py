@@ -18,16 +18,16 @@ def experiment(*, steps: int = 20, seconds: float = 0.0, fail_at: int = -1) -> E
     base = toys.experiment(steps=steps, save_every=5, log_every=5, evals={})
 
     class Source:
-        size, examples = base.source.size, base.source.examples
+        size, examples, data = base.source.size, base.source.examples, None
 
         def __call__(self, seed):
             batch_at = base.source(seed)
 
-            def at(step):
+            def at(step, rows=slice(None)):
                 time.sleep(seconds)
                 if step == fail_at and jax.process_index() == jax.process_count() - 1:
                     raise RuntimeError("boom")
-                return batch_at(step)
+                return batch_at(step, rows)
 
             return at
 

@@ -7,11 +7,11 @@ import pytest
 import scipy.special
 from flax import nnx
 
-from research.core import Ctx, gradient
+from research.core import Ctx, Model, gradient
 from research.errors import UserError
 from research.gradients.accumulate import accumulate
 from research.layers.experts import Experts, Routed
-from research.model import Model, from_nnx
+from research.model import from_nnx
 from research.objectives.language import language
 from tests.models.fresh import fresh
 

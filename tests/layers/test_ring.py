@@ -1,4 +1,4 @@
-"""Ring attention by itself; in a model and against one device it is in tests/test_sharding.py."""
+"""Ring attention by itself; in a model and against one device it is in tests/distributed/test_sharding.py."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Stacked layers against a list of the same; on a mesh they are in tests/test_sharding.py."""
+"""Stacked layers against a list of the same; on a mesh they are in tests/distributed/test_sharding.py."""
 
 import jax
 import numpy as np

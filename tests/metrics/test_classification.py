@@ -8,7 +8,7 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.core import Rows, eval_step, merge
+from research.core import Rows, Trained, eval_step, merge
 from research.errors import UserError
 from research.evaluate import on_host
 from research.metrics.classification import (
@@ -33,6 +33,9 @@ def linear(params, stats, x, *, key=None, train=False):
     return x @ params, {}
 
 
+TRAINED = Trained(linear, W, {})
+
+
 def padded(start, size=10):
     """A batch of `size` whose last rows may be padding, with labels that would be counted."""
     x, y = X[start : start + size], Y[start : start + size]
@@ -50,8 +53,8 @@ def test_ragged_padded_batches_give_what_sklearn_gives_for_the_whole_set():
     totals, rows = None, []
     for start in (0, 10, 20):
         if totals is None:
-            totals = {name: s for name, s in measure(linear, W, {}, padded(start)).items() if not isinstance(s, Rows)}
-            found = measure(linear, W, {}, padded(start))["rows"]
+            totals = {name: s for name, s in measure(TRAINED, padded(start)).items() if not isinstance(s, Rows)}
+            found = measure(TRAINED, padded(start))["rows"]
         else:
             totals, found = step(W, {}, totals, padded(start))
             found = found["rows"]
@@ -73,7 +76,7 @@ def test_ragged_padded_batches_give_what_sklearn_gives_for_the_whole_set():
 
 
 def test_predictions_need_no_labels():
-    found = predict_classes()(linear, W, {}, {"image": X})
+    found = predict_classes()(TRAINED, {"image": X})
     np.testing.assert_array_equal(found["prediction"], (X @ W).argmax(-1))
     np.testing.assert_allclose(found["probabilities"].sum(-1), 1, rtol=1e-5)
     np.testing.assert_array_equal(found["confidence"], found["probabilities"].max(-1))
@@ -84,23 +87,23 @@ def test_a_label_out_of_range_is_in_no_cell_and_makes_the_loss_nan():
     counts = confusion(labels, jnp.array([1, 1, 1]), num_classes=5, weights=ones)
     assert isinstance(counts, Confusion)
     assert counts.value().sum() == 1 and counts.value()[2, 1] == 1
-    measured = measure_classification(num_classes=5)(linear, W, {}, {"image": X[:3], "label": labels})
+    measured = measure_classification(num_classes=5)(TRAINED, {"image": X[:3], "label": labels})
     assert np.isnan(measured["loss"].value())
 
 
 def test_another_number_of_classes_is_an_error():
     with pytest.raises(UserError, match="gives 5 classes, the measure expects 4"):
-        measure_classification(num_classes=4)(linear, W, {}, padded(0))
+        measure_classification(num_classes=4)(TRAINED, padded(0))
     with pytest.raises(UserError, match="unknown batch field 'picture'"):
-        measure_classification(num_classes=5, inputs="picture")(linear, W, {}, padded(0))
+        measure_classification(num_classes=5, inputs="picture")(TRAINED, padded(0))
 
 
 def test_calibration_brier_and_top_k_over_ragged_batches_in_any_order():
-    measure = jax.jit(functools.partial(measure_classification(num_classes=5, top=(2, 3), bins=4), linear))
-    parts = [measure(W, {}, padded(start, 6)) for start in range(0, 24, 6)]
+    measure = jax.jit(measure_classification(num_classes=5, top=(2, 3), bins=4))
+    parts = [measure(TRAINED, padded(start, 6)) for start in range(0, 24, 6)]
     rows = [part.pop("rows") for part in parts]
     forward, backward = (on_host(functools.reduce(merge, order)) for order in (parts, parts[::-1]))
-    whole = measure(W, {}, {"image": X, "label": Y})
+    whole = measure(TRAINED, {"image": X, "label": Y})
     scores = X.astype(np.float64) @ W
     probabilities = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     kept = np.concatenate([np.asarray(row.values["probabilities"])[np.asarray(row.mask) > 0] for row in rows])
@@ -157,12 +160,12 @@ def test_logits_with_a_nan_have_no_prediction_and_make_the_numbers_nan():
     measure = measure_classification(num_classes=5, top=(2,))
     x = X[:3].copy()
     x[1, 0] = np.nan
-    found = on_host({k: v for k, v in measure(linear, W, {}, {"image": x, "label": Y[:3]}).items() if k != "rows"})
+    found = on_host({k: v for k, v in measure(TRAINED, {"image": x, "label": Y[:3]}).items() if k != "rows"})
     assert all(np.isnan(found[name].value()) for name in ("loss", "accuracy", "top_2", "brier", "ece"))
     assert found["confusion"].value().sum() == 2
 
 
 def test_probabilities_of_many_classes_are_not_kept():
     measure = measure_classification(num_classes=5, keep=4)
-    rows = measure(linear, W, {}, padded(0))["rows"].values
+    rows = measure(TRAINED, padded(0))["rows"].values
     assert set(rows) == {"label", "prediction", "confidence", "loss"}

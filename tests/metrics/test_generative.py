@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
+from research.core import Trained
 from research.errors import UserError
 from research.metrics.generative import compare_samples, frechet, measure_samples, precision_recall
 
@@ -40,7 +41,7 @@ def test_the_rows_of_a_measure_are_compared():
     measure = measure_samples()
     apply = lambda params, stats, z, train: (z[:, None] * params, {})
     real, z = RNG.normal(size=(6, 1, 2)), RNG.normal(size=(6, 2))
-    rows = measure(apply, 2.0, {}, {"image": real, "latent": z})["rows"]
+    rows = measure(Trained(apply, 2.0, {}), {"image": real, "latent": z})["rows"]
     np.testing.assert_array_equal(rows.values["fake"], 2 * z)
     np.testing.assert_array_equal(rows.values["real"], real[:, 0])
     found = compare_samples()({"rows": rows.values})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from research.core import merge
+from research.core import Trained, merge
 from research.errors import UserError
 from research.evaluate import on_host
 from research.metrics.regression import measure_regression, r2
@@ -21,6 +21,9 @@ def linear(params, stats, x, *, key=None, train=False):
     return x @ params + 4.9, {}
 
 
+TRAINED = Trained(linear, W, {})
+
+
 def padded(start, size=10):
     x, y = X[start : start + size], Y[start : start + size]
     missing = size - len(x)
@@ -33,8 +36,8 @@ def padded(start, size=10):
 
 @pytest.mark.parametrize("center", [0.0, 5.0, -3.0])
 def test_ragged_padded_batches_give_what_sklearn_gives_for_the_whole_set(center):
-    measure = jax.jit(functools.partial(measure_regression(center=center), linear))
-    parts = [measure(W, {}, padded(start)) for start in (0, 10, 20)]
+    measure = jax.jit(measure_regression(center=center))
+    parts = [measure(TRAINED, padded(start)) for start in (0, 10, 20)]
     rows = [part.pop("rows") for part in parts]
     values = {name: state.value() for name, state in on_host(functools.reduce(merge, parts)).items()}
     predictions = X @ W + 4.9
@@ -58,7 +61,7 @@ def test_constant_targets_count_as_in_sklearn():
     state = on_host(r2(predictions, targets, weights=np.ones(4)))
     np.testing.assert_allclose(state.value(), sklearn.metrics.r2_score(targets, predictions), rtol=1e-6)
     for count in (0, 1):
-        assert np.isnan(on_host(r2(predictions, targets, weights=np.arange(4) < count)).value())
+        assert np.isnan(on_host(r2(predictions, targets, weights=1.0 * (np.arange(4) < count))).value())
 
 
 @pytest.mark.parametrize("constant", [0.1, -123.4])
@@ -71,6 +74,6 @@ def test_constant_targets_without_an_exact_binary_form(constant):
 
 def test_shapes_that_would_be_broadcast_are_an_error():
     with pytest.raises(UserError, match=r"predictions \[10, 3\] expect targets"):
-        measure_regression()(linear, W, {}, {**padded(0), "target": Y[:10, 0]})
+        measure_regression()(TRAINED, {**padded(0), "target": Y[:10, 0]})
     with pytest.raises(UserError, match="unknown batch field 'x'"):
-        measure_regression(inputs="x")(linear, W, {}, padded(0))
+        measure_regression(inputs="x")(TRAINED, padded(0))

@@ -1,9 +1,10 @@
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
-from research.core import Eval, State
+from research.core import Eval, State, Trained
 from research.data import arrays, subset, sweep
 from research.data.readers.arrays import Arrays
 from research.distributed.sharding import make_mesh
@@ -112,7 +113,7 @@ def test_any_evaluation_can_be_sliced_and_the_model_runs_once():
         assert results.arrays[f"slices/tokens/{name}"][0] == pytest.approx(value, rel=1e-5)
     measure = sliced(ev, by={"tokens": long}).measure
     batch = {name: column[:8] for name, column in data.columns.items()}
-    program = jax.jit(lambda params, batch: measure(network, params, {}, batch)).lower(table, batch).as_text()
+    program = jax.jit(lambda params, batch: measure(Trained(network, params, {}), batch)).lower(table, batch).as_text()
     assert program.count("dot_general") == 1
 
 
@@ -135,7 +136,7 @@ def test_an_evaluation_of_rows_alone_is_sliced_where_its_numbers_can_be_had():
     np.testing.assert_array_equal(found.arrays["slices/half/probe_accuracy"], [1, 1])
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_told(monkeypatch):
     ev = Eval(sweep(DATA, 24), MEASURE)
     with pytest.raises(UserError, match="unknown metric 'acuracy'.*accuracy"):
         run(sliced(ev, by={"source": SOURCE}, higher=["acuracy"]))
@@ -143,6 +144,8 @@ def test_mistakes_are_told():
         run(sliced(ev, by={"x": Slices(lambda batch: batch["image"], ("a",))}))
     with pytest.raises(UserError, match="may hold no slash"):
         sliced(ev, by={"a/b": SOURCE})
+    # Without the check of annotations, as outside the tests.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for edges in ((), (1, 1), (2, 1), (np.nan,), ((1, 2), (3, 4))):
         with pytest.raises(UserError, match="edges .* of slices"):
             bands(lambda batch: batch["length"], edges)

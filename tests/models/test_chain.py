@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.model import Model
+from research.core import Model
 from research.wrappers.chain import chain, part
 
 

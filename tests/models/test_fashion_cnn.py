@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.core import Model
 from research.errors import UserError
-from research.model import Model, from_nnx
+from research.model import from_nnx
 from research.models.fashion_cnn import FashionCNN, FashionPyramid, space_to_depth
 from research.wrappers.test_time import mirrored
 from tests.models.fresh import fresh

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from research.errors import UserError
 from research.model import from_nnx
@@ -71,4 +72,4 @@ def test_the_group_size_reaches_every_norm():
 
 def test_unknown_options_are_errors():
     with pytest.raises(UserError, match="shortcut 'C'"):
-        ResNet(blocks=(1,), shortcut="C", rngs=None)
+        ResNet(blocks=(1,), shortcut="C", rngs=nnx.Rngs(0))

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from research.errors import UserError
 from research.model import from_nnx
@@ -53,8 +54,8 @@ def test_the_head_starts_at_zero():
 
 def test_what_does_not_fit_is_an_error():
     with pytest.raises(UserError, match="patches of 16 pixels do not tile an image of 100"):
-        ViT(size=100, rngs=None)
+        ViT(size=100, rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match="pool 'map'"):
-        ViT(pool="map", rngs=None)
+        ViT(pool="map", rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match="width of 8, 12"):
         sincos2d(2, 6)

@@ -17,23 +17,24 @@ same = lambda key, batch: batch
 def test_guesses_are_multiplied_by_what_classes_should_be_over_what_they_are():
     shares, seen = np.array([0.5, 0.3, 0.2]), np.array([0.7, 0.2, 0.1], np.float32)
     even = alignment([5, 3, 2], name="q")
-    np.testing.assert_allclose(even.memory(None, None)["q"], shares, rtol=1e-6)
-    found = jax.nn.softmax(even.aligned({"q": jnp.asarray(seen)}, LOGITS))
+    np.testing.assert_allclose(even.memory(None, None), shares, rtol=1e-6)
+    guesses = lambda average: even.use({"q": jnp.asarray(average)}, LOGITS, weights=np.ones(6))[0]
+    found = jax.nn.softmax(guesses(seen))
     expected = P * shares / seen
     np.testing.assert_allclose(found, expected / expected.sum(-1, keepdims=True), rtol=1e-5)
     # At first nothing is known, and nothing changes.
-    np.testing.assert_allclose(jax.nn.softmax(even.aligned(even.memory(None, None), LOGITS)), P, rtol=1e-5)
+    np.testing.assert_allclose(jax.nn.softmax(guesses(even.memory(None, None))), P, rtol=1e-5)
     # A class that is never guessed keeps finite numbers.
-    assert np.isfinite(even.aligned({"q": jnp.array([1.0, 0.0, 0.0])}, LOGITS)).all()
+    assert np.isfinite(guesses([1.0, 0.0, 0.0])).all()
 
 
 def test_the_average_is_of_the_guesses_as_they_were_and_of_those_that_count():
     even = alignment([1, 1, 1], decay=0.9)
     weights = np.array([1, 1, 0, 0.5, 1, 0], np.float32)
     old = jnp.array([0.2, 0.3, 0.5])
-    new = even.changed({"alignment": old}, LOGITS, weights)["alignment"]
-    np.testing.assert_allclose(new, 0.9 * old + 0.1 * (weights @ P) / weights.sum(), rtol=1e-5)
-    np.testing.assert_array_equal(even.changed({"alignment": old}, LOGITS, 0 * weights)["alignment"], old)
+    after = lambda weights: even.use({"alignment": old}, LOGITS, weights=weights)[1]["alignment"]
+    np.testing.assert_allclose(after(weights), 0.9 * old + 0.1 * (weights @ P) / weights.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(after(0 * weights), old)
 
 
 def test_in_fixmatch_it_decides_by_the_aligned_guess_and_passes_no_gradient():

@@ -83,7 +83,7 @@ def test_the_target_follows_by_equation_1_with_a_number_or_a_schedule():
     np.testing.assert_allclose([schedule(step) for step in (0, 2, 4, 9)], [0.6, 0.8, 1, 1], rtol=1e-6)
     for momentum, rates in ((0.9, [0.9] * 3), (schedule, [schedule(step) for step in range(3)])):
         method = byol(linear, predict, view=noisy, momentum=momentum)
-        entries = method.memory(jax.random.key(0), PARAMS)
+        entries = {"byol": method.memory(jax.random.key(0), PARAMS)}
         np.testing.assert_array_equal(entries["byol"]["w"], W)
         step = jax.jit(train_step(gradient(method.loss), optax.sgd(0.1), (method.after,)))
         stats = {"views": jnp.zeros((8, 5)), **entries}

@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -67,7 +68,9 @@ def test_augmentation_and_model_get_keys_of_their_own_that_change_with_the_step(
     assert (keys[0] == draw(jax.random.key(0), "augment")).all()
 
 
-def test_a_missing_field_or_labels_that_do_not_fit_are_errors_while_tracing():
+def test_a_missing_field_or_labels_that_do_not_fit_are_errors_while_tracing(monkeypatch):
+    # Without the check of annotations, as outside the tests.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     loss = jax.jit(lambda batch: run(classify(linear), batch)[0])
     with pytest.raises(UserError, match="unknown batch field 'label'. Did you mean 'labels'"):
         loss({"image": X, "labels": Y})

@@ -7,11 +7,10 @@ import optax
 import pytest
 from scipy.special import log_softmax, softmax
 
-from research.core import Ctx, State, draw
+from research.core import Ctx, Model, State, draw
 from research.data import arrays, batches
 from research.errors import UserError
 from research.experiment import Experiment, build
-from research.model import Model
 from research.objectives.classify import classify
 from research.objectives.distil import distil, hinted, logits_of
 from research.objectives.teacher import targets, taught
@@ -194,7 +193,7 @@ def test_an_average_of_the_student_can_teach_it():
     student = Model(lambda key: (W, {"seen": jnp.int32(0)}), linear)
     average = ema(0.5)
     loss = distil(student, student, view=average.view, weight=0.5)
-    _, state, _ = small_run(student, loss, memories=(average.memory,), after=(average.after,))
+    _, state, _ = small_run(student, loss, techniques=(average,))
     # The same by hand; the teacher starts as the student.
     w = mean = np.asarray(W, np.float64)
     batch_at = batches(arrays(image=X, label=Y), 4)(0)

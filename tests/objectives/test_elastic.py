@@ -49,7 +49,6 @@ def entry(state_step, held, params, stats):
 
 
 def test_the_penalty_and_its_gradient():
-    held = elastic({}, strength=3.0)
     fisher = jax.tree.map(lambda x: jnp.abs(x) + 1, W)
     anchor = jax.tree.map(lambda x: x - 0.5, W)
 
@@ -57,29 +56,30 @@ def test_the_penalty_and_its_gradient():
         mean = Mean(jnp.sum(params["w"]) * 4, jnp.float32(4))
         return mean.value(), Out({"n": 1}, {"loss": mean})
 
+    held = elastic(plain, {}, strength=3.0)
     ctx = Ctx({}, {"elastic": {"anchor": anchor, "fisher": fisher}}, draw(0), jnp.int32(0))
-    (value, out), grads = jax.value_and_grad(held.loss(plain), has_aux=True)(W, ctx)
+    (value, out), grads = jax.value_and_grad(held.loss, has_aux=True)(W, ctx)
     penalty = 1.5 * 0.25 * (np.sum(fisher["w"]) + np.sum(fisher["b"]))
     np.testing.assert_allclose(value, np.sum(W["w"]) + penalty, rtol=1e-5)
     np.testing.assert_allclose(out.metrics["elastic"].value(), penalty, rtol=1e-5)
     assert out.metrics["loss"].weight == 4 and out.metrics["loss"].value() == value and out.stats == {"n": 1}
     np.testing.assert_allclose(grads["w"], 1 + 3 * fisher["w"] * 0.5, rtol=1e-5)
     np.testing.assert_allclose(grads["b"], 3 * fisher["b"] * 0.5, rtol=1e-5)
-    free, _ = elastic({}, strength=0.0).loss(plain)(W, ctx)
+    free, _ = elastic(plain, {}, strength=0.0).loss(W, ctx)
     assert free == plain(W, ctx)[0]
 
 
 def test_a_whole_loss_stays_one():
     loss = lambda params, ctx: (jnp.float32(2), Out({}, {"loss": whole(Mean(jnp.float32(2), jnp.float32(1)))}))
-    held = elastic({}, strength=1.0)
-    _, out = held.loss(loss)(W, Ctx({}, held.memory(None, W), draw(0), jnp.int32(0)))
+    held = elastic(loss, {}, strength=1.0)
+    _, out = held.loss(W, Ctx({}, {"elastic": held.memory(None, W)}, draw(0), jnp.int32(0)))
     assert isinstance(out.metrics["loss"], Whole)
 
 
 def test_tasks_are_consolidated_in_turn():
     fisher = lambda params, stats: jax.tree.map(lambda x: x * 0 + stats["scale"], params)
-    held = elastic({5: fisher, 9: fisher}, strength=1.0, decay=0.5)
-    stats = {**held.memory(None, W), "scale": jnp.float32(2)}
+    held = elastic(toys.loss_of(linear), {5: fisher, 9: fisher}, strength=1.0, decay=0.5)
+    stats = {"elastic": held.memory(None, W), "scale": jnp.float32(2)}
     assert np.all(entry(3, held, W, stats)["elastic"]["fisher"]["w"] == 0)
     moved = jax.tree.map(lambda x: x + 1, W)
     first = entry(4, held, moved, stats)
@@ -95,10 +95,8 @@ def test_in_a_run_the_weights_of_the_given_update_become_the_anchor():
     fisher = lambda params, stats: jax.tree.map(jnp.ones_like, params)
     found, plain = [], None
     for strength in (0.0, 50.0):
-        held = elastic({4: fisher}, strength=strength)
-        experiment = toys.experiment(
-            loss=held.loss(toys.loss_of(model.apply)), memories=(held.memory,), after=(held.after,)
-        )
+        held = elastic(toys.loss_of(model.apply), {4: fisher}, strength=strength)
+        experiment = toys.experiment(loss=None, techniques=(held,))
         built = build(experiment, devices=jax.devices()[:1])
         state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
         for step in range(9):

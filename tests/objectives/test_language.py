@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, merge
+from research.core import Ctx, Trained, merge
 from research.errors import UserError
 from research.fields import targets
 from research.metrics.language import measure_language
@@ -24,6 +24,9 @@ FIRST, SECOND = [(5, 6), (6, 7), (3, 4)], [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6
 
 def bigram(params, stats, tokens, segments, positions, *, key=None, train=False):
     return params[tokens], {}
+
+
+TRAINED = Trained(bigram, TABLE, {})
 
 
 def nats(pairs):
@@ -60,7 +63,7 @@ def test_a_missing_field_is_an_error():
 
 def test_measures_merge_over_ragged_batches():
     measure = measure_language(bytes_of=lambda labels: labels < 6)
-    one = jax.jit(lambda batch: measure(bigram, TABLE, {}, batch))
+    one = jax.jit(lambda batch: measure(TRAINED, batch))
     halves = [one(jax.tree.map(lambda x, i=i: x[i : i + 1], BATCH)) for i in (0, 1)]
     found = {name: float(state.value()) for name, state in merge(*halves).items()}
     expected = np.asarray(nats(FIRST + SECOND))
@@ -68,9 +71,9 @@ def test_measures_merge_over_ragged_batches():
     np.testing.assert_allclose(found["perplexity"], np.exp(expected.mean()), rtol=1e-6)
     # Of the eight targets 6 and 7 are no bytes (twice 6, once 7), yet they are part of the text's cost.
     np.testing.assert_allclose(found["bits_per_byte"], expected.sum() / math.log(2) / 5, rtol=1e-6)
-    assert "bits_per_byte" not in measure_language()(bigram, TABLE, {}, BATCH)
+    assert "bits_per_byte" not in measure_language()(TRAINED, BATCH)
 
 
 def test_nothing_to_predict_is_a_loss_of_zero():
-    measured = measure_language(bytes_of=jnp.ones_like)(bigram, TABLE, {}, {**BATCH, "mask": np.zeros(2)})
+    measured = measure_language(bytes_of=jnp.ones_like)(TRAINED, {**BATCH, "mask": np.zeros(2)})
     assert [float(measured[name].value()) for name in ("loss", "perplexity", "bits_per_byte")] == [0, 1, 0]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, Mean, Out, gradient, weighted_mean
+from research.core import Ctx, Mean, Out, Trained, gradient, weighted_mean
 from research.errors import UserError
 from research.metrics.adaptation import measure_adaptation
 from research.objectives.classify import classify
@@ -100,6 +100,6 @@ def test_adaptation_is_measured_after_and_before():
         classify(model), model, learning_rate=1.0, steps=5, begin=lambda params: {"w": 0 * params["w"]}
     )
     start = {"w": jnp.ones((3, 3))}
-    found = measure(None, start, {}, {**batch, "mask": np.float32([1, 0])})
+    found = measure(Trained(model, start, {}), {**batch, "mask": np.float32([1, 0])})
     assert found["accuracy"].value() == 1 and found["accuracy"].weight == 1
     np.testing.assert_allclose(found["accuracy_before"].value(), 1 / 3, rtol=1e-6)

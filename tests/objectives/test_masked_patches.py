@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, check_additive, gradient
+from research.core import Ctx, Trained, check_additive, gradient
 from research.errors import UserError
 from research.models.vit import patches
 from research.objectives.masked_patches import hide, masked_patches, measure_masked_patches, normalized
@@ -116,7 +116,7 @@ def test_an_evaluation_hides_the_same_patches_every_time():
 
     batch = {"image": X, "mask": np.array([1, 1, 1, 0, 1, 1])}
     measure = measure_masked_patches(encode, catching, patch=2, ratio=0.5)
-    measured = jax.jit(lambda batch: (measure(None, PARAMS, {}, batch)["loss"], caught_kept.pop()))
+    measured = jax.jit(lambda batch: (measure(Trained(encode, PARAMS, {}), batch)["loss"], caught_kept.pop()))
     mean, kept = measured(batch)
     assert mean.weight == 5
     answer, _ = decode(PARAMS["decoder"], {}, encode(PARAMS["encoder"], {}, X, kept)[0], kept)

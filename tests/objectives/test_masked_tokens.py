@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, check_additive, merge
+from research.core import Ctx, Trained, check_additive, merge
 from research.errors import UserError
 from research.layers.attention import full_mask
 from research.metrics.masked_tokens import measure_masked_tokens
@@ -99,7 +99,7 @@ def test_an_evaluation_hides_the_same_tokens_however_the_set_is_cut_into_batches
 
     hidden = []
     measure = measure_masked_tokens(**HOW, special=(BEGIN,), seed=3)
-    measured = jax.jit(lambda batch: (measure(watching, TABLE, {}, batch), hidden.pop()))
+    measured = jax.jit(lambda batch: (measure(Trained(watching, TABLE, {}), batch), hidden.pop()))
     whole, masks = measured(BATCH)
     parts = [measured({name: x[part] for name, x in BATCH.items()}) for part in (slice(0, 32), slice(32, 64))]
     merged = merge(parts[0][0], parts[1][0])

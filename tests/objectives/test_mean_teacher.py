@@ -6,11 +6,10 @@ import numpy as np
 import optax
 from scipy.special import softmax
 
-from research.core import draw, live
+from research.core import Model, draw, live
 from research.data import arrays, batches
 from research.data.sampling.paired import paired
 from research.experiment import Experiment, build
-from research.model import Model
 from research.objectives.classify import classify
 from research.objectives.mean_teacher import mean_teacher, sigmoid_ramp
 from research.optim.ema import ema
@@ -72,7 +71,7 @@ def test_some_steps_are_the_recursion_by_hand():
     source = paired(batches(arrays(image=X, label=Y), 2), arrays(image=U.reshape(-1, D)), ratio=2)
     experiment = Experiment(
         init=model.init, apply=model.apply, loss=mean_teacher(model, view=average.view, weight=ramp),
-        optimizer=optax.sgd(0.5), source=source, steps=8, memories=(average.memory,), after=(average.after,),
+        optimizer=optax.sgd(0.5), source=source, steps=8, techniques=(average,),
     )  # fmt: skip
     built = build(experiment, devices=jax.devices()[:1])
     state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)

@@ -82,7 +82,7 @@ def test_the_loss_is_the_cross_entropy_and_the_distance_of_the_features():
     source = np.tanh(BATCH["image"] @ PARAMS["encoder"])
     target = np.tanh(BATCH["unlabelled"].reshape(12, 4) @ PARAMS["encoder"])
     width = np.mean([np.sum((a - b) ** 2) for a in source for b in target]) / 2
-    distance = squared_mmd(source, target, variances=(width, 2 * width))
+    distance = squared_mmd(source, target, variances=(float(width), float(2 * width)))
     plain, _ = run(classify(whole_model))
     np.testing.assert_allclose(value, plain + 0.7 * distance, rtol=1e-5)
     np.testing.assert_allclose(out.metrics["mmd"].value(), distance, rtol=1e-5)

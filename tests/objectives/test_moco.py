@@ -33,7 +33,7 @@ def made(model=linear, *, view=same, size=7, momentum=0.9):
 
 
 def stats_of(contrast, params=W, key=0):
-    return {"seen": jnp.int32(0), **contrast.memory(jax.random.key(key), params)}
+    return {"seen": jnp.int32(0), "moco": contrast.memory(jax.random.key(key), params)}
 
 
 def ctx(stats, batch=None, key=0):

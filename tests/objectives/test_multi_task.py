@@ -6,10 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, draw, gradient
+from research.core import Ctx, Model, Trained, draw, gradient
 from research.errors import UserError
 from research.gradients.accumulate import accumulate
-from research.model import Model
 from research.objectives.classify import classify
 from research.objectives.deep_supervision import deep_supervision
 from research.objectives.multi_task import classification, fixed, measure_tasks, multi_task, regression
@@ -92,7 +91,7 @@ def test_one_task_is_classify_and_padding_counts_in_nothing():
 
 
 def test_an_evaluation_measures_every_task():
-    found = measure_tasks(TASKS)(apply, W, {}, {**BATCH, "mask": np.array([1, 1, 1, 1, 1, 1, 1, 0])})
+    found = measure_tasks(TASKS)(Trained(apply, W, {}), {**BATCH, "mask": np.array([1, 1, 1, 1, 1, 1, 1, 0])})
     kind, known, _, _ = losses()
     np.testing.assert_allclose(found["kind_loss"].value(), kind[:7].sum() / known[:7].sum(), rtol=1e-5)
     assert set(found) == {"kind_loss", "kind_accuracy", "extent_loss", "extent_error"}

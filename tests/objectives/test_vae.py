@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from research.core import Ctx
+from research.core import Ctx, Trained
 from research.errors import UserError
 from research.metrics.generative import measure_likelihood
 from research.objectives.vae import Posterior, bernoulli, divergence, gaussian, posterior, vae
@@ -47,11 +47,11 @@ def test_with_the_true_posterior_the_bound_is_the_likelihood():
     found = np.mean([loss(key) for key in range(2000)])
     assert found == pytest.approx(-log_likelihood().mean(), abs=0.05)  # the standard error is 0.01
     measure = measure_likelihood(encoder, decoder, likelihood=gaussian(STD), samples=3)
-    measured = measure(None, PARAMS, {"seen": 0}, {"image": X})
+    measured = measure(Trained(encoder, PARAMS, {"seen": 0}), {"image": X})
     # p(x, z) / q(z | x) is p(x) for every z, so three samples are as good as any number.
     np.testing.assert_allclose(measured["negative_bound"].value(), -log_likelihood().mean(), rtol=1e-5)
     worse = {**PARAMS, "decoder": PARAMS["decoder"] * 1.3}
-    loose = measure(None, worse, {"seen": 0}, {"image": X})
+    loose = measure(Trained(encoder, worse, {"seen": 0}), {"image": X})
     assert loose["negative_bound"].value() < loose["negative_elbo"].value()
 
 

@@ -30,7 +30,7 @@ def test_a_step_that_was_taken_back_is_in_no_mean():
     """As `on_nonfinite="skip"` does: the step counts, stats are as before."""
     average = stochastic_average(start=0, every=1)
     weights = [{"w": jnp.full(2, float(i))} for i in range(5)]
-    stats = average.memory(None, weights[0])
+    stats = {"average": average.memory(None, weights[0])}
     for step, new in enumerate(weights):
         state = State(None, None, jnp.int32(step), new, stats, None)
         stats = stats if step == 2 else average.after(state, new)

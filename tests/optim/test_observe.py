@@ -2,20 +2,23 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
 
 from research.core import State, Stop
 from research.errors import UserError
+from research.experiment import wire
 from research.optim.observe import early_stop, reduce_on_plateau
+from tests import toys
 from tests.test_loop import after, go, text
 
 VALUES = [3.0, 2.5, 2.6, 2.5, 2.4999, 2.0, 2.1, 2.2, np.nan, 2.3, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
 
 
 def scales(plateau, values):
-    optimizer = optax.chain(optax.sgd(0.5), plateau.scale)
+    optimizer = plateau.optimizer(optax.sgd(0.5))
     opt = optimizer.init({"w": jnp.ones(2)})
     state, found = State(None, None, None, None, {}, opt), []
     for value in values:
@@ -59,7 +62,8 @@ def test_what_is_not_a_number_is_no_improvement():
 
 def stops(watch, values):
     """The number of the evaluation that ends the run, and the state there."""
-    state = State(None, None, None, None, jax.tree.map(jnp.asarray, watch.memory(None, None)), None)
+    stats = {watch.name: jax.tree.map(jnp.asarray, watch.memory(None, None))}
+    state = State(None, None, None, None, stats, None)
     for number, value in enumerate(values):
         state = watch.observe(state, {"valid/loss": value})
         if isinstance(state, Stop):
@@ -78,7 +82,7 @@ def test_early_stopping_counts_evaluations_since_the_best():
     assert stops(early_stop("valid/loss", patience=7), VALUES)[0] is None
 
 
-def test_another_evaluation_is_left_alone_and_a_wrong_name_is_not():
+def test_another_evaluation_is_left_alone_and_a_wrong_name_is_not(monkeypatch):
     for watch in (early_stop("valid/loss", patience=1), reduce_on_plateau("valid/loss", patience=1)):
         state = State(None, None, None, None, {}, None)
         assert watch.observe(state, {"test/loss": 1.0}) is state
@@ -86,8 +90,14 @@ def test_another_evaluation_is_left_alone_and_a_wrong_name_is_not():
             watch.observe(state, {"valid/lost": 1.0, "test/loss": 1.0})
     with pytest.raises(UserError, match="unknown metric"):
         early_stop("loss", patience=1).observe(state, {"valid/loss": 1.0})
-    with pytest.raises(UserError, match="chain"):
-        reduce_on_plateau("valid/loss").observe(State(*[None] * 5, optax.sgd(1.0).init({})), {"valid/loss": 1.0})
+    # An experiment that lists a plateau cannot leave its scale out of the optimizer.
+    plateau = reduce_on_plateau("valid/loss", factor=0.5, patience=1)
+    wired = wire(toys.experiment(optimizer=optax.sgd(1.0), techniques=(plateau,)))
+    begun = State(*[None] * 5, wired.optimizer.init({}))
+    lowered = plateau.observe(begun, {"valid/loss": np.nan})
+    assert [float(x.opt[1].scale) for x in (begun, lowered)] == [1.0, 0.5] and wired.observe == (plateau.observe,)
+    # Without the check of annotations, as outside the tests.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for wrong in ({"mode": "lowest"}, {"patience": 0}):
         with pytest.raises(UserError):
             early_stop("valid/loss", **{"patience": 1, **wrong})
@@ -99,10 +109,7 @@ def watched():
     """The toy with both observers, impatient enough that each acts."""
     stop = early_stop("valid/mse", patience=2, min_delta=100)
     plateau = reduce_on_plateau("valid/mse", factor=0.5, patience=1, rtol=0.9)
-    return {
-        "optimizer": optax.chain(optax.adam(0.05), plateau.scale), "memories": (stop.memory,),
-        "observe": (plateau.observe, stop.observe),
-    }  # fmt: skip
+    return {"optimizer": optax.adam(0.05), "techniques": (plateau, stop)}
 
 
 def test_a_run_that_is_interrupted_ends_bitwise_as_an_unbroken_one(tmp_path):
@@ -119,8 +126,7 @@ def test_a_run_that_is_interrupted_ends_bitwise_as_an_unbroken_one(tmp_path):
 
 def test_observers_that_never_act_leave_training_as_it_is(tmp_path):
     stop, plateau = early_stop("valid/mse", patience=99), reduce_on_plateau("valid/mse", patience=99)
-    changes = {"optimizer": optax.chain(optax.adam(0.05), plateau.scale), "memories": (stop.memory,),
-               "observe": (stop.observe, plateau.observe)}  # fmt: skip
+    changes = {"optimizer": optax.adam(0.05), "techniques": (stop, plateau)}
     found, plain = go(tmp_path / "a", **changes), go(tmp_path / "b", optimizer=optax.adam(0.05))
     # Two programs, which the compiler may round differently.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found.state.params, plain.state.params)

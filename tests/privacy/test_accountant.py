@@ -1,6 +1,7 @@
 import math
 import sys
 
+import jaxtyping
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -92,6 +93,8 @@ def test_the_noise_is_the_least_that_keeps_to_epsilon(wanted, plan):
 
 
 def test_mistakes_are_named(monkeypatch):
+    # Without the check of annotations, as outside the tests.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     good = {**MNIST, "noise": 1.0, "steps": 10}
     for change, message in (
         ({"batch_size": 60_001}, "an expected batch of 60001 of 60000 examples"),

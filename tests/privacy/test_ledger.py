@@ -31,7 +31,7 @@ def state_at(step):
     return State(jnp.uint32(0), jnp.uint32(0), jnp.int32(step), params, stats, {})
 
 
-def apply(params, stats, x):
+def apply(params, stats, x, *, train=False):
     assert set(stats) == {"ema"}, "the model sees its own stats alone"
     return x @ params["w"] + params["b"], {}
 
@@ -69,7 +69,7 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="an expected batch of 51 of 50 examples"):
         ledger(**{**PLAN, "batch_size": 51})
 
-    def measure(apply, params, stats, batch):
+    def measure(trained, batch):
         return {"epsilon": weighted_mean(batch["mask"], batch["mask"])}
 
     with pytest.raises(UserError, match="an 'epsilon' of its own"):

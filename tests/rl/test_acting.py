@@ -8,12 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from research import events
-from research.core import Ctx, Eval, State, draw, many
+from research.core import Ctx, Eval, Model, State, Trained, draw, many
 from research.errors import UserError
 from research.experiment import Experiment, build
 from research.loop import run
-from research.model import Model
 from research.optim.target import target
 from research.rl.acting import Experience, acting, episodes, rollout, turns
 from research.rl.dqn import dqn
@@ -22,6 +20,7 @@ from research.rl.measure import measure_return, trials
 from research.rl.policies import epsilon_greedy, greedy, sampling
 from research.rl.replay import replay
 from research.runs.checkpoint import Checkpoints
+from research.runs.record import Record
 
 
 def counter(*, end=5):
@@ -51,7 +50,7 @@ def linear(params, stats, x, key=None, train=False):
 
 def fresh(world, count=3, seed=0, step=0):
     params = {"w": jnp.array([[0.3, -0.2], [1.0, 2.0]]), "b": jnp.zeros(2)}
-    stats = episodes(world, count)(jax.random.key(seed), params)
+    stats = {"episodes": episodes(world, count).memory(jax.random.key(seed), params)}
     return State(jnp.uint32(seed), jnp.uint32(0), jnp.int32(step), params, stats, optax.sgd(0.1).init(params))
 
 
@@ -159,11 +158,11 @@ def experiment(**changes):
     )
     memory, lagging = replay(world, capacity=48, size=8, updates=4), target(every=6)
     policy = epsilon_greedy(model, epsilon=optax.linear_schedule(1.0, 0.1, 40))
-    play = lambda step: acting(step, world, policy=policy, batches=memory.batches, length=2, updates=4)
+    play = lambda step: acting(step, world, policy=policy, batches=memory.use, length=2, updates=4)
     fields = {
         "init": model.init, "apply": model.apply, "loss": dqn(model, discount=0.9), "optimizer": optax.adam(0.01),
         "source": turns(4), "steps": 48, "transform": play, "stride": 8, "log_every": 16, "save_every": 8,
-        "memories": (episodes(world, 4), memory.memory, lagging.memory), "after": (lagging.after,),
+        "techniques": (episodes(world, 4), memory, lagging),
         "evals": {"test": Eval(trials(5, size=8), measure_return(world, steps=4), every=16)},
     }  # fmt: skip
     return Experiment(**{**fields, **changes})
@@ -177,7 +176,7 @@ def built_on(count):
 def go(folder, *, interrupted=lambda: False, devices=1):
     built = built_on(devices)
     folder.mkdir(exist_ok=True)
-    with events.Record(folder / "metrics.jsonl") as record, Checkpoints(folder / "checkpoints") as checkpoints:
+    with Record(folder / "metrics.jsonl") as record, Checkpoints(folder / "checkpoints") as checkpoints:
         return run(built, checkpoints=checkpoints, record=record, tell=lambda event: None, interrupted=interrupted)
 
 
@@ -236,7 +235,8 @@ def test_the_measure_plays_whole_episodes():
     world = counter(end=4)
     twos = lambda params, stats, x, key=None, train=False: (jnp.stack([x[:, 0], jnp.full(len(x), params)], -1), {})
     source = trials(6, first=10, size=4)
-    measure = jax.jit(lambda params, batch: measure_return(world, steps=9, discount=0.5)(twos, params, {}, batch))
+    played = measure_return(world, steps=9, discount=0.5)
+    measure = jax.jit(lambda params, batch: played(Trained(twos, params, {}), batch))
 
     def by_hand(start, large):
         count, total, steps = start, 0.0, 0
@@ -257,5 +257,5 @@ def test_the_measure_plays_whole_episodes():
         returns, lengths = np.sum([by_hand(start, large) for start in starts], 0)
         np.testing.assert_allclose(found, [returns, lengths, 6], rtol=1e-6)
         assert set(starts) == {0, 1}
-    short = measure_return(world, steps=2)(twos, -1.0, {}, trials(4)(0))
+    short = measure_return(world, steps=2)(Trained(twos, -1.0, {}), trials(4)(0))
     assert short["length"].value() == 2

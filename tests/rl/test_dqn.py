@@ -6,10 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, gradient
+from research.core import Ctx, Model, gradient
 from research.errors import UserError
 from research.experiment import Experiment, build
-from research.model import Model
 from research.optim.target import target
 from research.rl.acting import acting, episodes, turns
 from research.rl.dqn import dqn
@@ -86,8 +85,8 @@ def learned(limit, discount=0.9):
     experiment = Experiment(
         init=model.init, apply=model.apply, loss=dqn(model, discount=discount), optimizer=optax.sgd(8.0),
         source=turns(16), steps=3000, stride=3000, log_every=3000, save_every=3000,
-        memories=(episodes(world, 16), memory.memory, lagging.memory), after=(lagging.after,),
-        transform=lambda step: acting(step, world, policy=policy, batches=memory.batches, length=1, updates=1),
+        techniques=(episodes(world, 16), memory, lagging),
+        transform=lambda step: acting(step, world, policy=policy, batches=memory.use, length=1, updates=1),
     )  # fmt: skip
     built = build(experiment, devices=jax.devices()[:1])
     state, _ = built.step(built.fresh(), built.fresh_open(), built.source(0)(0))

@@ -32,7 +32,7 @@ def trajectory(number, length=3, count=2):
 
 def test_the_ring_holds_the_last_transitions_in_order():
     memory = replay(pictures(), capacity=18, size=5, updates=4)
-    ring = memory.memory(KEY, None)["replay"]
+    ring = memory.memory(KEY, None)
     assert ring["rows"]["observation"].shape == (18, 2, 2) and ring["rows"]["observation"].dtype == jnp.uint8
     push = jax.jit(pushed)
     kept = []
@@ -51,8 +51,8 @@ def test_the_ring_holds_the_last_transitions_in_order():
 
 def test_batches_are_drawn_evenly_from_what_is_held_and_wait_until_it_is_warm():
     memory = replay(pictures(), capacity=18, size=500, updates=4, warm=12, name="ring")
-    state = SimpleNamespace(stats=memory.memory(KEY, None))
-    draw_from = jax.jit(lambda stats, t, key: memory.batches(SimpleNamespace(stats=stats), t, key=key))
+    state = SimpleNamespace(stats={"ring": memory.memory(KEY, None)})
+    draw_from = jax.jit(lambda stats, t, key: memory.use(SimpleNamespace(stats=stats), t, key=key))
     changed, rows = draw_from(state.stats, trajectory(0), jax.random.key(1))
     assert changed["ring"]["held"] == 6 and rows["action"].shape == (4, 500) and not rows["mask"].any()
     assert set(np.unique(rows["action"])) == set(range(6))  # nothing from what is not filled yet
@@ -70,6 +70,6 @@ def test_batches_are_drawn_evenly_from_what_is_held_and_wait_until_it_is_warm():
 def test_what_does_not_fit_is_an_error():
     memory = replay(pictures(), capacity=20, size=5, updates=1)
     with pytest.raises(UserError, match="20 transitions is no multiple of the 6"):
-        memory.batches(SimpleNamespace(stats=memory.memory(KEY, None)), trajectory(0), key=KEY)
+        memory.use(SimpleNamespace(stats={"replay": memory.memory(KEY, None)}), trajectory(0), key=KEY)
     with pytest.raises(UserError, match="unknown stats entry 'replay'. Did you mean 'replays'"):
-        memory.batches(SimpleNamespace(stats={"replays": 0}), trajectory(0), key=KEY)
+        memory.use(SimpleNamespace(stats={"replays": 0}), trajectory(0), key=KEY)

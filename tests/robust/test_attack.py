@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research import losses
-from research.core import merge
+from research.core import Trained, merge
 from research.data import arrays, sweep
 from research.errors import UserError
 from research.robust.attack import ascend, fgsm, margin, measure_robust, pgd
@@ -123,6 +123,7 @@ def network(params, stats, x, *, key=None, train=False):
 
 
 PARAMS = {"a": RNG.normal(size=(6, 8)).astype(np.float32), "b": RNG.normal(size=(8, 3)).astype(np.float32)}
+TRAINED = Trained(network, PARAMS, {})
 
 
 def test_robust_accuracy_over_padded_batches():
@@ -132,7 +133,7 @@ def test_robust_accuracy_over_padded_batches():
     measure = lambda **k: measure_robust(**{**dict(epsilon=0.15, steps=8, bounds=(0, 1), restarts=3), **k})
 
     def evaluate(measure, size):
-        source, step = sweep(arrays(image=x, label=y), size), jax.jit(lambda batch: measure(network, PARAMS, {}, batch))
+        source, step = sweep(arrays(image=x, label=y), size), jax.jit(lambda batch: measure(TRAINED, batch))
         parts = [step(source(i)) for i in range(len(source))]
         totals = {name: [part[name] for part in parts] for name in ("accuracy", "robust_accuracy")}
         values = {name: float(functools.reduce(merge, means).value()) for name, means in totals.items()}
@@ -183,4 +184,4 @@ def test_mistakes_are_errors():
     with pytest.raises(UserError, match=r"the bounds \(1, 0\)"):
         ascend(rugged, X, epsilon=0.1, steps=1, bounds=(1, 0))
     with pytest.raises(UserError, match="unknown batch field 'image'"):
-        measure_robust(epsilon=0.1, steps=1, bounds=(0, 1))(network, PARAMS, {}, {"x": X})
+        measure_robust(epsilon=0.1, steps=1, bounds=(0, 1))(TRAINED, {"x": X})

@@ -14,6 +14,7 @@ from research.model import from_nnx
 from research.models.mlp import MLP
 from research.objectives.classify import classify
 from research.runs import pretrained
+from research.wrappers.frozen import frozen
 
 RNG = np.random.default_rng(0)
 DATA = arrays(image=RNG.normal(size=(32, 4)).astype(np.float32), label=RNG.integers(0, 3, 32).astype(np.int32))
@@ -84,7 +85,7 @@ def test_mistakes_are_named(saved):
 
 
 def test_frozen_params_stay_without_moments():
-    model = pretrained.frozen(MODEL, r"^layers/")
+    model = frozen(MODEL, r"^layers/")
     experiment = Experiment(
         init=model.init, apply=model.apply, loss=classify(model), optimizer=optax.adamw(0.1), source=batches(DATA, 8),
         steps=5,
@@ -98,12 +99,12 @@ def test_frozen_params_stay_without_moments():
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.stats), before.stats)
     assert not np.array_equal(state.params["head"]["kernel"], before.params["head"]["kernel"])
     with pytest.raises(UserError, match="'nothing' matches no parameter"):
-        pretrained.frozen(MODEL, "nothing").init(draw(0))
+        frozen(MODEL, "nothing").init(draw(0))
 
 
 def test_frozen_with_nothing_trained_computes_the_same():
     params, stats = MODEL.init(draw(1))
-    model = pretrained.frozen(MODEL, r"kernel$")
+    model = frozen(MODEL, r"kernel$")
     kept, moved = model.init(draw(1))
     x = DATA.columns["image"]
     np.testing.assert_array_equal(model.apply(kept, moved, x)[0], MODEL.apply(params, stats, x)[0])

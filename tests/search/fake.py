@@ -21,7 +21,7 @@ class Fake(NamedTuple):
     value: object
     calls: list
 
-    def __call__(self, file, *, seed, run_dir, stream, page, listen, **knobs):
+    def __call__(self, file, *, seed, run_dir, stream, report, listen, **knobs):
         knobs = resolve(KNOBS, knobs)
         self.calls.append((Path(run_dir).name, knobs))
         Path(run_dir).mkdir(parents=True, exist_ok=True)

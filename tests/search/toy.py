@@ -11,6 +11,7 @@ from research.core import Eval, Mean, Out
 from research.data import arrays, batches
 from research.data import sweep as in_order
 from research.experiment import Best, Experiment
+from tests.toys import Source
 
 STEPS = 12
 
@@ -31,23 +32,23 @@ def experiment(
         left = left / (1.0 - broken * (ctx.step > 5))
         return left, Out({}, {"loss": Mean(left, jnp.float32(1))})
 
-    def measure(apply, params, stats, batch):
-        return {"cost": Mean(cost + jnp.abs(1 - params["w"]), jnp.float32(1))}
+    def measure(trained, batch):
+        return {"cost": Mean(cost + jnp.abs(1 - trained.params["w"]), jnp.float32(1))}
 
     def source(seed):
         make = batches(data, 4)(seed)
 
-        def batch_at(step):
+        def batch_at(step, rows=slice(None)):
             while gate and step >= 6 and not Path(gate).exists():
                 time.sleep(0.02)
-            return make(step)
+            return make(step, rows)
 
         return batch_at
 
     return Experiment(
         init=lambda key: ({"w": jnp.zeros(())}, {}),
         apply=lambda params, stats, z, key=None, train=False: (z, {}),
-        loss=loss, optimizer=optax.sgd(0.1), source=source, steps=STEPS,
+        loss=loss, optimizer=optax.sgd(0.1), source=Source(source, 4), steps=STEPS,
         evals={"valid": Eval(in_order(data, 4), measure, every=every), "end": Eval(in_order(data, 4), measure)},
         log_every=3, save_every=3, best=Best("valid/cost", "min"),
     )  # fmt: skip

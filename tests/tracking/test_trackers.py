@@ -12,8 +12,8 @@ from research.tracking import trackers
 
 def test_every_number_reaches_a_tracker_under_its_name():
     found, closed = {}, []
-    tell = events.scalar_writer(lambda step, numbers: found.update({(k, step): v for k, v in numbers.items()}),
-                             lambda: closed.append(True))  # fmt: skip
+    tell = trackers.scalar_writer(lambda step, numbers: found.update({(k, step): v for k, v in numbers.items()}),
+                                  lambda: closed.append(True))  # fmt: skip
     tell(events.Interval(10, {"loss": 0.5}, {"steps_per_second": 3.0}))
     tell(events.Evaluated(10, "valid", sorted_out({"accuracy": 0.9, "text": "words", "matrix": [[1, 2]]})))
     tell(events.Saved(10))

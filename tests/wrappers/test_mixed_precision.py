@@ -7,9 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, Mean, Out, State, gradient, train_step
+from research.core import Ctx, Mean, Model, Out, State, gradient, train_step
 from research.gradients.loss_scale import scaled
-from research.model import Model, from_nnx
+from research.model import from_nnx
 from research.models.cnn import CNN
 from research.models.gpt import GPT
 from research.models.lstm import LSTM
@@ -24,13 +24,14 @@ from tests.gradients import toy
 OPTIMIZER = optax.adam(0.01)
 
 
-def begun(optimizer, memory=None):
-    stats = {**toy.STATS, **(memory(toy.KEY, toy.PARAMS) if memory else {})}
+def begun(optimizer, technique=None):
+    entry = {technique.name: technique.memory(toy.KEY, toy.PARAMS)} if technique else {}
+    stats = {**toy.STATS, **entry}
     return State(jnp.uint32(5), jnp.uint32(0), jnp.int32(0), toy.PARAMS, stats, optimizer.init(toy.PARAMS))
 
 
-def ran(grad_fn, optimizer, memory=None, steps=3):
-    step, state = jax.jit(train_step(grad_fn, optimizer)), begun(optimizer, memory)
+def ran(grad_fn, optimizer, technique=None, steps=3):
+    step, state = jax.jit(train_step(grad_fn, optimizer)), begun(optimizer, technique)
     for _ in range(steps):
         state, metrics = step(state, toy.BATCH)
     return state, metrics
@@ -105,8 +106,8 @@ def test_every_product_is_in_16_bits_forward_and_backward(name):
 
 def test_where_nothing_overflows_the_scale_changes_nothing_but_itself():
     plain, plain_metrics = ran(gradient(toy.LOSS), OPTIMIZER)
-    how = scaled(toy.LOSS, OPTIMIZER, initial=1024.0, period=2)
-    state, metrics = ran(how.grad_fn, how.optimizer, how.memory)
+    how = scaled(toy.LOSS, initial=1024.0, period=2)
+    state, metrics = ran(how.grad_fn, how.optimizer(OPTIMIZER), how)
     toy.close(state.params, plain.params)
     assert int(state.stats["seen"]) == int(plain.stats["seen"]) == 3
     toy.close(metrics["loss"], plain_metrics["loss"])
@@ -117,8 +118,9 @@ def test_where_nothing_overflows_the_scale_changes_nothing_but_itself():
 
 def test_an_overflow_halves_the_scale_and_touches_nothing_else():
     model = mixed(toy.MODEL, jnp.float16)  # the largest float16 is 65,504
-    how = scaled(classify(model, inputs="x", labels="y"), OPTIMIZER, initial=2.0**24, period=100)
-    step, state = jax.jit(train_step(how.grad_fn, how.optimizer)), begun(how.optimizer, how.memory)
+    how = scaled(classify(model, inputs="x", labels="y"), initial=2.0**24, period=100)
+    guarded = how.optimizer(OPTIMIZER)
+    step, state = jax.jit(train_step(how.grad_fn, guarded)), begun(guarded, how)
     skipped, scales = [], []
     for _ in range(14):
         before, (state, metrics) = state, step(state, toy.BATCH)
@@ -146,14 +148,14 @@ def test_a_small_gradient_that_float16_would_lose_is_kept_by_the_scale():
 
     ctx, params = Ctx({}, {}, toy.KEY, jnp.int32(0)), {"w": jnp.ones(2)}
     assert gradient(tiny)(params, ctx)[0]["w"][0] == 0
-    how = scaled(tiny, OPTIMIZER, initial=2.0**20)
-    ctx = ctx._replace(stats=how.memory(toy.KEY, params))
+    how = scaled(tiny, initial=2.0**20)
+    ctx = ctx._replace(stats={"loss_scale": how.memory(toy.KEY, params)})
     np.testing.assert_allclose(how.grad_fn(params, ctx)[0]["w"], 1e-9, rtol=1e-3)
 
 
 def test_the_scale_never_falls_below_one():
-    how = scaled(lambda p, c: (jnp.float32(jnp.nan) * p["w"].sum(), Out({}, {})), OPTIMIZER, initial=2.0)
-    ctx, params = Ctx({}, how.memory(None, None), toy.KEY, jnp.int32(0)), {"w": jnp.ones(2)}
+    how = scaled(lambda p, c: (jnp.float32(jnp.nan) * p["w"].sum(), Out({}, {})), initial=2.0)
+    ctx, params = Ctx({}, {"loss_scale": how.memory(None, None)}, toy.KEY, jnp.int32(0)), {"w": jnp.ones(2)}
     for expected in (1, 1):
         _, out = how.grad_fn(params, ctx)
         ctx = ctx._replace(stats=out.stats)

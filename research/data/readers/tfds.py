@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import re
+import tempfile
 from typing import Any
 
 from research.data.builders import MODULES
@@ -146,17 +147,19 @@ def quiet(*, progress: bool = True):
     """No harmless remarks of TFDS while it works; without `progress` no progress bars and messages either.
 
     It also gives TFDS random numbers of its own: it names its temporary folder by Python's global generator, so two
-    processes with the same seed would write into the same folder.
+    processes with the same seed would write into the same folder. And temporary folders that TFDS leaves behind are
+    made in one that is removed.
     """
     from absl import logging
 
-    level, dice = logging.get_verbosity(), random.getstate()
+    level, dice, temporary = logging.get_verbosity(), random.getstate(), tempfile.tempdir
     logging.set_verbosity(logging.ERROR)
     random.seed()
     try:
-        with contextlib.nullcontext() if progress else _silent():
+        with contextlib.nullcontext() if progress else _silent(), tempfile.TemporaryDirectory() as tempfile.tempdir:
             yield
     finally:
+        tempfile.tempdir = temporary
         logging.set_verbosity(level)
         random.setstate(dice)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import records
+from research.data.sampling.source import epoch_steps
 from research.errors import UserError
 
 
@@ -25,6 +26,8 @@ class Batches:
     size: int
     augment: Callable | None = None
     shuffle: bool = True
+
+    steps = epoch_steps
 
     @property
     def examples(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from research.data.readers import records
 from research.data.sampling.batches import check_seed, check_size, generator, read
 from research.data.sampling.mixture import largest_remainder
+from research.data.sampling.source import epoch_steps
 from research.errors import UserError
 
 
@@ -24,6 +25,8 @@ class Rounds:
     local_steps: int
     epochs: int = 1
     augment: Callable | None = None
+
+    steps = epoch_steps
 
     @property
     def examples(self) -> int:

@@ -23,6 +23,8 @@ class FewShot:
     shots: int
     queries: int
 
+    examples = None  # tasks are drawn without end
+
     def __call__(self, seed: int):
         """The Source of a seed (u32): `batch_at(step, rows=slice(None))`; see `few_shot`."""
         seed = check_seed(seed)

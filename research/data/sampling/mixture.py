@@ -10,6 +10,7 @@ import numpy as np
 
 from research.data.readers import records
 from research.data.sampling.batches import check_seed, check_size, positions, read, walk
+from research.data.sampling.source import epoch_steps
 from research.errors import UserError, unknown
 
 LONGEST = 100_000  # the longest pattern: weights are kept to this precision
@@ -27,6 +28,9 @@ class Mixture:
     quotas: Mapping[str, int]
     augment: Callable | None = None
     shuffle: bool = True
+
+    data = None  # there are several
+    steps = epoch_steps
 
     @property
     def examples(self) -> int:

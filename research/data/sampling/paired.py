@@ -7,6 +7,7 @@ import numpy as np
 
 from research.data.readers import records
 from research.data.sampling.batches import Batches, check_seed, check_size, positions, walk
+from research.data.sampling.source import epoch_steps
 from research.errors import UserError
 
 
@@ -19,6 +20,13 @@ class Paired:
     ratio: int
     inputs: str
     name: str
+
+    steps = epoch_steps
+
+    @property
+    def data(self):
+        """The labelled records."""
+        return self.labelled.data
 
     @property
     def size(self) -> int:

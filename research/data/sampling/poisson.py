@@ -10,6 +10,8 @@ import numpy as np
 
 from research.data.readers import records
 from research.data.sampling.batches import check_seed, check_size, generator, read
+from research.duration import epochs as passes
+from research.duration import in_steps
 from research.errors import UserError
 
 
@@ -23,6 +25,10 @@ class Poisson:
     expected: float
     size: int
     augment: Callable | None = None
+
+    def steps(self, epochs: float) -> int:
+        """The optimizer steps that `epochs` expected passes over the records take, rounded."""
+        return in_steps(passes(epochs), batch_size=self.expected, epoch_examples=self.examples)
 
     @property
     def examples(self) -> int:
@@ -71,8 +77,7 @@ def poisson(data, *, expected: float, capacity: int, augment=None) -> Poisson:
     host with a generator keyed by (seed, step, record index). `rows` as in `batches`: the batch is the same for any
     number of processes.
 
-    `size` is the capacity, so the epochs of a Duration are too short here: give an Experiment steps, such as
-    `in_steps(epochs(20), batch_size=expected, epoch_examples=len(data))`.
+    `size` is the capacity, with which a Duration in epochs would be too short: give an Experiment `source.steps(20)`.
 
     Raises UserError for empty data, an `expected` out of range, a capacity below it, records with a field `mask`;
     and at the step, where more records are drawn than the capacity holds.

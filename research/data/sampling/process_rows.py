@@ -1,22 +1,21 @@
 """The rows of the global batch that a process holds: it reads only those, where the source can give them."""
 
-import inspect
-
 import jax
 import numpy as np
 
+from research.data.sampling.source import BatchAt
 from research.distributed.sharding import BATCH_AXES, place, placement
 from research.errors import UserError
 
 
-def share(batch_at, mesh, *, size: int | None, axis: int = 0, complete=lambda batch: batch):
+def share(batch_at: BatchAt, mesh, *, size: int, axis: int = 0, complete=lambda batch: batch):
     """(read, put): `put(read(step))` is the global batch of `batch_at(step)`, split over the mesh along `axis`.
 
     It is the same for any number of processes. In a job of several, `read` asks for `rows=` of the `size` that the
-    devices of this process hold; where the source takes no rows, or they do not divide, each process reads them all.
+    devices of this process hold; if they do not divide, each process reads them all.
     `complete` is applied to a batch that is read whole.
     """
-    rows = own_rows(mesh, size) if size and "rows" in inspect.signature(batch_at).parameters else None
+    rows = own_rows(mesh, size)
     if rows is None:
         return batch_at, lambda batch: place(complete(batch), mesh, axis=axis)
     spec = placement(mesh, axis=axis)

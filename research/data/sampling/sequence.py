@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 from typing import Any
 
+from research.data.sampling.source import epoch_steps
 from research.errors import UserError
 
 
@@ -14,6 +15,9 @@ class Sequence:
 
     parts: tuple[Any, ...]
     starts: tuple[int, ...]
+
+    data = None  # there are several
+    steps = epoch_steps
 
     @property
     def size(self) -> int:

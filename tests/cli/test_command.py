@@ -1,0 +1,118 @@
+"""From a function in a file to a command: its arguments, its help, its errors, and that a file is executed once."""
+
+import inspect
+
+import pytest
+
+from research.__main__ import main
+from research.cli import _command
+from research.cli._command import parsed, verbs
+from research.errors import UserError
+from research.verbs import RUN_OPTIONS, train
+
+WING = '''
+"""Verbs of a wing that a test adds."""
+
+from research.files import number
+
+__all__ = ["number"]
+
+
+def show_it(run: str, times: list[str] = (), *, scale: float = 1.0, kind: str | None = None, loud: bool = True) -> int:
+    """Show a run.
+
+    run: a run folder
+    scale (FACTOR): how much larger
+    loud (--quiet): say less
+    """
+    print(run, times, scale, kind, loud)
+    return 3
+
+
+def _hidden():
+    """No verb."""
+'''
+
+
+@pytest.fixture
+def wing(tmp_path, monkeypatch):
+    """A file more in the folder of the verbs."""
+    (tmp_path / "wing.py").write_text(WING)
+    monkeypatch.setattr(_command, "FOLDER", tmp_path)
+    monkeypatch.setattr("research.cli.__path__", [str(tmp_path)])
+
+
+def test_a_file_more_is_a_verb_more(wing, capsys):
+    assert list(verbs()) == ["number", "show-it"]
+    assert verbs()["show-it"].summary == "Show a run." and verbs()["number"].summary.startswith("`value` where it is")
+    assert main(["show-it", "runs/a", "x", "y", "--scale", "2", "--quiet"]) == 3
+    assert capsys.readouterr().out == "runs/a ['x', 'y'] 2.0 None False\n"
+    with pytest.raises(SystemExit):
+        main(["show-it", "--help"])
+    text = capsys.readouterr().out
+    assert "Show a run." in text and "--scale FACTOR" in text and "how much larger (default 1.0)" in text
+    assert "--quiet" in text and "--kind STR" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show-its"], "unknown verb 'show-its'. Did you mean 'show-it'?"),
+        (["show-it", "a", "--scal", "2"], "unknown argument '--scal'. Did you mean '--scale'?"),
+        (["show-it", "a", "--scale", "wide"], "scale takes float, not 'wide'"),
+        (["show-it"], "RUN"),
+    ],
+)
+def test_mistakes_name_the_nearest(wing, capsys, arguments, words):
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+    with pytest.raises(UserError):
+        main([*arguments, "--debug"])
+
+
+def test_the_options_of_train_are_those_of_its_signature(capsys):
+    assert set(RUN_OPTIONS) == set(inspect.signature(train).parameters) - {"file", "knobs"}
+    for verb in ("train", "folds"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        text = capsys.readouterr().out
+        for flag in ("--seed", "--runs", "--run-dir", "--again", "--from", "--strategy", "--watch", "--no-report",
+                     "--profile", "--wandb", "--mlflow"):  # fmt: skip
+            assert f" {flag}" in text, (verb, flag)
+        assert "--listen" not in text and "--stream" not in text
+
+
+def test_a_knob_may_not_have_the_name_of_an_option(tmp_path, capsys):
+    (tmp_path / "bad.py").write_text("def experiment(*, runs: int = 1): ...\n")
+    assert main(["train", str(tmp_path / "bad.py")]) == 2
+    assert "a knob may not be called 'runs'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="a knob may not be called 'runs'"):
+        train(tmp_path / "bad.py")
+
+
+EXPERIMENT = """
+from pathlib import Path
+from tests.toys import experiment as toy
+
+with open(Path(__file__).parent / "executed", "a") as file:
+    file.write("once ")
+
+
+def experiment(*, noise: float = 0.3):
+    return toy(noise=noise)
+"""
+
+
+@pytest.mark.parametrize("verb", ["train", "plan", "doctor"])
+def test_a_command_executes_the_experiment_file_once(tmp_path, verb, capsys):
+    (tmp_path / "once.py").write_text(EXPERIMENT)
+    more = {"train": ["--no-report", "--runs", str(tmp_path / "runs")], "plan": [],
+            "doctor": ["--no-rate", "--folder", str(tmp_path / "doctor")]}[verb]  # fmt: skip
+    assert main([verb, str(tmp_path / "once.py"), "--noise", "0.1", *more]) in (0, 1)
+    assert (tmp_path / "executed").read_text() == "once ", capsys.readouterr()
+
+
+def test_knobs_are_handed_on_as_texts(tmp_path):
+    (tmp_path / "few.py").write_text("def experiment(*, width: int = 3, deep: bool = False): ...\n")
+    (loaded,), given = parsed(train, [str(tmp_path / "few.py"), "--width", "5", "--deep", "--seed", "7"], prog="x")
+    assert loaded.name == "few" and given["width"] == "5" and given["deep"] == "true" and given["seed"] == 7
