@@ -14,18 +14,23 @@ run time (`from __future__ import annotations`) and cost nothing; the tests chec
     vocabulary               different tokens
     features                 entries of a vector that describes an example or a position; `outputs` of a layer's result
     heads head               attention heads, and features of each
-    patches visible          patches of an image, and those of them that an encoder sees
+    patches visible hidden   patches of an image, those of them that an encoder sees, and the others
+    pixels                   numbers of a patch
     space window             spatial axes of any number: of the input of a convolution, and of its kernel
     experts                  experts of a mixture
     layers                   layers that are kept as one
     ratio                    unlabelled examples for each labelled one
     tasks                    tasks of several that are trained together
-    samples                  draws from a distribution
+    samples others           draws from a distribution, and examples of a second set
+    latents                  entries of a latent vector
     environments             copies of an environment that are played side by side
+    states actions           of a Markov decision process
+    places                   of a queue or a ring, and of keys that are drawn at once
     bins points              of a histogram, and of a curve
     tests slices             tests of one comparison, and parts of an evaluation set
     rows                     records of a data set or rows of an evaluation, on the host
     steps devices microbatches clients    leading axes of a stack of batches
+    *example *observation *entry          all axes of one example, of an observation, of an array of any kind
 """
 
 import jax

@@ -24,13 +24,13 @@ from research.core import (
     merge,
     train_step,
 )
-from research.data.sampling.source import BatchAt, TrainingSource, check_source
+from research.data.sampling.source import BatchAt, TrainingSource, check_evaluation_source, check_source
 from research.distributed import sharding
 from research.distributed.pmap import AXIS, check_replicated, mapped
 from research.errors import UserError, nearest, unknown
 from research.gradients.averaged import averaged
 from research.metric_sums import Open
-from research.technique import Technique, brought, check_names, check_read, memories, read_entries
+from research.technique import Technique, brought, check_names, check_read, memories
 from research.tree import described, shapes
 
 
@@ -115,12 +115,14 @@ def wire(ex: Experiment) -> Wired:
             raise UserError(
                 "the learning rate is given twice: as learning_rate= and in schedules=. Leave out the latter."
             )
-        if isinstance(optimizer, optax.GradientTransformation):
-            raise UserError(
-                "learning_rate= is given and optimizer= is an optax transformation, which has one already; expected a "
-                "function of the learning rate, such as optax.adam or lambda rate: optax.sgd(rate, momentum=0.9)."
-            )
         rate = ex.learning_rate
+        if not callable(rate) and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+            raise UserError(f"learning_rate= is {rate!r}; expected a number, or a schedule step -> number.")
+        if isinstance(optimizer, optax.GradientTransformation) or not callable(optimizer):
+            raise UserError(
+                f"learning_rate= is given and optimizer= is {type(optimizer).__name__}; expected a function of the "
+                "learning rate, such as optax.adam or lambda rate: optax.sgd(rate, momentum=0.9)."
+            )
         optimizer = optimizer(rate)
         schedules = {"learning_rate": rate if callable(rate) else lambda step: rate, **schedules}
     if not isinstance(optimizer, optax.GradientTransformation):
@@ -230,9 +232,18 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     if strategy == "pmap":
         check_replicated(layout, mesh)
     source = stacked(ex.source, ex.stride)
-    traced = compiled(step, 1) if strategy == "pmap" else sharding.under(mesh, step)
-    metrics = _check_step(traced, abstract, source(seed)(0), ex.techniques)
-    _check_views(ex.evals, abstract)
+    batch = source(seed)(0)
+    metrics = _check_step(compiled(step, 1), abstract, batch)
+    # Of one optimizer step, without what wraps it: a loop over steps would pass on, and thus read, the whole state.
+    bare = train_step(grad_fn, wired.optimizer, wired.after)
+    check_read(
+        ex.techniques,
+        grad_fn=None if wired.transform else sharding.under(mesh, grad_fn),
+        step=sharding.under(mesh, wired.transform(bare) if wired.transform else bare),
+        state=abstract,
+        batch=batch if wired.transform or ex.stride == 1 else jax.tree.map(lambda x: x[0], batch),
+    )
+    _check_evaluations(ex.evals, abstract)
 
     def no_sums():
         return Open.of(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
@@ -280,16 +291,14 @@ def stacked(source, stride: int):
     return of_seed
 
 
-def _check_step(step, state, batch, techniques):
-    """The abstract metrics of one step; raises UserError if it cannot be traced, changes the state's form, or does not
-    read what a technique keeps.
-    """
+def _check_step(step, state, batch):
+    """The abstract metrics of one step; raises UserError if it cannot be traced or changes the state's form."""
     try:
-        program, (new, metrics) = jax.make_jaxpr(step, return_shape=True)(state, batch)
+        new, metrics = jax.eval_shape(step, state, batch)
     except KeyError as error:
-        # Of what a step reads by name, stats are what an experiment can forget.
         name = error.args[0] if error.args else ""
-        kept, hint = ", ".join(sorted(state.stats)) or "nothing", nearest(name, [*state.stats, *batch])
+        params = list(state.params) if isinstance(state.params, dict) else []
+        kept, hint = ", ".join(sorted(state.stats)) or "nothing", nearest(name, [*state.stats, *batch, *params])
         raise UserError(
             f"the step does not fit a batch of {described(batch)}: it reads {name!r}, which is neither there nor in "
             f"stats ({kept}).{hint} If a technique keeps it, list the technique: Experiment(techniques=(...))."
@@ -306,15 +315,17 @@ def _check_step(step, state, batch, techniques):
                 f"one step changes {path} from {old.get(path, 'absent')} to {now.get(path, 'absent')}; "
                 "the tree, shapes and dtypes of a State may not change."
             )
-    check_read(techniques, read_entries(program.jaxpr, state))
     return metrics
 
 
-def _check_views(evals, state):
-    """Raises UserError for an evaluation that sees weights which nothing keeps."""
+def _check_evaluations(evals, state):
+    """Raises UserError for an evaluation of what is no EvaluationSource, or that sees weights which nothing keeps."""
     for name, ev in evals.items():
+        check_evaluation_source(name, ev.source)
         try:
             jax.eval_shape(ev.view, state)
+        except jax.errors.JAXTypeError:
+            continue  # a view that computes on the host has no abstract form
         except KeyError as error:
             kept = ", ".join(sorted(state.stats)) or "none"
             raise UserError(

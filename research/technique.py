@@ -14,7 +14,7 @@ import jax
 import optax
 
 from research.axes import Array, Integer, Key
-from research.core import After, GradFn, Loss, Observe, State, Tree, View, draw
+from research.core import After, Ctx, GradFn, Loss, Observe, State, Step, Tree, View, draw
 from research.errors import UserError
 from research.tree import path_name
 
@@ -44,8 +44,10 @@ class Technique(NamedTuple):
     use: Callable[..., Any] | None = None
 
 
-def check_names(techniques: tuple[Any, ...]) -> None:
+def check_names(techniques: Any) -> None:
     """Raises UserError for a value that is no Technique, and for two of one name."""
+    if not isinstance(techniques, tuple | list):
+        raise UserError(f"techniques= is {techniques!r}; expected a tuple of Techniques, such as (average,).")
     for value in techniques:
         if not isinstance(value, Technique):
             raise UserError(f"techniques=(...) holds {value!r}; expected a Technique, as research.optim.ema.ema makes.")
@@ -80,26 +82,38 @@ def brought(techniques: tuple[Technique, ...], hook: str, given: Any = None) -> 
     return getattr(having[0], hook) if having else None
 
 
-def check_read(techniques: tuple[Technique, ...], read: Mapping[str, bool]) -> None:
-    """Raises UserError for an entry of a technique that the step never reads: then a part of it is not wired.
+def check_read(
+    techniques: tuple[Technique, ...], *, grad_fn: GradFn | None, step: Step, state: State, batch: Mapping[str, Any]
+) -> None:  # fmt: skip
+    """Raises UserError for a technique whose entry of stats nothing reads: then a part of it is not wired.
 
-    `read` {path below stats: whether the step reads it}. What an `observe` remembers is read by the host.
+    The gradient must read the entry of a technique that brings a loss or a gradient estimator, and the step that of any
+    other. An entry with a `view` or an `observe` is read elsewhere. Without `grad_fn`, the step stands for it. The
+    state may be abstract.
     """
-    for technique in techniques:
-        for path, used in read.items():
-            if path.split("/")[0] == technique.name and not used and technique.observe is None:
-                raise UserError(
-                    f"nothing reads {path!r}, which the technique {technique.name!r} keeps in stats. Does the "
-                    "experiment's loss=, grad_fn= or transform= leave out the technique's own?"
-                )
+    kept = [technique for technique in techniques if technique.memory]
+    estimating = [technique for technique in kept if technique.loss or technique.grad_fn]
+    others = [t for t in kept if t not in estimating and not (t.view or t.observe)]
+    if grad_fn is None:
+        estimating, others = [], [*estimating, *others]
+    read: set[str] = set()
+    if estimating:
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        read |= _entries_read(grad_fn, state.params, Ctx(batch, state.stats, key, state.step))
+    if others:
+        read |= _entries_read(step, state, batch)
+    for technique in (*estimating, *others):
+        if technique.name not in read:
+            raise UserError(
+                f"nothing reads the entry of stats that the technique {technique.name!r} keeps. Does the experiment's "
+                "loss=, grad_fn= or transform= leave out the technique's own?"
+            )
 
 
-def read_entries(jaxpr: Any, state: State) -> dict[str, bool]:
-    """{path below stats: whether the program reads it}, of a jaxpr whose first arguments are the leaves of `state`."""
+def _entries_read(program: Callable, *arguments: Any) -> set[str]:
+    """The names of the entries of stats, anywhere among the arguments, that a program reads."""
+    jaxpr = jax.make_jaxpr(program)(*arguments).jaxpr
     used = {id(atom) for equation in jaxpr.eqns for atom in equation.invars}
-    leaves = jax.tree.leaves_with_path(state)
-    return {
-        path_name(path).removeprefix("stats/"): id(variable) in used
-        for (path, _), variable in zip(leaves, jaxpr.invars, strict=False)
-        if path_name(path).startswith("stats/")
-    }
+    paths = [path_name(path).split("/") for path, _ in jax.tree.leaves_with_path(arguments)]
+    read = [path for path, variable in zip(paths, jaxpr.invars, strict=True) if id(variable) in used]
+    return {path[path.index("stats") + 1] for path in read if "stats" in path}

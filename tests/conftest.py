@@ -9,6 +9,8 @@ beartype. A wrong one is a red test. The commands that tests start as processes 
 
 import importlib.metadata
 import os
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -24,13 +26,17 @@ if importlib.metadata.version("jax").startswith("0.10."):  # later ones refuse t
 import jax  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-import tests.checked  # noqa: E402, F401 (the hook finds it by name)
+from tests.checked import checked  # noqa: E402
 
 ARRAYS = (
     "augment core fields gradients layers losses metrics model models objectives optim privacy rl robust technique "
     "tree wrappers"
 )
-install_import_hook([f"research.{name}" for name in ARRAYS.split()], "tests.checked.checked")
+# The hook finds the checker by name whenever a module is imported. Not below `tests`: a run's copy of an experiment
+# there takes that package's place.
+sys.modules["shape_checker"] = types.ModuleType("shape_checker")
+sys.modules["shape_checker"].checked = checked
+install_import_hook([f"research.{name}" for name in ARRAYS.split()], "shape_checker.checked")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,3 +44,11 @@ def few_programs():
     """Drops what a test file compiled: over the whole suite it would be gigabytes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def optimised():
+    """XLA's optimisations, for a test that compares different programs bit for bit."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1")

@@ -150,7 +150,7 @@ def test_a_bad_update_is_never_saved(tmp_path):
     assert Checkpoints(tmp_path / "checkpoints").steps() == [5, 10]
 
 
-def test_skip_leaves_the_bad_step_out(tmp_path):
+def test_skip_leaves_the_bad_step_out(tmp_path, optimised):
     spoil = lambda step, key: jnp.where((step == 17) | (step == 18), jnp.inf, 1.0)
     outcome = go(tmp_path, spoil=spoil, on_nonfinite="skip")
     assert outcome.status == "finished" and np.isfinite(outcome.results["test"]["mse"])

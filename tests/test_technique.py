@@ -14,6 +14,7 @@ from research.gradients.compressed import top_k
 from research.gradients.delayed import delayed
 from research.objectives.byol import byol
 from research.objectives.classify import classify
+from research.objectives.elastic import elastic
 from research.objectives.moco import moco
 from research.optim.ema import ema
 from research.optim.observe import reduce_on_plateau
@@ -91,7 +92,7 @@ def test_a_learning_rate_is_given_once():
     schedules = {"learning_rate": lambda step: 0.1}
     refused(r"given twice: as learning_rate= and in schedules=", learning_rate=0.1, optimizer=optax.adam,
             schedules=schedules)  # fmt: skip
-    refused("optimizer= is an optax transformation, which has one already; expected a function of the learning rate",
+    refused("optimizer= is GradientTransformation.*; expected a function of the learning rate",
             learning_rate=0.1, optimizer=optax.adam(0.1), schedules={})  # fmt: skip
 
 
@@ -163,14 +164,43 @@ def test_a_view_of_weights_that_nothing_keeps_names_the_evaluation_and_the_entry
 
 def test_a_memory_that_nothing_reads_is_refused():
     method, loss = contrast(), classify(CLASSIFIER, inputs="x")
-    message = r"nothing reads 'moco/(queue|next)', which the technique 'moco' keeps.*loss="
+    message = "nothing reads the entry of stats that the technique 'moco' keeps.*loss="
     refused(message, **embedding(loss=loss), techniques=(method,))
     build(toys.experiment(**embedding(loss=None), techniques=(method,)), devices=ONE)
     late = delayed(gradient(LOSS), steps=2)
-    refused("nothing reads 'delayed/[bw]'.*grad_fn=", techniques=(late,), grad_fn=gradient(LOSS))
+    for wrapped in ({}, {"on_nonfinite": "skip"}, {"stride": 2}):  # a loop over steps hides nothing
+        refused("nothing reads .* 'delayed' keeps.*grad_fn=", techniques=(late,), grad_fn=gradient(LOSS), **wrapped)
+    # An `after` that reads its own entry wires no loss.
+    held = elastic(LOSS, {2: lambda params, stats: params}, strength=1.0)
+    refused("nothing reads .* 'elastic' keeps.*loss=", techniques=(held,), loss=LOSS)
+    refused("nothing reads .* 'elastic' keeps", techniques=(held, top_k(gradient(LOSS), fraction=0.5)), loss=None)
+    build(toys.experiment(techniques=(held,), loss=None), devices=ONE)
+    # What only a view reads is read.
+    begun = Technique(
+        "begun", memory=lambda key, params: params, view=lambda state: (state.stats["begun"], state.stats)
+    )
+    build(toys.experiment(techniques=(begun,)), devices=ONE)
     # What an observer remembers is read by the host.
     told = Technique("told", memory=lambda key, params: jnp.int32(0), observe=lambda state, results: state)
     build(toys.experiment(techniques=(told,)), devices=ONE)
+
+
+def test_a_view_that_computes_on_the_host_is_left_alone():
+    view = lambda state: (jax.tree.map(np.asarray, state.params), state.stats)
+    build(toys.experiment(evals={"valid": Eval(sweep(toys.DATA, 16), toys.measure, view=view)}), devices=ONE)
+
+
+def test_an_evaluation_source_says_its_size():
+    evals = {"valid": Eval(lambda step: None, toys.measure)}
+    refused(r"evaluation 'valid' is .*lacks size, examples, data, __len__\..*sweep\(data, size\)", evals=evals)
+
+
+@pytest.mark.parametrize("rate", ["0.1", True, [0.1]])
+def test_a_learning_rate_is_a_number_or_a_schedule(rate):
+    refused("learning_rate= is .*; expected a number, or a schedule", learning_rate=rate, optimizer=optax.adam,
+            schedules={})  # fmt: skip
+    refused("optimizer= is NoneType; expected a function", learning_rate=0.1, optimizer=None, schedules={})
+    refused("techniques= is None; expected a tuple", techniques=None)
 
 
 def test_a_technique_that_is_not_listed_is_named_by_its_entry():

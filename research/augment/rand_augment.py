@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from research.axes import UInt8
 
-GREY = (128, 128, 128)  # what comes into view
+GREY = (128, 128, 128)  # the colour of pixels from outside
 
 
 def rand_augment(

@@ -12,8 +12,8 @@ def sweep(
 ):  # fmt: skip
     """Search the knobs of an experiment with many runs, or go on with it.
 
-    A knob is one value, or what is to be searched: `1e-4:1e-2` a range of numbers, `1e-4:1e-2:log` the same on a
-    logarithmic scale, `a,b,c` a list.
+    A knob is one value, or what is to be searched. A range looks like 1e-4:1e-2, on a logarithmic scale 1e-4:1e-2:log,
+    and choices like a,b,c.
 
     file: an experiment, such as experiments/digits.py
     search: grid, random, tpe, gp or evolution

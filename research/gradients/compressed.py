@@ -30,7 +30,7 @@ def top_k(grad_fn: GradFn, *, fraction: float, name: str = "unsent", replicas: i
     if not 0 < fraction <= 1:
         raise UserError(f"a fraction of {fraction}; expected more than 0 and at most 1.")
 
-    def largest(key: Key[Array, ""], x: Float[Array, "*parameter"]) -> Float[Array, "*parameter"]:
+    def largest(key: Key[Array, ""], x: Float[Array, "*entry"]) -> Float[Array, "*entry"]:
         flat = x.ravel()
         _, places = jax.lax.top_k(jnp.abs(flat), max(1, round(fraction * flat.size)))
         return jnp.zeros_like(flat).at[places].set(flat[places]).reshape(x.shape)
@@ -45,7 +45,7 @@ def int8(grad_fn: GradFn) -> GradFn:
     The error of an entry is below one level. The key is folded with "compress" and the number of the array.
     """
 
-    def quantised(key: Key[Array, ""], x: Float[Array, "*parameter"]) -> Float[Array, "*parameter"]:
+    def quantised(key: Key[Array, ""], x: Float[Array, "*entry"]) -> Float[Array, "*entry"]:
         level = jnp.max(jnp.abs(x), initial=0) / 127
         steps = jnp.clip(x / (level + (level == 0)), -127, 127)
         low = jnp.floor(steps)
@@ -101,7 +101,7 @@ def fed_back(grad_fn: GradFn, compress: Callable, *, name: str = "unsent", repli
     return Technique(name, memory=memory, grad_fn=fed)
 
 
-def _scaled_sign(key: Key[Array, ""], x: Float[Array, "*parameter"]) -> Float[Array, "*parameter"]:
+def _scaled_sign(key: Key[Array, ""], x: Float[Array, "*entry"]) -> Float[Array, "*entry"]:
     return jnp.mean(jnp.abs(x)) * jnp.sign(x)
 
 

@@ -48,7 +48,7 @@ def federated(
     weighted mean of the clients' changes, and signed integers by the same, rounded; other types, and the entries
     named in `keep`, stay as they were.
 
-    `aggregate(updates, weights, key) -> Mean` takes the clients' updates stacked, as `in_the_clear`. `at_once` trains
+    `aggregate(updates, weights, key) -> Mean`, such as `secure`, takes the clients' updates stacked. `at_once` trains
     that many clients side by side, to bound memory; the Means of such groups are added up. The key of a local
     step is `draw(key, "client", position, "step", number)`. `ctx.step` is the round, and a schedule in `optimizer`
     starts anew in each.

@@ -49,7 +49,7 @@ def secure(*, limit: float = 1.0, drop: float = 0.0) -> Callable:
         counts = stays & (weights > 0)
         shares = weights / (weights.sum() + (weights.sum() == 0))
 
-        def total(number: int, x: Float[Array, " clients *update"]) -> Float[Array, "*update"]:
+        def total(number: int, x: Float[Array, " clients *entry"]) -> Float[Array, "*entry"]:
             along = (clients,) + (1,) * (x.ndim - 1)
             here, share, real = (v.reshape(along) for v in (stays, shares, counts))
             seed = draw(key, "leaf", number)
@@ -68,8 +68,8 @@ def secure(*, limit: float = 1.0, drop: float = 0.0) -> Callable:
 
 
 def quantise(
-    x: Float[Array, "*update"], *, limit: float, share: float | Float[Array, "..."] = 1.0
-) -> UInt32[Array, "*update"]:
+    x: Float[Array, "*entry"], *, limit: float, share: float | Float[Array, "*#entry"] = 1.0
+) -> UInt32[Array, "*entry"]:
     """x held to +-limit, times share (0 to 1), in fixed point; negative numbers modulo 2^32.
 
     `limit` is 2^30. The sum modulo 2^32 is exact as long as the shares add up to at most 1.
@@ -78,7 +78,7 @@ def quantise(
     return jax.lax.bitcast_convert_type(fixed.astype(jnp.int32), jnp.uint32)
 
 
-def dequantise(total: UInt32[Array, "*update"], *, limit: float) -> Float[Array, "*update"]:
+def dequantise(total: UInt32[Array, "*entry"], *, limit: float) -> Float[Array, "*entry"]:
     """The number that a sum of `quantise` stands for, in f32."""
     return jax.lax.bitcast_convert_type(total, jnp.int32).astype(jnp.float32) * (limit / ONE)
 

@@ -65,7 +65,7 @@ def _above(grad_fn: GradFn, climb: Callable[[Tree, Tree], Tree], rho: float) -> 
     return sharp
 
 
-def _f32(x: Float[Array, "*parameter"]) -> Float[Array, "*parameter"]:
+def _f32(x: Float[Array, "*entry"]) -> Float[Array, "*entry"]:
     return x.astype(jnp.float32)
 
 

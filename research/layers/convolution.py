@@ -83,7 +83,7 @@ def _products(x, kernel, form):
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def product(x, kernel):
-        x = lax.pad(x, jnp.zeros((), x.dtype), edges)  # here, so that what is kept for the backward pass is x alone
+        x = lax.pad(x, jnp.zeros((), x.dtype), edges)  # here: the backward pass then keeps x alone
 
         def cut(place):
             end = [p + (n - 1) * stride + 1 for p, n, stride in zip(place, outputs, strides, strict=True)]

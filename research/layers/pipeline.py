@@ -54,7 +54,7 @@ def pipelined(
 
         nothing = jax.lax.pcast(jax.tree.map(lambda x: jnp.zeros_like(x[0]), x), ("pipeline",), to="varying")
         _, left = jax.lax.scan(tick, nothing, jnp.arange(parts + stages - 1))
-        # What left the last stage, on all of them.
+        # The output of the last stage, on all of them.
         whole = jax.tree.map(lambda x: jnp.where(here == stages - 1, x[stages - 1 :], 0), left)
         return jax.lax.psum(whole, "pipeline")
 

@@ -1,7 +1,7 @@
 """The measures of evaluations.
 
 A `measure_*` maker gives the measure of an Eval: `measure(trained, batch) -> {name: metric state | Rows}`. A metric
-state is a tuple of sums with a `value()`; states add up, so that batches of any size and any number of devices give the
+state is a tuple of sums with a `value()`; states add up, thus batches of any size and any number of devices give the
 exact number. A `finish` computes on the host the numbers that need all rows at once. This subpackage stands above
 `research.objectives`, because some measures are an objective's own loss.
 

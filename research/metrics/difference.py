@@ -137,7 +137,7 @@ def _welch(base: Float[np.ndarray, " _"], new: Float[np.ndarray, " _"], confiden
     spread = [next(s for s in spread if s is not None) if s is None else s for s in spread]
     parts = [s / len(x) for s, x in zip(spread, (base, new), strict=True)]
     error = math.sqrt(sum(parts))
-    if error <= 1e-12 * max(abs(base).max(), abs(new).max()):  # what all seeds agree on
+    if error <= 1e-12 * max(abs(base).max(), abs(new).max()):  # all seeds agree
         same = math.isclose(base.mean(), new.mean(), rel_tol=1e-9)
         chance = 1.0 if same else min(1.0, 2 / math.comb(len(base) + len(new), len(base)))
         return _without_spread(0.0 if same else value, chance, confidence, test)

@@ -45,7 +45,7 @@ class FashionPyramid(nnx.Module):
     """Logits of images of `size` x `size` pixels; the size is even. 522,858 parameters by default.
 
     2 x 2 pixels become channels; a 3 x 3 convolution to the first of `widths`; for each other width 2 x 2 places become
-    channels once more (with zeros added where their number is odd) and meet in a linear layer; then a residual linear
+    channels once more (with zeros added if their number is odd) and meet in a linear layer; then a residual linear
     layer in each place, and a `dense` one over all of them. BatchNorm and ReLU follow each. The head is linear in the
     dense layer's outputs and in the maximum and the mean over the places.
 

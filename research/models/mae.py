@@ -59,8 +59,8 @@ class PatchEncoder(nnx.Module):
 class PatchDecoder(nnx.Module):
     """The pixels of all patches, from tokens of the visible ones; `kept` numbers these.
 
-    The output of a patch is patch * patch * channels numbers. Each token goes back to its place; a learned token stands
-    in the others.
+    A patch has patch * patch * channels pixels. Each token goes back to its place; a learned token stands in the
+    others.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class PatchDecoder(nnx.Module):
         *,
         train: bool,
         rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "batch patches outputs"]:
+    ) -> Float[Array, "batch patches pixels"]:
         x = restored(self.embed(tokens), kept, count=self.grid**2, fill=self.hidden[...])
         x = x + sincos2d(self.grid, self.width).astype(x.dtype)
         for block in self.blocks:

@@ -58,7 +58,7 @@ def gan(
 
         def score(
             judging: Tree, examples: Shaped[Array, "batch ..."], number: int, stats: Tree = ctx.stats
-        ) -> tuple[Float[Array, "batch scores"], Tree]:
+        ) -> tuple[Float[Array, "batch outputs"], Tree]:
             key = draw(ctx.key, "discriminator", number)
             scores, changed = judge(judging, stats, examples, key=key, train=True)
             return scores.astype(jnp.float32).reshape(len(examples), -1), changed

@@ -18,7 +18,7 @@ from research.models.vit import patches
 class Split(NamedTuple):
     """The patches of each image in two, by number and in order."""
 
-    kept: Int[Array, "batch kept"]
+    kept: Int[Array, "batch visible"]
     hidden: Int[Array, "batch hidden"]
 
 

@@ -79,7 +79,7 @@ def moco(
 
 
 def enqueue(
-    queue: Float[Array, "queue features"],
+    queue: Float[Array, "places features"],
     next: Int[Array, ""],
     *,
     keys: Float[Array, "batch features"],

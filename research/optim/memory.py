@@ -54,8 +54,8 @@ def cast_back(tree: Tree, like: Tree) -> Tree:
 
 
 def round_at_random(
-    key: Key[Array, ""], x: Float[Array, "*parameter"], dtype: DTypeLike = jnp.bfloat16
-) -> Float[Array, "*parameter"]:
+    key: Key[Array, ""], x: Float[Array, "*entry"], dtype: DTypeLike = jnp.bfloat16
+) -> Float[Array, "*entry"]:
     """Numbers in f32 rounded to one of their two neighbours in `dtype`, with probabilities whose mean is x.
 
     A number of `dtype` stays, and so does one that is not finite.

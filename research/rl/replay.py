@@ -61,8 +61,8 @@ def pushed(ring: Tree, trajectory: Trajectory) -> Tree:
         raise UserError(f"a replay of {capacity} transitions is no multiple of the {count} that a rollout gives.")
 
     def put(
-        rows: Shaped[Array, " capacity *row"], new: Shaped[Array, "time environments *row"]
-    ) -> Shaped[Array, " capacity *row"]:
+        rows: Shaped[Array, " places *entry"], new: Shaped[Array, "time environments *entry"]
+    ) -> Shaped[Array, " places *entry"]:
         new = new.reshape(count, *rows.shape[1:]).astype(rows.dtype)
         return jax.lax.dynamic_update_slice_in_dim(rows, new, ring["next"], 0)
 

@@ -1,4 +1,4 @@
-"""`Model -> Model`: what changes a model from outside, whatever it is.
+"""`Model -> Model`: changes from outside, of any model.
 
 A wrapper takes a Model and gives one with the same `init(key)` and `apply(params, stats, *inputs, key=, train=)`, thus
 the change holds in training, evaluation, prediction and export alike. Wrappers compose; the docstring says in which

@@ -1,4 +1,4 @@
-"""Models in a row: an encoder and what is trained on top of it, with the params of each under its name."""
+"""Models in a row: an encoder and the models on top of it, with the params of each under its name."""
 
 from __future__ import annotations
 

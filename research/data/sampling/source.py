@@ -98,6 +98,16 @@ def generated(make: Callable[[int], Callable[[int], Batch]], size: int, *, examp
     return Generated(make, size, examples)
 
 
+def check_evaluation_source(name: str, source):
+    """Raises UserError where the evaluation `name` reads what is no EvaluationSource."""
+    if not isinstance(source, EvaluationSource):
+        missing = [field for field in ("size", "examples", "data", "__len__") if not hasattr(source, field)]
+        raise UserError(
+            f"the source of the evaluation {name!r} is {source!r}, which lacks {', '.join(missing) or '__call__'}. "
+            "Expected what sweep(data, size) makes."
+        )
+
+
 def check_source(source):
     """Raises UserError for what is no TrainingSource."""
     if not isinstance(source, TrainingSource):
