@@ -1,6 +1,8 @@
 """Imports run downward only: each file and subpackage of `research/` imports those that stand before it in ORDER."""
 
 import ast
+import importlib
+import typing
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,21 @@ def test_subpackages_state_their_contract():
 
 def test_the_root_is_the_spine():
     assert len(list(ROOT.glob("*.py"))) <= 20
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_annotations_name_what_is_there(path):
+    """The checker of shapes takes an annotation with an unknown name for no annotation at all."""
+    text = path.read_text()
+    if "from __future__ import annotations" not in text:
+        return
+    module = importlib.import_module(".".join(("research", *path.relative_to(ROOT).with_suffix("").parts)))
+    for node in ast.walk(ast.parse(text)):
+        found = [node.annotation] if isinstance(node, ast.AnnAssign) else []
+        if isinstance(node, ast.FunctionDef):
+            arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            found = [a for a in (*(argument.annotation for argument in arguments), node.returns) if a]
+        for annotation in found:
+            holder = lambda value: None
+            holder.__annotations__ = {"value": ast.unparse(annotation)}
+            typing.get_type_hints(holder, vars(module))  # raises NameError

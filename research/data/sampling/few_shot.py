@@ -57,6 +57,13 @@ class Held:
     count: int
     size: int
 
+    data = None  # tasks are drawn, not read in order
+
+    @property
+    def examples(self) -> int:
+        """Tasks."""
+        return self.count * self.size
+
     def __len__(self):
         return self.count
 
