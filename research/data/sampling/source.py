@@ -1,16 +1,15 @@
 """What a run reads: the protocols of training and evaluation data, and a training source from a function of yours."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from research.core import Batch
 from research.duration import epochs as passes
 from research.duration import in_steps
 from research.errors import UserError
-
-Batch = Mapping[str, Any]
 
 
 class BatchAt(Protocol):
