@@ -10,6 +10,7 @@ from experiments.digits import experiment
 from research.core import State, draw, gradient, train_step
 from research.distributed.sharding import make_mesh
 from research.evaluate import evaluator
+from research.experiment import wire
 from research.runs.folder import save_evaluation
 from tests.report.runs import about, write_json, write_lines
 
@@ -19,13 +20,14 @@ FILE = "def experiment(*, learning_rate: float = 4e-3, shuffle: int = 0, width: 
 def train(root, *, learning_rate=4e-3, seeds=(0,), shuffle=0, epochs=8):
     """Run folders of the digits' perceptron, one a seed. `shuffle` is a knob that changes nothing."""
     ex = experiment(network="mlp", epochs=epochs, learning_rate=learning_rate, batch_size=128)
-    step = jax.jit(train_step(gradient(ex.loss), ex.optimizer))
+    wired = wire(ex)
+    step = jax.jit(train_step(gradient(wired.loss), wired.optimizer))
     begin = jax.jit(lambda seed: ex.init(draw(seed, "init")))
     tests = evaluator(ex.evals["test"], ex.apply, mesh=make_mesh({"data": 1}, devices=jax.devices()[:1]))
     folders = []
     for seed in seeds:
         params, stats = begin(np.uint32(seed))
-        state = State(np.uint32(seed), np.uint32(0), np.int32(0), params, stats, ex.optimizer.init(params))
+        state = State(np.uint32(seed), np.uint32(0), np.int32(0), params, stats, wired.optimizer.init(params))
         source, lines = ex.source(seed), []
         for i in range(7 * epochs):
             state, metrics = step(state, source(i))
