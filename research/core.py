@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.axes import Array, Float, Int, Integer, Key, Num, PyTree, Scalar, Shaped, UInt32
+from research.axes import Array, Bool, Float, Int, Integer, Key, Num, PyTree, Scalar, Shaped, UInt32
 from research.errors import UserError, unknown
 
 Tree = Any  # nested dicts of arrays
@@ -232,7 +232,7 @@ def draw(
     return key
 
 
-def weighted_mean(values: PyTree[Num[Array, "..."]], weights: Num[Array, "*batch"]) -> Mean:
+def weighted_mean(values: PyTree[Num[Array, "..."]], weights: Num[Array, "*batch"] | Bool[Array, "*batch"]) -> Mean:
     """The open Mean of every leaf over its leading axes `*batch`, in f32.
 
     Entries of weight 0 do not count even when they are not finite: they are padding.

@@ -1,6 +1,8 @@
 """A linear model split over all devices, for the tests of several processes. On wish it is slow, raises or hangs."""
 
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,18 @@ from jax.sharding import PartitionSpec
 from research.core import Eval, Out, Rows, weighted_mean
 from research.data import arrays, batches, sweep
 from research.experiment import Best, Experiment
-from tests.toys import Source
+
+
+class Source(NamedTuple):
+    """A training source that `make(seed)` gives as it is. Not shared: the copy of this file in a run stands alone."""
+
+    make: Callable
+    size: int
+    examples: int
+    data: None = None
+
+    def __call__(self, seed):
+        return self.make(seed)
 
 
 def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble: str = "", rank: int = 1) -> Experiment:

@@ -163,7 +163,7 @@ def test_the_command_line_tells_mistakes_in_one_line(finished, capsys, tmp_path)
         ("train",): "required: FILE",
         ("evaluate", str(tmp_path)): "not the folder of a run",
         ("list", str(tmp_path)): "no experiment below",
-        ("train", FILE, "--seed", "x"): "invalid int value",
+        ("train", FILE, "--seed", "x"): "seed takes int, not 'x'",
         ("train", FILE, *FLAGS, "--run-dir", str(run.folder), "--seed", "4"): "seed: 0 in the run, 4 given",
         ("train", FILE, "--run-dir", str(run.folder), "--epochs", "5"): "epochs: 4 in the run, 5 given",
         ("train", FILE, "--run-dir", str(Path(FILE).parent)): "holds other files and no run",

@@ -1,5 +1,6 @@
 """From a function to a command: finding verbs, reading arguments, running. The contract is in `research.cli`."""
 
+import argparse
 import ast
 import importlib
 import inspect
@@ -116,7 +117,8 @@ def _add(parser, name, parameter, kind, *, flag, metavar, text):
     required = parameter.default is inspect.Parameter.empty
     plain = required or kind is bool or parameter.default in (None, "", ())
     shown = "" if plain else f" (default {parameter.default})"
-    text = (text + (shown if "default" not in text else "")).replace("%", "%%")
+    hidden = not text and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    text = argparse.SUPPRESS if hidden else (text + (shown if "default" not in text else "")).replace("%", "%%")
     if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
         count = ("+" if required else "*") if several else (None if required else "?")
         parser.add_argument(name, metavar=metavar or name.upper(), nargs=count, default=_default(parameter), help=text)

@@ -26,13 +26,12 @@ def sweep(
     runs (DIR): where the sweep's folder is made (default $RESEARCH_RUNS or runs)
     folder (DIR): this very folder, instead of one named by what is searched
     worker (DIR): work on the sweep in this folder, which hosts may share
-    attached: leave when the process that started this one has gone
     """
     from research.search import sweep
     from research.search.worker import leave_with_parent, work
 
     if worker:
-        if attached:
+        if attached:  # by the process that started this one
             leave_with_parent()
         work(worker, draw=not attached)
         return

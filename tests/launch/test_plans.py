@@ -168,10 +168,11 @@ def test_arguments_of_the_manifest_stay_texts():
     assert spec["containers"][0]["command"][-4:] == ["--learning-rate", "1e-3", "--network", "mlp"]
 
 
-def test_names_fit_every_queue(monkeypatch):
-    monkeypatch.chdir(REPO)
-    monkeypatch.setattr("launch.__main__.train_arguments", lambda arguments, parser: ({"file": arguments[0]}, {}))
-    for file in ("experiments/vision/CIFAR10_resnet.py", "a/1st.py", "a/" + "long_" * 20 + ".py", "a/ü.py"):
+def test_names_fit_every_queue(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    for file in ("a/CIFAR10_resnet.py", "a/1st.py", "a/" + "long_" * 20 + ".py", "a/ü.py"):
+        Path(file).write_text("def experiment(): ...\n")
         name = job_of([file]).name
         # The longest that is made of it: <name>-workers-0-0-<5 letters>, in 63.
         assert len(name) <= 45 and name[0].isalpha() and name.replace("-", "").isalnum() and name.isascii(), name

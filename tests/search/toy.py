@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from research.core import Eval, Mean, Out
-from research.data import arrays, batches
+from research.data import arrays, batches, generated
 from research.data import sweep as in_order
 from research.experiment import Best, Experiment
-from tests.toys import Source
 
 STEPS = 12
 
@@ -38,17 +37,17 @@ def experiment(
     def source(seed):
         make = batches(data, 4)(seed)
 
-        def batch_at(step, rows=slice(None)):
+        def batch_at(step):
             while gate and step >= 6 and not Path(gate).exists():
                 time.sleep(0.02)
-            return make(step, rows)
+            return make(step)
 
         return batch_at
 
     return Experiment(
         init=lambda key: ({"w": jnp.zeros(())}, {}),
         apply=lambda params, stats, z, key=None, train=False: (z, {}),
-        loss=loss, optimizer=optax.sgd(0.1), source=Source(source, 4), steps=STEPS,
+        loss=loss, optimizer=optax.sgd(0.1), source=generated(source, 4), steps=STEPS,
         evals={"valid": Eval(in_order(data, 4), measure, every=every), "end": Eval(in_order(data, 4), measure)},
         log_every=3, save_every=3, best=Best("valid/cost", "min"),
     )  # fmt: skip
