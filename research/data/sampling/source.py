@@ -1,15 +1,16 @@
 """What a run reads: the protocols of training and evaluation data, and a training source from a function of yours."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from research.core import Batch
 from research.duration import epochs as passes
 from research.duration import in_steps
 from research.errors import UserError
+
+Batch = Mapping[str, Any]  # as research.core.Batch, without JAX: importing the data is cheap
 
 
 class BatchAt(Protocol):
