@@ -78,6 +78,7 @@ def job_of(arguments) -> Job:
         return _job(("sweep", "--worker", *rest), f"sweep-{Path(rest[0]).name}")
     if file.startswith("-"):
         raise UserError(f"FILE comes first, before {file}.")
+    # Late, since they import JAX: the other commands start at once.
     from research.runs.experiment_file import load
     from research.runs.opened import knob_values
     from research.verbs import RUN_OPTIONS, train

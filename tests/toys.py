@@ -1,8 +1,5 @@
 """Small experiments that the tests of the loop share. Each compiles in about a second."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,18 +15,6 @@ DATA = arrays(
     y=RNG.normal(size=50).astype(np.float32),
     label=RNG.integers(0, 3, 50).astype(np.int32),
 )
-
-
-class Source(NamedTuple):
-    """A training source that `make(seed)` gives as it is, `rows=` and all."""
-
-    make: Callable
-    size: int
-    examples: int | None = None
-    data: Any = None
-
-    def __call__(self, seed):
-        return self.make(seed)
 
 
 def model():

@@ -30,7 +30,7 @@ class Experts(nnx.Module):
     Each example is a group of its own: an expert takes `capacity` * top * time / number of its tokens, rounded up, and
     the others pass it by. Earlier tokens come first, thus no token's output depends on a later one. With
     capacity = number / top none is ever left out. The balance of an example is number * sum_e f_e p_e (Switch, equation
-    4): f_e is the share of choices that fell on expert e, p_e its mean probability; it is 1 if all are alike.
+    4): f_e is the share of choices that fell on expert e, p_e its mean probability; it is 1 if all shares are equal.
 
     On a mesh with an axis "expert" the examples are split over it too, and exchanged for the experts that it holds.
     Params: `router`, `up` and `down`, the last two with a leading axis of experts. Raises UserError for a `top` that

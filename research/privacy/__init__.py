@@ -1,4 +1,4 @@
-"""What a private training run costs.
+"""The privacy cost of a training run.
 
 The mechanism itself is `research.gradients.private` on batches of `research.data.sampling.poisson`. Needs the extra
 `privacy`.

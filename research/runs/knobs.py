@@ -130,6 +130,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def kind_name(kind) -> str:
+    """A type as a person writes it: `int`, `cnn|mlp`, `float|none`, `int,...`."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return "|".join(str(choice) for choice in inner)
