@@ -6,6 +6,7 @@ random state. Parameters go by path: rules of sharding, decay and freezing match
     dense           linear, embedding, initializers
     convolution     convolution
     normalisation   batch_norm, layer_norm
+    pooling         pooling
     attention       attention (heads, masks), ring (rows split over devices), transformer (the pre-LN block)
     many layers     stack (scanned), pipeline (stages on devices), experts (mixture of experts)
     gradients       gradient_reversal

@@ -11,6 +11,7 @@ from flax import nnx
 from research.axes import Array, Float, Num
 from research.errors import UserError
 from research.layers.linear import Linear
+from research.layers.pooling import global_max
 from research.models.resnet import ConvNorm, Residual
 
 
@@ -38,7 +39,7 @@ class FashionCNN(nnx.Module):
         x = jax.nn.relu(self.stem(space_to_depth(x), train=train))
         x = jax.nn.relu(self.down(x, train=train))
         x = self.block(x, train=train)
-        return self.head(jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1))
+        return self.head(jnp.concatenate([global_max(x), x.mean((1, 2))], axis=-1))
 
 
 class FashionPyramid(nnx.Module):
@@ -78,7 +79,7 @@ class FashionPyramid(nnx.Module):
             x = jax.nn.relu(layer(space_to_depth(jnp.pad(x, ((0, 0), *odd, (0, 0)))), train=train))
         x = x + jax.nn.relu(self.residual(x, train=train))
         whole = jax.nn.relu(self.dense(x.reshape(len(x), 1, 1, -1), train=train))[:, 0, 0]
-        return self.head(jnp.concatenate([x.max((1, 2)), x.mean((1, 2)), whole], axis=-1))
+        return self.head(jnp.concatenate([global_max(x), x.mean((1, 2)), whole], axis=-1))
 
 
 def space_to_depth(
