@@ -197,7 +197,7 @@ def test_a_speedrun_is_not_warmed_up_and_tells_what_was_right():
 
 
 def test_waiting_is_what_a_run_has_recorded_without_its_first_line(tmp_path):
-    found = waiting.share("experiments/digits.py", seconds=60, folder=tmp_path / "run")
+    found = waiting.share("tests/line.py", seconds=60, folder=tmp_path / "run")
     lines = [json.loads(text) for text in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
     told = [entry for entry in lines if "data_wait" in entry][1:]
     weights = [entry["seconds"] for entry in told]
