@@ -214,14 +214,12 @@ def test_the_rules_of_the_gpt_leave_nothing_large_whole(experts):
 
 
 FAST = ("data fsdp tensor", "expert pipeline")
-# Programs of toys: to compile them without optimisation takes half the time.
-FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def run_cases(folder, names):
     out = folder / "found.json"
     # Threads enough that devices whose collectives come in another order do not wait for each other for ever.
-    env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "NPROC": "32", "XLA_FLAGS": FLAGS}
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "NPROC": "32"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.sharded", out, *names], env=env, cwd=Path(__file__).parents[2], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
