@@ -123,9 +123,12 @@ def train(
             if job.rank == 0:
                 run_folder.tell_status("finished", status["step"], folder)
             return RunResult(folder, "finished", status["results"])
-        experiment = job.turn(lambda: loaded.function(**values))
-        how = {"strategy": strategy, "watch": watch, "report": report, "listen": listen, "stream": stream}
-        return _train(folder, experiment, about, job=job, seed=seed, **how)
+        with run_folder.failed_start(folder) if job.rank == 0 else contextlib.nullcontext():
+            experiment = job.turn(lambda: loaded.function(**values))
+            about["claims"] = [claim._asdict() for claim in experiment.claims]
+            built = build(experiment, seed=seed, strategy=strategy)
+        how = {"watch": watch, "report": report, "listen": listen, "stream": stream}
+        return _train(folder, experiment, built, about, job=job, seed=seed, **how)
 
 
 RUN_OPTIONS = tuple(
@@ -133,10 +136,8 @@ RUN_OPTIONS = tuple(
 )
 
 
-def _train(folder, experiment, about, *, job, seed, strategy, watch, report, listen, stream):
-    """Builds and runs an experiment in its folder, with everything that listens to a run. Rank 0 writes."""
-    about["claims"] = [claim._asdict() for claim in experiment.claims]
-    built = build(experiment, seed=seed, strategy=strategy)
+def _train(folder, experiment, built, about, *, job, seed, watch, report, listen, stream):
+    """Runs a built experiment in its folder, with everything that listens to a run. Rank 0 writes."""
     subscribers = []
     if job.rank == 0:
         read, _ = share(built.source(seed), built.mesh, size=experiment.source.size)

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,16 +48,21 @@ def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", origin: str = "") -> dict:
-    """Makes the run folder, or checks that it is of this very experiment; gives what `run.json` says.
+    """Makes the run folder, or checks that it is of this very experiment; returns the content of `run.json`.
 
-    Raises UserError with the difference where the folder holds a run of another source, other knobs or seed.
+    A run of this experiment that failed before its first checkpoint is begun again, with the source, knobs and seed of
+    now: a failed start does not block its own fix. Raises UserError with the difference if the folder holds checkpoints
+    of another source, other knobs or another seed.
     """
     folder = Path(folder)
     about = folder / "run.json"
     if about.exists():
         known = read_json(about)
-        _check_same(folder, known, loaded, {"knobs": plain(knobs), "seed": seed, "origin": origin})
-        return known
+        given = {"knobs": plain(knobs), "seed": seed, "origin": origin}
+        if known["experiment"] != loaded.name or _has_checkpoints(folder, known["origin"]):
+            _check_same(folder, known, loaded, given)
+            return known
+        shutil.rmtree(folder / "source", ignore_errors=True)
     for path, text in loaded.sources.items():
         copy = folder / "source" / path
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +85,13 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     }
     write_json(about, known)
     return known
+
+
+def _has_checkpoints(folder, origin):
+    """Whether the run has saved anything, be it damaged now; the checkpoint that it began with does not count."""
+    brought = origin.rpartition("@")[2]
+    saved = any(path.name.isdigit() and path.name != brought for path in (folder / "checkpoints").glob("*"))
+    return saved or (folder / "damaged").exists()
 
 
 def _check_same(folder, known, loaded, given):
@@ -108,6 +121,19 @@ def _check_same(folder, known, loaded, given):
     ]
     if differ:
         raise UserError(f"{folder} holds a run with other knobs:\n" + "\n".join(differ) + "\nGive another --run-dir.")
+
+
+@contextlib.contextmanager
+def failed_start(folder):
+    """Records an error raised inside in `status.json`: the run is shown as failed, and as far as it was before."""
+    try:
+        yield
+    except BaseException as error:
+        path = Path(folder) / "status.json"
+        status = read_json(path) if path.exists() else {"step": 0, "results": {}}
+        with contextlib.suppress(OSError):  # such as the full disk that is the error
+            write_json(path, {**status, "status": "failed", "text": str(error) or repr(error)})
+        raise
 
 
 @contextlib.contextmanager
