@@ -44,6 +44,24 @@ def cross_entropy(
     return loss
 
 
+def focal(gamma: float) -> Callable:
+    """A function of logits and labels: the cross-entropy of each example times (1 - p)^gamma, p = exp(-cross-entropy).
+
+    Examples that are already right weigh less (Lin et al. 2017, equation 4, with a softmax); gamma 0 is the
+    cross-entropy. Raises UserError for a negative gamma.
+    """
+    if gamma < 0:
+        raise UserError(f"gamma is {gamma}; the focal loss takes 0 (the cross-entropy) or more.")
+
+    def loss(
+        logits: Float[Array, "*batch classes"], labels: Integer[Array, "*batch"] | Float[Array, "*batch classes"]
+    ) -> Float[Array, "*batch"]:
+        entropy = cross_entropy(logits, labels)
+        return (-jnp.expm1(-entropy)) ** gamma * entropy
+
+    return loss
+
+
 def hits(
     logits: Float[Array, "*batch classes"], labels: Integer[Array, "*batch"] | Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch"]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
+import jax.numpy as jnp
+
 from research import losses
+from research.axes import Array, Float
 from research.core import Loss, Model, Out, draw, weighted_mean
+from research.errors import UserError
 from research.fields import example_weights, field
 
 
 def classify(
     model: Model | Callable, *, smoothing: float = 0.0, inputs: str = "image", labels: str = "label",
-    augment: Callable | None = None,
+    augment: Callable | None = None, per_example: Callable | None = None,
+    class_weights: Float[Array, " classes"] | tuple[float, ...] | None = None,
 ) -> Loss:  # fmt: skip
     """The Loss of a classifier; `model` is a Model or its `apply`, giving logits [batch, classes].
 
@@ -19,19 +25,42 @@ def classify(
     `augment(key, batch) -> batch` runs first, on the device. Metrics are loss (nats) and accuracy. Examples of mask 0
     have no weight; all the model's stats are passed on. The key is folded with "augment" and "model".
 
-    Raises UserError, while tracing, if the batch lacks a field or the labels do not fit the logits.
+    `per_example(logits, labels) -> f32 [batch]` replaces the cross-entropy, such as `losses.focal(2)`. With
+    `class_weights` the loss is a weighted mean: each example has the weight of its class, or, if its label is a row of
+    probabilities, their mean weight. The accuracy stays unweighted.
+
+    Raises UserError if smoothing is given with another loss, and, while tracing, if the batch lacks a field, the labels
+    or the class weights do not fit the logits, or `per_example` does not give one value for each example.
     """
     apply = getattr(model, "apply", model)
+    if per_example and smoothing:
+        raise UserError(f"smoothing={smoothing} belongs to the cross-entropy, which per_example replaces: give one.")
+    per_example = per_example or functools.partial(losses.cross_entropy, smoothing=smoothing)
 
     def loss(params, ctx):
         batch = augment(draw(ctx.key, "augment"), ctx.batch) if augment else ctx.batch
         x, y = field(batch, inputs), field(batch, labels)
         logits, stats = apply(params, ctx.stats, x, key=draw(ctx.key, "model"), train=True)
         weights = example_weights(batch, len(x))
+        values = per_example(logits, y)
+        if jnp.shape(values) != weights.shape:
+            found = list(jnp.shape(values))
+            raise UserError(f"per_example must give a loss of shape {list(weights.shape)}; it gave {found}.")
+        balance = 1 if class_weights is None else _weights_of(y, logits, class_weights)
         metrics = {
-            "loss": weighted_mean(losses.cross_entropy(logits, y, smoothing=smoothing), weights),
+            "loss": weighted_mean(values, weights * balance),
             "accuracy": weighted_mean(losses.hits(logits, y), weights),
         }
         return metrics["loss"].value(), Out(stats, metrics)
 
     return loss
+
+
+def _weights_of(labels, logits, class_weights) -> Float[Array, " batch"]:
+    weights = jnp.asarray(class_weights, jnp.float32)
+    if weights.shape != logits.shape[-1:]:
+        classes = logits.shape[-1]
+        raise UserError(f"class_weights {list(weights.shape)} for logits of {classes} classes; give one for each.")
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        return weights[labels]
+    return labels.astype(jnp.float32) @ weights

@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 
+from research import losses
 from research.core import Ctx, draw
 from research.errors import UserError
 from research.objectives.classify import classify
@@ -47,6 +48,40 @@ def test_smoothing_other_fields_and_probabilities():
     given, out = run(classify(linear), {"image": X, "label": soft})
     np.testing.assert_allclose(smoothed, given, rtol=1e-6)
     assert out.metrics["accuracy"].value() == np.mean(np.argmax(X @ W, -1) == Y)
+
+
+def test_another_loss_per_example_and_class_weights():
+    batch = {"image": X, "label": Y, "mask": np.array([1, 1, 1, 1, 1, 0])}
+    weights = np.float32([0.2, 1.5, 3.0])
+    log_p = np.asarray(jax.nn.log_softmax(X @ W))[np.arange(6), Y]
+    value, out = run(classify(linear, class_weights=weights), batch)
+    of_class = (weights[Y] * batch["mask"]).astype(np.float32)
+    np.testing.assert_allclose(value, -(of_class * log_p).sum() / of_class.sum(), rtol=1e-6)
+    assert out.metrics["accuracy"].weight == 5
+    soft = {**batch, "label": np.eye(3, dtype=np.float32)[Y]}
+    np.testing.assert_allclose(run(classify(linear, class_weights=tuple(weights.tolist())), soft)[0], value, rtol=1e-6)
+    value, _ = run(classify(linear, per_example=losses.focal(2)), batch)
+    np.testing.assert_allclose(value, (-((1 - np.exp(log_p)) ** 2) * log_p)[:5].mean(), rtol=1e-6)
+    plain, _ = run(classify(linear), batch)
+    np.testing.assert_allclose(run(classify(linear, per_example=losses.focal(0)), batch)[0], plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(class_weights=(1.0, 2.0)), r"class_weights \[2\] for logits of 3 classes"),
+        (dict(per_example=lambda logits, labels: logits.mean()), r"shape \[6\]; it gave \[\]"),
+        (dict(per_example=losses.focal(1), smoothing=0.1), "smoothing=0.1 belongs to the cross-entropy"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(options, words):
+    with pytest.raises(UserError, match=words):
+        run(classify(linear, **options), {"image": X, "label": Y})
+
+
+def test_a_negative_gamma_is_an_error():
+    with pytest.raises(UserError, match="gamma is -1"):
+        losses.focal(-1)
 
 
 def test_augmentation_and_model_get_keys_of_their_own_that_change_with_the_step():
