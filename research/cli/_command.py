@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from research.errors import UserError, unknown
 from research.runs.knobs import Parser, add_arguments, convert, kind_name, knobs_of
+from research.system.provenance import versions
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent.parent
@@ -62,10 +63,13 @@ def run(arguments) -> int:
     """Runs a command line without the program's name; gives the exit status. Raises UserError for every mistake."""
     known = verbs()
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m research VERB ... (VERB --help: its arguments; --debug: tracebacks)\n")
+        print("usage: python -m research VERB ... (VERB --help: its arguments; --version; --debug: tracebacks)\n")
         width = max(map(len, known))
         for _, group in itertools.groupby(known.items(), key=lambda item: item[1].module):
             print("\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in group), end="\n\n")
+        return 0
+    if arguments[0] == "--version":
+        print("\n".join(f"{name} {version}" for name, version in versions().items()))
         return 0
     name, *rest = arguments
     if name not in known:

@@ -2,12 +2,15 @@
 
 
 def plan(file: str, *, topology: str | None = None, **knobs):
-    """Show what an experiment's step takes of memory and arithmetic, before anything runs.
+    """Show the memory and the arithmetic of an experiment's step, and its parameters by name, before anything runs.
+
+    Patterns of optimizers, freezing and sharding match the names behind `params/`.
 
     file: an experiment, such as experiments/digits.py
     topology (NAME): compile for devices that are not here, such as v5e:4x4
     """
     from research.diagnose.cost import described, plan, topology_devices
+    from research.distributed.sharding import table
     from research.experiment import build
     from research.runs.experiment_file import load
     from research.runs.opened import knob_values
@@ -16,7 +19,7 @@ def plan(file: str, *, topology: str | None = None, **knobs):
     built = build(
         loaded.function(**knob_values(loaded, knobs)), devices=topology_devices(topology) if topology else None
     )
-    print("\n".join(filter(None, [described(plan(built)), built.table])))
+    print(f"{described(plan(built))}\n\n{table(built.abstract)}")
 
 
 def doctor(

@@ -169,11 +169,16 @@ def table(tree) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     devices = next(iter(jax.tree.leaves(tree))).sharding.num_devices
+    if devices == 1:
+        said = [f"{part} {_bytes(all_)}" for part, (_, all_) in totals.items()]
+        return "\n".join([*text, f"in all: {', '.join(said)}"])
     said = [f"{part} {_bytes(here)} of {_bytes(all_)}" for part, (here, all_) in totals.items()]
     return "\n".join([*text, f"on each of {devices} devices: {', '.join(said)}"])
 
 
 def _shown(sharding):
+    if sharding.num_devices == 1:
+        return ""
     split = [[axis for axis in _axes(names) if sharding.mesh.shape[axis] > 1] for names in sharding.spec]
     return f"({', '.join('+'.join(axes) or '-' for axes in split)})" if any(split) else "replicated"
 

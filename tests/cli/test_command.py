@@ -1,6 +1,7 @@
 """From a function in a file to a command: its arguments, its help, its errors, and that a file is executed once."""
 
 import inspect
+import re
 
 import pytest
 
@@ -109,7 +110,15 @@ def test_a_command_executes_the_experiment_file_once(tmp_path, verb, capsys):
     more = {"train": ["--no-report", "--runs", str(tmp_path / "runs")], "plan": [],
             "doctor": ["--no-rate", "--folder", str(tmp_path / "doctor")]}[verb]  # fmt: skip
     assert main([verb, str(tmp_path / "once.py"), "--noise", "0.1", *more]) in (0, 1)
-    assert (tmp_path / "executed").read_text() == "once ", capsys.readouterr()
+    shown = capsys.readouterr()
+    assert (tmp_path / "executed").read_text() == "once ", shown
+    if verb == "plan":
+        assert re.search(r"^params/w +float32\[3\] ", shown.out, re.M)  # what a pattern matches
+
+
+def test_the_versions(capsys):
+    assert main(["--version"]) == 0
+    assert {"research", "jax", "python"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines()}
 
 
 def test_knobs_are_handed_on_as_texts(tmp_path):

@@ -162,7 +162,9 @@ def test_an_experiment_is_sharded_and_says_so():
     now, _ = built.step(built.fresh(), built.fresh_open(), place(built.source(0)(0), built.mesh))
     assert now.params["wide"].addressable_shards[0].data.shape == (1, 8)
     assert now.opt[0].mu["wide"].addressable_shards[0].data.shape == (1, 8)
-    assert "params/wide" in built.table and build(toys.experiment(), devices=ONE).table == ""
+    single = build(toys.experiment(), devices=ONE)
+    assert "params/wide" in built.table and single.table == ""
+    assert "replicated" not in table(single.abstract) and "in all: params " in table(single.abstract)
 
 
 def test_batches_are_split_or_padded_or_refused():
