@@ -23,7 +23,7 @@ import optax
 from research import losses
 from research.augment.image import normalize
 from research.core import Eval, Model
-from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, stratified, subset, sweep
 from research.data.sampling.paired import paired
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -55,10 +55,10 @@ def experiment(
     discrepancy: the weight of the squared maximum mean discrepancy
     """
     data = digits()
-    source, target, valid, test = stratified(data.columns["label"], (600, 600, 200, None), seed=0)
+    source, target, valid, test = stratified(column(data, "label"), (600, 600, 200, None), seed=0)
 
     def other(rows):
-        return arrays(image=blurred(data.columns["image"][rows]), label=data.columns["label"][rows])
+        return arrays(image=blurred(column(data, "image")[rows]), label=column(data, "label")[rows])
 
     network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(width, width), num_classes=width, rngs=rngs))
     # Of one length: else the adversary's two sides drive the features apart without bound.

@@ -18,7 +18,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, digits, stratified, sweep
+from research.data import arrays, batches, column, digits, stratified, sweep
 from research.data.sampling.sequence import in_sequence
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -46,11 +46,11 @@ def experiment(
     epochs: passes over each task
     """
     data = digits()
-    rows = stratified(data.columns["label"], (1000, 300, None), seed=0)
+    rows = stratified(column(data, "label"), (1000, 300, None), seed=0)
     orders = [np.random.default_rng(task).permutation(64) if task else np.arange(64) for task in range(tasks)]
 
     def permuted(part, order):
-        images, labels = data.columns["image"][part], data.columns["label"][part]
+        images, labels = column(data, "image")[part], column(data, "label")[part]
         return arrays(image=images.reshape(len(part), 64)[:, order].reshape(images.shape), label=labels)
 
     def all_tasks(part):
@@ -63,7 +63,7 @@ def experiment(
     each = batches(train[0], batch_size).steps(epochs)
 
     def fisher_of(task):
-        return fisher_diagonal(model.apply, train[task].columns["image"][:200], microbatch=20)
+        return fisher_diagonal(model.apply, column(train[task], "image")[:200], microbatch=20)
 
     fishers = {each * (task + 1): fisher_of(task) for task in range(tasks - 1)}
     measure = measure_classification(num_classes=10)

@@ -15,7 +15,7 @@ import optax
 
 from research.augment.image import crop, normalize
 from research.core import Eval
-from research.data import batches, digits, stratified, subset, sweep
+from research.data import batches, column, digits, stratified, subset, sweep
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -43,7 +43,7 @@ def experiment(
     learning_rate: the highest; it warms up over a twentieth of the run and falls as a cosine
     """
     data = digits()
-    train, valid, test = (subset(data, rows) for rows in stratified(data.columns["label"], (1000, 300, None), seed=0))
+    train, valid, test = (subset(data, rows) for rows in stratified(column(data, "label"), (1000, 300, None), seed=0))
 
     networks = {
         "cnn": lambda rngs: CNN((8, 8, 1), channels=channels, dropout=0.3, rngs=rngs),

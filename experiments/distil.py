@@ -19,7 +19,7 @@ import optax
 
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -61,7 +61,7 @@ def experiment(
     """
     data = fashion_mnist("train")
     few, valid, most = (
-        subset(data, rows) for rows in stratified(data.columns["label"], (images, 5_000, None), seed=0)
+        subset(data, rows) for rows in stratified(column(data, "label"), (images, 5_000, None), seed=0)
     )  # fmt: skip
 
     def network(hidden):

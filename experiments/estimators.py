@@ -24,7 +24,7 @@ import optax
 from research import core
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, stratified, subset, sweep
 from research.experiment import Claim, Experiment
 from research.gradients.accumulate import accumulate
 from research.gradients.compressed import ef_sign, int8, top_k
@@ -54,7 +54,7 @@ def experiment(
     rho: how far SAM climbs; ASAM, which measures in shares of the weights, climbs eight times as far
     """
     data = digits()
-    train, valid, test = (subset(data, rows) for rows in stratified(data.columns["label"], (1000, 300, None), seed=0))
+    train, valid, test = (subset(data, rows) for rows in stratified(column(data, "label"), (1000, 300, None), seed=0))
     train = mislabelled(train, share=wrong)
 
     network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(256, 256), rngs=rngs))

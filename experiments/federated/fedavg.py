@@ -25,7 +25,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval, gradient
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.data.sampling.clients import dirichlet, rounds
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -64,7 +64,7 @@ def experiment(
     learning_rate: of the SGD of clients and of central; the server's is 1, or 0.003 of Adam
     """
     data = fashion_mnist("train")
-    labels = data.columns["label"]
+    labels = column(data, "label")
     chosen, others, _ = stratified(labels, (examples, 5_000, None), seed=0)
     train = subset(data, chosen)
     network = from_nnx(lambda rngs: MLP((28, 28, 1), hidden=hidden, rngs=rngs))

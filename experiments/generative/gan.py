@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from research.core import Eval, Model
-from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, stratified, subset, sweep
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.generative import compare_samples, measure_samples
@@ -48,11 +48,11 @@ def experiment(
     latent: numbers that an image is drawn from
     """
     data = digits()
-    images = data.columns["image"].astype(np.float32) / 8 - 1  # ink from 0 to 16, as -1 to 1
+    images = column(data, "image").astype(np.float32) / 8 - 1  # ink from 0 to 16, as -1 to 1
     noise = np.random.default_rng(0).normal(size=(len(images), latent)).astype(np.float32)
     data_and_noise = arrays(image=images, latent=noise)
     train, valid, test = (
-        subset(data_and_noise, rows) for rows in stratified(data.columns["label"], (None, 300, 300), seed=0)
+        subset(data_and_noise, rows) for rows in stratified(column(data, "label"), (None, 300, 300), seed=0)
     )
 
     def perceptron(shape, out, name, dropout=0.0):

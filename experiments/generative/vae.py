@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from research.core import Eval
-from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, stratified, subset, sweep
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.generative import compare_samples, measure_likelihood, measure_samples
@@ -43,10 +43,10 @@ def experiment(
     beta: the weight of the code's divergence from the prior (Higgins et al. 2017)
     """
     data = digits()
-    images = data.columns["image"].astype(np.float32) / 16
+    images = column(data, "image").astype(np.float32) / 16
     noise = np.random.default_rng(0).normal(size=(len(images), latent)).astype(np.float32)
     records = arrays(image=images, latent=noise)
-    train, valid, test = (subset(records, rows) for rows in stratified(data.columns["label"], (None, 300, 300), seed=0))
+    train, valid, test = (subset(records, rows) for rows in stratified(column(data, "label"), (None, 300, 300), seed=0))
 
     def perceptron(shape, out, name, dropout=0.0):
         return from_nnx(

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from research.core import Eval
-from research.data import batches, stdlib_text, subset, sweep
+from research.data import batches, column, stdlib_text, subset, sweep
 from research.data.text.byte_text import BEGIN, VOCABULARY, byte_rows
 from research.duration import percent
 from research.experiment import Best, Experiment
@@ -62,7 +62,7 @@ def experiment(
     # A pipeline has no room for a ring in it: there the keys and values are gathered.
     ring = context > 1 and pipeline == 1
     train, valid, test = (
-        byte_rows(stdlib_text(split).columns["text"], length) for split in ("train", "validation", "test")
+        byte_rows(column(stdlib_text(split), "text"), length) for split in ("train", "validation", "test")
     )
     some = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
     model = from_nnx(

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from research.core import Eval, Rows
-from research.data import batches, stdlib_text, subset, sweep
+from research.data import batches, column, stdlib_text, subset, sweep
 from research.data.text.byte_text import BEGIN, VOCABULARY, byte_prompts, byte_rows, decoded
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
@@ -53,7 +53,7 @@ def experiment(
     sample_length: bytes of each sample that is printed at the end, prompt included
     """
     splits = ("train", "validation", "test")
-    train, valid, test = (byte_rows(stdlib_text(split).columns["text"], length) for split in splits)
+    train, valid, test = (byte_rows(column(stdlib_text(split), "text"), length) for split in splits)
     begun = byte_prompts(PROMPTS, min(length, sample_length))
     some = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
     network = dict(vocabulary=VOCABULARY, length=length, width=width, depth=depth, heads=max(1, width // 32))

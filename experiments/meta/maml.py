@@ -24,7 +24,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, glyphs
+from research.data import arrays, batches, column, glyphs
 from research.data.sampling.few_shot import few_shot, held
 from research.duration import percent
 from research.experiment import Best, Experiment
@@ -71,14 +71,14 @@ def experiment(
     tuned_steps: how many steps that descent takes; likewise
     batch_size: tasks, or images for the classifier
     """
-    images, labels = (glyphs().columns[name] for name in ("image", "label"))
+    images, labels = (column(glyphs(), name) for name in ("image", "label"))
     count = labels.max() + 1
     parts = np.split(np.random.default_rng(0).permutation(count), [-100, -60])
     train, valid, test = (np.isin(labels, part) for part in parts)
     sets = [turned(images[train], labels[train], count)]
     sets += [arrays(image=images[rows], label=labels[rows]) for rows in (valid, test)]
     tasks = [
-        few_shot(data, data.columns["label"], batch_size, ways=ways, shots=shots, queries=queries) for data in sets
+        few_shot(data, column(data, "label"), batch_size, ways=ways, shots=shots, queries=queries) for data in sets
     ]
 
     pretraining = method == "pretrained"

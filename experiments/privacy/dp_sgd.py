@@ -19,7 +19,7 @@ from flax import nnx
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.data.sampling.poisson import capacity_for, poisson
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -61,7 +61,7 @@ def experiment(
     microbatch: how many gradients of single images are held at a time; it changes nothing but speed and memory
     """
     data = fashion_mnist("train")
-    train, valid = (subset(data, rows) for rows in stratified(data.columns["label"], (None, 5_000), seed=0))
+    train, valid = (subset(data, rows) for rows in stratified(column(data, "label"), (None, 5_000), seed=0))
     network = from_nnx(lambda rngs: Patches(width, rngs=rngs))
     # The mean and deviation of the pixels are public numbers; to compute them here would cost privacy.
     model = preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353))

@@ -21,7 +21,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -57,7 +57,7 @@ def experiment(
     tested: how many test images are attacked
     """
     data, test = fashion_mnist("train"), fashion_mnist("test")
-    train, valid = (subset(data, rows) for rows in stratified(data.columns["label"], (None, 1_000), seed=0))
+    train, valid = (subset(data, rows) for rows in stratified(column(data, "label"), (None, 1_000), seed=0))
     network = from_nnx(lambda rngs: StridedCNN((28, 28, 1), channels=channels, rngs=rngs))
     model = preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353))
 

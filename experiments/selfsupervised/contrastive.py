@@ -22,7 +22,7 @@ import optax
 from research.augment.image import normalize
 from research.augment.view import random_view
 from research.core import Eval
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification
 from research.metrics.probe import probe
@@ -61,7 +61,7 @@ def experiment(
     """
     data, test = fashion_mnist("train"), fashion_mnist("test")
     sizes = (images, images // 5, None)
-    train, valid, _ = (subset(data, rows) for rows in stratified(data.columns["label"], sizes, seed=0))
+    train, valid, _ = (subset(data, rows) for rows in stratified(column(data, "label"), sizes, seed=0))
 
     def head(inputs, name):
         return from_nnx(lambda rngs: Projector(inputs, hidden=256, outputs=EMBEDDING, rngs=rngs), name=name)

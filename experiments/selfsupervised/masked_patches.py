@@ -17,7 +17,7 @@ import optax
 from research.augment.image import normalize
 from research.augment.view import random_view
 from research.core import Eval
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.experiment import Claim, Experiment
 from research.metrics.probe import probe
 from research.model import from_nnx, together
@@ -48,7 +48,7 @@ def experiment(
     """
     data = fashion_mnist("train")
     sizes = (images, images // 5, None)
-    train, valid, _ = (subset(data, rows) for rows in stratified(data.columns["label"], sizes, seed=0))
+    train, valid, _ = (subset(data, rows) for rows in stratified(column(data, "label"), sizes, seed=0))
     shape = dict(size=28, patch=4, channels=1)
     encoder = preprocessed(
         from_nnx(lambda rngs: PatchEncoder(**shape, width=width, depth=depth, heads=4, rngs=rngs), name="encoder"),

@@ -15,7 +15,7 @@ import functools
 import numpy as np
 
 from research.core import Eval
-from research.data import batches, stdlib_text, subset, sweep
+from research.data import batches, column, stdlib_text, subset, sweep
 from research.data.text.byte_text import BEGIN, VOCABULARY, byte_rows
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -50,7 +50,7 @@ def experiment(
     adam_learning_rate: the highest of Adam, for embeddings, norms and biases
     """
     splits = ("train", "validation", "test")
-    train, valid, test = (byte_rows(stdlib_text(split).columns["text"], length) for split in splits)
+    train, valid, test = (byte_rows(column(stdlib_text(split), "text"), length) for split in splits)
     some, others = (subset(data, np.arange(0, len(data), max(1, len(data) // 1024))) for data in (valid, test))
     shape = dict(vocabulary=VOCABULARY + 1, length=length, width=width, depth=depth, heads=max(1, width // 32))
     model = from_nnx(lambda rngs: GPT(**shape, mask=full_mask, rngs=rngs))

@@ -20,7 +20,7 @@ import optax
 from research.augment.image import crop_and_flip, normalize
 from research.augment.strong import strong
 from research.core import Eval
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.data.sampling.paired import paired
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -64,7 +64,7 @@ def experiment(
     """
     data = fashion_mnist("train")
     sizes = (10 * labels_per_class, 5_000, unlabelled)
-    train, valid, others = (subset(data, rows) for rows in stratified(data.columns["label"], sizes, seed=0))
+    train, valid, others = (subset(data, rows) for rows in stratified(column(data, "label"), sizes, seed=0))
     encoder = from_nnx(lambda rngs: PatchCNN(features=features, rngs=rngs), name="encoder")
     head = from_nnx(lambda rngs: MLP((features,), hidden=(), rngs=rngs))
     network = chain(encoder=encoder, head=preprocessed(head, jax.nn.relu))

@@ -15,7 +15,7 @@ import optax
 
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
-from research.data import batches, in_memory, stratified, subset, sweep, tfds_source
+from research.data import batches, column, in_memory, stratified, subset, sweep, tfds_source
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -48,7 +48,7 @@ def experiment(
     """
     images = in_memory(tfds_source("cifar10", "train"))
     held_out = len(images) // 10
-    train, valid = (subset(images, part) for part in stratified(images.columns["label"], (None, held_out), seed=0))
+    train, valid = (subset(images, part) for part in stratified(column(images, "label"), (None, held_out), seed=0))
     test = tfds_source("cifar10", "test")
     model = preprocessed(
         from_nnx(lambda rngs: cifar_resnet(depth, width=width, group_size=batch_size // groups, rngs=rngs)),

@@ -16,7 +16,7 @@ import functools
 
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -47,7 +47,7 @@ def experiment(
     adam_learning_rate: the highest of Adam, for the head, the norms and the biases
     """
     data = fashion_mnist("train")
-    train, valid = (subset(data, rows) for rows in stratified(data.columns["label"], (None, 5_000), seed=0))
+    train, valid = (subset(data, rows) for rows in stratified(column(data, "label"), (None, 5_000), seed=0))
     network = from_nnx(lambda rngs: FashionCNN(width=width, rngs=rngs))
     model = mirrored(preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353)))
 

@@ -16,7 +16,7 @@ import functools
 
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
-from research.data import batches, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, fashion_mnist, stratified, subset, sweep
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
@@ -45,7 +45,7 @@ def experiment(
     """
     train, test = fashion_mnist("train"), fashion_mnist("test")
     if validation:
-        rows = stratified(train.columns["label"], (None, 5_000), seed=0)
+        rows = stratified(column(train, "label"), (None, 5_000), seed=0)
         train, test = (subset(train, chosen) for chosen in rows)
     network = from_nnx(lambda rngs: FashionPyramid(rngs=rngs))
     model = mirrored(preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353)), shift=1)

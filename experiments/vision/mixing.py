@@ -19,7 +19,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, stratified, subset, sweep
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -48,7 +48,7 @@ def experiment(
     corrupted: share of the training labels that are drawn anew
     """
     data = digits()
-    train, valid, test = (subset(data, rows) for rows in stratified(data.columns["label"], (1000, 300, None), seed=0))
+    train, valid, test = (subset(data, rows) for rows in stratified(column(data, "label"), (1000, 300, None), seed=0))
     rng, known = np.random.default_rng(0), train.take(np.arange(len(train)))
     drawn = rng.integers(10, size=len(train), dtype=np.int32)
     train = arrays(image=known["image"], label=np.where(rng.random(len(train)) < corrupted, drawn, known["label"]))

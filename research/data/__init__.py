@@ -10,7 +10,7 @@ data source, a torch or Grain map-style data set, or one of
     tfds_source(name_or_builder, split)        TFDS without TensorFlow
     indexed(path)                              what `prepare` wrote
     digits()   fashion_mnist(split)   glyphs()   stdlib_text(split)
-    subset(data, indices)   mapped(data, fn)   in_memory(data)
+    subset(data, indices)   mapped(data, fn)   in_memory(data)   column(data, name)
     pack(documents, length)   pack_whole(documents, length)     fields tokens, segments, positions
 
 Two methods are used where a data set has them, because they are faster: `take(indices) -> dict` of stacked arrays,
@@ -35,7 +35,7 @@ Importing this package imports none of tensorflow_datasets, scikit-learn and Pil
 
 # The functions hide the submodules of the same name on purpose: `from research.data import batches` is the function,
 # and `from research.data.sampling.batches import Batches` still finds the module.
-from research.data.readers.arrays import Arrays, arrays, in_memory, mapped, subset
+from research.data.readers.arrays import Arrays, arrays, column, in_memory, mapped, subset
 from research.data.readers.images import image_folder
 from research.data.readers.indexed import Indexed, indexed, write
 from research.data.readers.open import open_path
@@ -59,6 +59,7 @@ __all__ = [
     "Sweep",
     "arrays",
     "batches",
+    "column",
     "csv",
     "digits",
     "fashion_mnist",

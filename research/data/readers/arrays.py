@@ -23,6 +23,10 @@ class Arrays:
     def __getitem__(self, i):
         return {name: column[i] for name, column in self.columns.items()}
 
+    def column(self, name):
+        """The column itself: a view."""
+        return records.field(self.columns, name)
+
     def take(self, indices):
         """The records at `indices` [m] as {field: [m, ...]}, copied."""
         return {name: column[indices] for name, column in self.columns.items()}
@@ -43,6 +47,10 @@ class Subset:
 
     def __getitems__(self, indices):
         return records.records(self.data, self.indices[indices])
+
+    def column(self, name):
+        """The values of the records in this part, copied."""
+        return column(self.data, name)[self.indices]
 
     @property
     def take(self):
@@ -96,6 +104,19 @@ def of_columns(columns: Mapping[str, Any], *, classes=None) -> Arrays:
     if len(set(lengths.values())) > 1:
         raise UserError(f"the columns have different lengths: {lengths}; expected one row a record in each.")
     return Arrays(made, None if classes is None else tuple(classes))
+
+
+def column(data, name: str) -> np.ndarray:
+    """One field of every record of any data set, [n, ...]: `column(data, "label")`. Strings are an object array.
+
+    A data set may have a method `column(name)`, which is used: an image folder then gives its labels without reading an
+    image. Otherwise every record is read. Raises UserError with the nearest name if the records have no such field.
+    """
+    count = records.size_of(data)
+    if hasattr(data, "column"):
+        return data.column(name)
+    chunks = [records.records(data, range(at, min(at + 1024, count))) for at in range(0, count, 1024)]
+    return records.column([records.field(record, name) for chunk in chunks for record in chunk], name=name)
 
 
 def subset(data, indices) -> Subset:

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from research.data.readers import paths
+from research.data.readers import paths, records
 from research.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -27,6 +27,13 @@ class ImageFolder:
     def __getitem__(self, i):
         image = read_image(self.files[i], size=self.size, channels=self.channels)
         return {"image": image, "label": self.labels[i], "path": str(self.files[i])}
+
+    def column(self, name):
+        """`label` and `path` are known without reading an image."""
+        if name == "label":
+            return self.labels
+        read = (lambda i: {"path": str(self.files[i])}) if name == "path" else self.__getitem__
+        return records.column([records.field(read(i), name) for i in range(len(self))], name=name)
 
 
 def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:

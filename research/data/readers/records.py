@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from research.errors import UserError
+from research.errors import UserError, unknown
 
 
 def records(data, indices) -> list[dict]:
@@ -65,6 +65,13 @@ def column(values: list, *, name: str, indices=None) -> np.ndarray:
                 "mapped(data, fn) or augment=."
             )
     return np.stack(arrays)
+
+
+def field(record: Mapping, name: str):
+    """`record[name]`. Raises UserError with the nearest name if the record has no such field."""
+    if name not in record:
+        raise unknown("field", name, record)
+    return record[name]
 
 
 def numbers(fields: Mapping) -> dict[str, np.ndarray]:
