@@ -1,6 +1,8 @@
 """The loop: exact resume, interruption, what it does about numbers that are not finite, and early stops."""
 
+import functools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +23,16 @@ from tests import toys
 ONE = jax.devices()[:1]
 
 
-def go(folder, *, interrupted=lambda: False, tell=lambda event: None, **changes):
-    """Runs the toy in a folder, as one life of a process would."""
-    built = build(toys.experiment(**changes), seed=3, devices=ONE)
+def toy(**changes):
+    return build(toys.experiment(**changes), seed=3, devices=ONE)
+
+
+shared = functools.cache(toy)  # what several lives and tests run is compiled once
+
+
+def go(folder, built=None, *, interrupted=lambda: False, tell=lambda event: None, **changes):
+    """Runs `built`, or the toy with these changes, in a folder, as one life of a process would."""
+    built = built or shared(**changes)
     folder.mkdir(exist_ok=True)
     keep = built.experiment.keep
     with (
@@ -88,9 +97,13 @@ def test_interrupted_around_the_last_evaluations(unbroken, tmp_path):
     folder, whole = unbroken
     asked = []
     go(tmp_path / "count", interrupted=lambda: asked.append(0))
+    late = tmp_path / "late"
+    go(late, interrupted=after(len(asked) - 16))
+    left = []
+    go(shutil.copytree(late, tmp_path / "left"), interrupted=lambda: left.append(0))
     for back in range(1, 14, 2):
-        life = tmp_path / f"{back}"
-        first = go(life, interrupted=after(len(asked) - back))
+        life = shutil.copytree(late, tmp_path / f"{back}")
+        first = go(life, interrupted=after(len(left) - back))
         assert first.status == ("finished" if first.results == whole.results else "preempted")
         final = go(life)
         assert text(life) == text(folder) and final.results == whole.results
@@ -152,13 +165,13 @@ def test_a_bad_update_is_never_saved(tmp_path):
 
 def test_skip_leaves_the_bad_step_out(tmp_path, optimised):
     spoil = lambda step, key: jnp.where((step == 17) | (step == 18), jnp.inf, 1.0)
-    outcome = go(tmp_path, spoil=spoil, on_nonfinite="skip")
+    outcome = go(tmp_path, toy(spoil=spoil, on_nonfinite="skip"))
     assert outcome.status == "finished" and np.isfinite(outcome.results["test"]["mse"])
     lines = [line for line in lines_of(tmp_path) if "train/skipped" in line]
     assert {line["step"]: round(line["train/skipped"] * 3) for line in lines if line["train/skipped"]} == {18: 1, 21: 1}
     assert all(np.isfinite(line["train/loss"]) for line in lines)
-    healthy = go(tmp_path / "healthy", on_nonfinite="skip")
-    plain = go(tmp_path / "plain")
+    healthy = go(tmp_path / "healthy", toy(on_nonfinite="skip"))
+    plain = go(tmp_path / "plain", toy())
     jax.tree.map(np.testing.assert_array_equal, healthy.state.params, plain.state.params)
     assert not np.array_equal(outcome.state.params["w"], plain.state.params["w"])
 
@@ -216,9 +229,10 @@ def test_an_observer_sees_all_evaluations_of_a_step_though_a_life_ended_between_
     watch = Technique("watch", observe=observe)
     evals = {name: Eval(sweep(toys.DATA, 16), toys.measure, every=10) for name in ("one", "two")}
     evaluated = lambda: any(isinstance(event, events.Evaluated) for event in told)
-    first = go(tmp_path, interrupted=evaluated, tell=told.append, techniques=(watch,), evals=evals)
+    built = toy(techniques=(watch,), evals=evals)
+    first = go(tmp_path, built, interrupted=evaluated, tell=told.append)
     assert (first.status, first.step, set(first.results), seen) == ("preempted", 10, {"one"}, [])
-    go(tmp_path, techniques=(watch,), evals=evals)
+    go(tmp_path, built)
     assert seen == [{"one/mse", "two/mse"}] * 3
 
 
@@ -228,14 +242,10 @@ def test_an_evaluation_sees_the_weights_of_its_view(tmp_path):
     def average(state, params):
         return {"ema": jax.tree.map(lambda m, p: 0.9 * m + 0.1 * p, state.stats["ema"], params)}
 
-    outcome = go(
-        tmp_path,
-        techniques=(Technique("ema", memory=lambda key, params: params, after=average),),
-        evals={
-            "live": Eval(sweep(toys.DATA, 16), toys.measure),
-            "ema": Eval(sweep(toys.DATA, 16), toys.measure, view=lambda state: (state.stats["ema"], state.stats)),
-        },
-    )
+    live = Eval(sweep(toys.DATA, 16), toys.measure)
+    evals = {"live": live, "ema": live._replace(view=lambda state: (state.stats["ema"], state.stats))}
+    ema = Technique("ema", memory=lambda key, params: params, after=average)
+    outcome = go(tmp_path, toy(techniques=(ema,), evals=evals))
     params = jax.device_get(outcome.state.stats["ema"])
     error = (toys.DATA.columns["x"] @ params["w"] + params["b"] - toys.DATA.columns["y"]) ** 2
     assert np.isclose(outcome.results["ema"]["mse"], error.mean(), rtol=1e-5)
@@ -271,7 +281,7 @@ def test_a_longer_run_compiles_no_more(tmp_path):
         counts = []
         for steps in (20, 20, 40):
             before = len(compiled)
-            go(tmp_path / f"{len(counts)}", steps=steps)
+            go(tmp_path / f"{len(counts)}", toy(steps=steps))
             counts.append(len(compiled) - before)
     finally:
         jax.monitoring.clear_event_listeners()
@@ -287,7 +297,7 @@ def test_evaluation_compiles_once_over_ragged_batches():
         traces.append(batch["x"].shape)
         return toys.measure(trained, batch)
 
-    built = build(toys.experiment(), seed=3, devices=ONE)
+    built = shared()
     evaluate = evaluator(Eval(sweep(toys.DATA, 16), measure), built.experiment.apply, mesh=built.mesh)
     state = built.fresh()
     results = [evaluate(state) for _ in range(3)]
