@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from research.core import State, gradient, many, train_step
@@ -55,16 +56,21 @@ def apart(batch, *form):
 
 
 def on_pmap(grad_fn):
-    copies = jax.tree.map(lambda x: jnp.stack([x] * 4), state())
+    copies = jax.tree.map(lambda x: np.stack([x] * 4), state())
     mapped = lambda step: jax.pmap(step, axis_name="data")
     found = descend(grad_fn, step=mapped, start=lambda _: copies, batch=lambda batch: apart(batch, 4, 2))
-    return jax.tree.map(lambda x: x[3], found)
+    return jax.tree.map(lambda x: x[3], jax.device_get(found))
 
 
 def on_shard_map(grad_fn):
     mesh = make_mesh({"data": -1})
     mapped = lambda step: jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(P(), P("data")), out_specs=P()))
-    return descend(grad_fn, step=mapped)
+    return descend(grad_fn, step=mapped, start=lambda _: on_all(state(), mesh))
+
+
+def on_all(now, mesh):
+    """Copies on all devices, as a step leaves them: so it compiles once."""
+    return jax.device_put(now, NamedSharding(mesh, P()))
 
 
 def on_vmap(grad_fn):
@@ -77,7 +83,7 @@ def on_vmap(grad_fn):
 
 def on_mesh(grad_fn):
     mesh = make_mesh({"data": -1})
-    return descend(grad_fn, batch=lambda batch: place(batch, mesh))
+    return descend(grad_fn, start=lambda _: on_all(state(), mesh), batch=lambda batch: place(batch, mesh))
 
 
 def in_one_dispatch(grad_fn):
@@ -149,7 +155,7 @@ def test_the_plain_descent_is_that_of_numpy(plain):
     logits = hidden @ params["head"]["kernel"] + params["head"]["bias"]
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     residual = (chances - np.eye(4)[batch["y"]]) * batch["mask"][:, None]
-    found, out = PLAIN(toy.PARAMS, toy.ctx(batch))
+    found, out = jax.jit(PLAIN)(toy.PARAMS, toy.ctx(batch))
     np.testing.assert_allclose(found["head"]["bias"], residual.sum(0) / 6, rtol=1e-5)
     np.testing.assert_allclose(found["head"]["kernel"], hidden.T @ residual / 6, rtol=1e-4, atol=1e-6)
     assert out.metrics["loss"].weight == 6 and toy.apart(plain[0], toy.PARAMS) > 0.05

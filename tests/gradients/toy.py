@@ -20,7 +20,7 @@ KEY = jax.random.key(7)
 def start(key):
     a, b = jax.random.split(jax.random.key(3))
     params = {
-        "hidden": {"kernel": jax.random.normal(a, (3, 5)), "bias": jnp.full(5, 0.1)},
+        "hidden": {"kernel": jax.random.normal(a, (3, 5)), "bias": jnp.full(5, 0.1, jnp.float32)},
         "head": {"kernel": jax.random.normal(b, (5, 4)), "bias": jnp.zeros(4)},
     }
     return params, {"seen": jnp.int32(0), "mean": jnp.zeros(3)}

@@ -2,9 +2,9 @@
 
 import jax
 import pytest
+from flax import nnx
 
 from research.errors import UserError
-from research.model import from_nnx
 from research.models import vit
 from research.models.cnn import CNN
 from research.models.gpt import GPT
@@ -27,7 +27,7 @@ from research.models.vit import ViT
     ],
 )
 def test_parameters(build, count):
-    params, _ = jax.eval_shape(from_nnx(build).init, jax.random.key(0))
+    params = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(build(nnx.Rngs(0)), nnx.Param)))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
