@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -21,8 +22,8 @@ from research.runs import checkpoint
 from research.runs.pretrained import pretrained, read_arrays
 
 FILE = str(Path(__file__).parent.parent / "experiments" / "digits.py")
-TINY = {"network": "mlp", "epochs": 4, "batch_size": 64, "report": False}  # 62 steps, and no report
-FLAGS = ["--network", "mlp", "--epochs", "4", "--batch-size", "64"]
+TINY = {"network": "mlp", "epochs": 4, "batch_size": 200, "report": False}  # 20 steps, and no report
+FLAGS = ["--network", "mlp", "--epochs", "4", "--batch-size", "200"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,6 +46,13 @@ def finished(tmp_path_factory):
     return train(tmp_path_factory.mktemp("runs"), report=True)
 
 
+def copied(run, runs):
+    """The run again, below another folder of runs, as if it had not finished."""
+    again = run._replace(folder=shutil.copytree(run.folder, runs / run.folder.name))
+    (again.folder / "status.json").unlink()
+    return again
+
+
 def test_a_run_leaves_a_whole_record(finished):
     run, output = finished
     about = json.loads((run.folder / "run.json").read_text())
@@ -59,7 +67,7 @@ def test_a_run_leaves_a_whole_record(finished):
     rows = np.load(run.folder / "evaluations" / "test.npz")
     assert len(rows["row/prediction"]) == 497 and rows["array/confusion"].sum() == 497
     assert np.isclose((rows["row/prediction"] == rows["row/label"]).mean(), run.results["test"]["accuracy"])
-    assert "step 62/62" in output and str(run.folder) in output
+    assert "step 20/20" in output and str(run.folder) in output
     verdict = "met" if run.results["test"]["accuracy"] >= 0.97 else "missed"
     assert f"claim: test/accuracy at least 0.97: {verdict}" in output
 
@@ -78,8 +86,8 @@ def test_tensorboard_files_hold_the_same_numbers(finished):
         event = event_pb2.Event.FromString(body)
         found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
         at += 16 + length
-    assert np.isclose(found["test/accuracy", 62], run.results["test"]["accuracy"], rtol=1e-6)
-    assert ("train/loss", 62) in found and ("timing/steps_per_second", 62) in found
+    assert np.isclose(found["test/accuracy", 20], run.results["test"]["accuracy"], rtol=1e-6)
+    assert ("train/loss", 20) in found and ("timing/steps_per_second", 20) in found
 
 
 def test_a_finished_run_is_not_trained_twice_but_again_on_demand(finished):
@@ -99,7 +107,7 @@ def test_evaluate_predict_and_report_of_a_run(finished, tmp_path):
     stream = io.StringIO()
     assert verbs.evaluate(run.folder, stream=stream) == run.results
     assert verbs.evaluate(f"{run.folder}@best", on="valid", stream=stream).keys() == {"valid"}
-    assert (run.folder / "evaluated" / "62" / "test.npz").exists()
+    assert (run.folder / "evaluated" / "20" / "test.npz").exists()
     out = verbs.predict(run.folder, "test", out=tmp_path / "found.jsonl", stream=stream)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 497 and np.isclose(sum(rows[7]["probabilities"]), 1, atol=1e-5)
@@ -112,7 +120,7 @@ def test_evaluate_predict_and_report_of_a_run(finished, tmp_path):
     assert verbs.report(run.folder).read_bytes() == before
     with pytest.raises(UserError, match="Did you mean 'test'"):
         verbs.evaluate(run.folder, on="tes")
-    with pytest.raises(UserError, match="no checkpoint '7'.*62"):
+    with pytest.raises(UserError, match="no checkpoint '7'.*20"):
         verbs.evaluate(f"{run.folder}@7")
     with pytest.raises(UserError, match="not the folder of a run.*Did you mean"):
         verbs.evaluate(str(run.folder)[:-1] + "9")
@@ -122,16 +130,16 @@ def test_evaluate_predict_and_report_of_a_run(finished, tmp_path):
 
 def test_from_goes_on_with_more_steps_and_other_knobs(finished):
     run, _ = finished
-    longer, output = train(run.folder.parent, start_from=f"{run.folder}@62", epochs=6)
-    assert "Going on from the checkpoint of step 62" in output and longer.status == "finished"
+    longer, output = train(run.folder.parent, start_from=f"{run.folder}@20", epochs=6)
+    assert "Going on from the checkpoint of step 20" in output and longer.status == "finished"
     steps = [json.loads(line)["step"] for line in (longer.folder / "metrics.jsonl").read_text().splitlines()]
-    assert steps[-1] == 94 and steps[0] == 1
-    assert json.loads((longer.folder / "run.json").read_text())["origin"] == f"{run.folder.name}@62"
+    assert steps[-1] == 30 and steps[0] == 1
+    assert json.loads((longer.folder / "run.json").read_text())["origin"] == f"{run.folder.name}@20"
     assert "No step is left" not in output
     same, _ = train(run.folder.parent, start_from=str(run.folder), epochs=6)
     assert same.folder == longer.folder
     done, output = train(run.folder.parent, start_from=str(run.folder), learning_rate=1e-4)
-    assert "step 62. No step is left to train." in output and done.results == run.results
+    assert "step 20. No step is left to train." in output and done.results == run.results
     with pytest.raises(UserError, match=r"holds layers|holds params.*this experiment has|holds opt"):
         train(run.folder.parent, start_from=str(run.folder), network="cnn")
 
@@ -141,7 +149,7 @@ def test_a_run_gives_its_weights_to_another_experiment(finished):
     run, _ = finished
     told = []
     opened = verbs.open_run(run.folder)
-    start = pretrained(f"{run.folder}@62", {r"layers/(.*)": r"layers/\1"}, tell=told.append)
+    start = pretrained(f"{run.folder}@20", {r"layers/(.*)": r"layers/\1"}, tell=told.append)
     built = build(dataclasses.replace(opened.experiment, start=start), seed=5, devices=jax.devices()[:1])
     state = built.fresh()
     params, _ = read_arrays(run.folder)
@@ -249,29 +257,27 @@ def _flip(file):
 )
 def test_a_damaged_newest_checkpoint_is_set_aside_and_the_older_one_used(finished, tmp_path, kind):
     whole, _ = finished
-    run, _ = train(tmp_path)
-    (run.folder / "status.json").unlink()
-    newest = run.folder / "checkpoints" / "62"
+    run = copied(whole, tmp_path)
+    newest = run.folder / "checkpoints" / "20"
     largest = max((p for p in (newest / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     DAMAGE[kind](largest)
     again, output = train(tmp_path)
-    assert "checkpoint of step 62 is damaged and was set aside" in output and "from the checkpoint of step" in output
-    assert [p.name for p in (run.folder / "damaged").iterdir()] == ["62-0"]
+    assert "checkpoint of step 20 is damaged and was set aside" in output and "from the checkpoint of step" in output
+    assert [p.name for p in (run.folder / "damaged").iterdir()] == ["20-0"]
     assert again.results == whole.results
     assert (run.folder / "metrics.jsonl").read_text() == (whole.folder / "metrics.jsonl").read_text()
 
 
 def test_damaged_metadata_is_found_too_and_nothing_sound_begins_anew(finished, tmp_path):
     whole, _ = finished
-    run, _ = train(tmp_path)
-    (run.folder / "status.json").unlink()
+    run = copied(whole, tmp_path)
     for meta in (run.folder / "checkpoints").glob("*/meta/meta.json"):
         _flip(meta)
     again, output = train(tmp_path)
     assert output.count("is damaged and was set aside") >= 2 and again.results == whole.results
     with pytest.raises(UserError, match="no checkpoint.*is sound|is damaged|damaged"):
-        _flip(max((run.folder / "checkpoints").glob("62/meta/meta.json")))
-        train(tmp_path, start_from=f"{run.folder}@62", epochs=6)
+        _flip(max((run.folder / "checkpoints").glob("20/meta/meta.json")))
+        train(tmp_path, start_from=f"{run.folder}@20", epochs=6)
 
 
 @pytest.fixture
