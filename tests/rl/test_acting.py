@@ -49,8 +49,8 @@ def linear(params, stats, x, key=None, train=False):
 
 
 def fresh(world, count=3, seed=0, step=0):
-    params = {"w": jnp.array([[0.3, -0.2], [1.0, 2.0]]), "b": jnp.zeros(2)}
-    stats = {"episodes": episodes(world, count).memory(jax.random.key(seed), params)}
+    params = {"w": np.array([[0.3, -0.2], [1.0, 2.0]], np.float32), "b": np.zeros(2, np.float32)}
+    stats = {"episodes": jax.jit(episodes(world, count).memory)(jax.random.key(seed), params)}
     return State(jnp.uint32(seed), jnp.uint32(0), jnp.int32(step), params, stats, optax.sgd(0.1).init(params))
 
 
@@ -65,7 +65,7 @@ def test_a_rollout_is_what_happened_step_by_step():
     world, length = time_limit(counter(), 3), 60
     state = fresh(world)
     play = jax.jit(lambda state, key: rollout(state, world, policy=noisy, length=length, rows=jnp.arange(3), key=key))
-    entry, t, metrics = play(state, jax.random.key(1))
+    entry, t, metrics = jax.device_get(play(state, jax.random.key(1)))
     counts, after = np.asarray(t.observation)[..., 0], np.asarray(t.next_observation)[..., 0]
     np.testing.assert_array_equal(counts[0], state.stats["episodes"]["state"]["inner"]["count"])
     np.testing.assert_array_equal(after, counts + t.action + 1)
@@ -92,7 +92,7 @@ def test_a_rollout_is_what_happened_step_by_step():
     assert len(np.unique(noise)) == noise.size
     starts = np.asarray(t.observation)[1:][done[:-1]]
     assert len(np.unique(starts[:, 1])) == len(starts) and set(starts[:, 0]) == {0, 1}
-    other = play(state, jax.random.key(2)).trajectory
+    other = jax.device_get(play(state, jax.random.key(2))).trajectory
     assert not np.array_equal(other.action, t.action) and not np.isin(other.next_observation[..., 1], noise).any()
 
 
@@ -113,14 +113,16 @@ def test_a_dispatch_is_rollouts_and_steps_in_turn():
     world = counter()
     prepare = lambda state, trajectory, *, key: Experience({}, seen(trajectory))
     step = lambda updates: acting(trained, world, policy=noisy, batches=prepare, length=4, updates=updates)
-    state, rows = fresh(world), jnp.tile(jnp.arange(3), (8, 1))
+    state, rows = fresh(world), np.tile(np.arange(3), (8, 1))
     together, metrics = jax.jit(step(4))(state, rows_of(rows))
+    play = jax.jit(lambda state, key: rollout(state, world, policy=noisy, length=4, rows=rows[0], key=key))
+    four = jax.jit(many(trained, 4))
     by_hand, total = state, 0
     for number in range(2):
         key = draw(jnp.uint32(0), "acting", 0, 4 * number)
-        played = rollout(by_hand, world, policy=noisy, length=4, rows=rows[0], key=key)
+        played = play(by_hand, key)
         by_hand = by_hand._replace(stats={"episodes": played.entry})
-        by_hand, found = many(trained, 4)(by_hand, seen(played.trajectory))
+        by_hand, found = four(by_hand, seen(played.trajectory))
         total += found["seen"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), together, by_hand)
     np.testing.assert_allclose(metrics["seen"], total, rtol=1e-6)
