@@ -35,8 +35,9 @@ def experiment(*, {knob}: float = 0.3, bound: float = 5.0):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with an experiment of forty quick steps, and the present directory."""
+    """A folder with an experiment of forty quick steps, and the present directory. No run draws its report."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verbs, "report_of", lambda *_: None)
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "__init__.py").touch()
     (tmp_path / "experiments" / "toy.py").write_text(TOY.replace("{knob}", "noise"))
