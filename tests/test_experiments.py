@@ -28,7 +28,7 @@ TINY = {
     "generative/vae": {"hidden": 16, "steps": 20},
     "meta/maml": {"queries": 1, "batch_size": 2, "steps": 4},
     "digits": {"channels": (4, 4), "epochs": 1},
-    "privacy/dp_sgd": {"batch_size": 16, "epochs": 1, "width": 4, "microbatch": 8},
+    "privacy/dp_sgd": {"epsilon": 1.0, "batch_size": 16, "epochs": 1, "width": 4, "microbatch": 8},
     "vision/cifar10_resnet": {"depth": 8, "width": 4, "batch_size": 8, "steps": 4},
     "vision/imagenet_vit": {"width": 64, "depth": 1, "size": 32, "batch_size": 8, "epochs": 1},
     "vision/fashion_mnist": {"width": 8, "batch_size": 20, "epochs": 1},

@@ -26,9 +26,9 @@ from tests.report.trained import changed, train
 def trained(tmp_path_factory):
     """good: six seeds of a recipe; same: three others of it with a knob that changes nothing; bad: a rate too low."""
     root = tmp_path_factory.mktemp("runs")
-    everyone = train(root, seeds=range(9))
+    everyone = train(root, seeds=range(9), epochs=4)
     same = [changed(folder, knobs={"learning_rate": 4e-3, "shuffle": 1}) for folder in everyone[6:]]
-    return {"good": everyone[:6], "same": same, "bad": train(root, learning_rate=3e-4, seeds=range(3))}
+    return {"good": everyone[:6], "same": same, "bad": train(root, learning_rate=3e-4, seeds=range(3), epochs=4)}
 
 
 @pytest.fixture
