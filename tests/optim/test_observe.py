@@ -9,22 +9,23 @@ import pytest
 
 from research.core import State, Stop
 from research.errors import UserError
-from research.experiment import wire
+from research.experiment import build, wire
 from research.optim.observe import early_stop, reduce_on_plateau
 from tests import toys
-from tests.test_loop import after, go, text
+from tests.test_loop import ONE, after, go, text
 
 VALUES = [3.0, 2.5, 2.6, 2.5, 2.4999, 2.0, 2.1, 2.2, np.nan, 2.3, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
 
 
 def scales(plateau, values):
     optimizer = plateau.optimizer(optax.sgd(0.5))
+    update = jax.jit(optimizer.update)
     opt = optimizer.init({"w": jnp.ones(2)})
     state, found = State(None, None, None, None, {}, opt), []
     for value in values:
         state = plateau.observe(state, {"valid/loss": value, "valid/other": 0.0})
-        updates, _ = optimizer.update({"w": jnp.ones(2)}, state.opt)
-        found.append(float(updates["w"][0]) / -0.5)
+        updates, _ = update({"w": np.ones(2, np.float32)}, state.opt)
+        found.append(float(np.asarray(updates["w"])[0]) / -0.5)
     return found
 
 
@@ -39,9 +40,10 @@ SETTINGS = (
 def test_the_rule_is_that_of_optax(settings):
     values = [value for value in VALUES if np.isfinite(value)]
     theirs = optax.contrib.reduce_on_plateau(factor=0.5, **settings)
+    update = jax.jit(theirs.update)
     state, expected = theirs.init({"w": jnp.ones(2)}), []
     for value in values:
-        _, state = theirs.update({"w": jnp.ones(2)}, state, value=value)
+        _, state = update({"w": np.ones(2, np.float32)}, state, value=value)
         expected.append(float(state.scale))
     found = scales(reduce_on_plateau("valid/loss", factor=0.5, **settings), values)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -113,12 +115,13 @@ def watched():
 
 
 def test_a_run_that_is_interrupted_ends_bitwise_as_an_unbroken_one(tmp_path):
-    whole = go(tmp_path / "whole", **watched())
+    built = build(toys.experiment(**watched()), seed=3, devices=ONE)
+    whole = go(tmp_path / "whole", built)
     assert whole.status == "finished" and whole.step < 40
     scale = float(whole.state.opt[1].scale)
     assert scale < 1
     for calls in (15, 12):
-        assert go(tmp_path / "pieces", interrupted=after(calls), **watched()).status == "preempted"
+        assert go(tmp_path / "pieces", built, interrupted=after(calls)).status == "preempted"
     again = go(tmp_path / "pieces", **watched())
     jax.tree.map(np.testing.assert_array_equal, again.state, whole.state)
     assert text(tmp_path / "pieces") == text(tmp_path / "whole")
