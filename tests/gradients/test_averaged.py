@@ -13,30 +13,31 @@ from research.gradients.accumulate import accumulate
 from research.gradients.averaged import averaged
 from tests.gradients.toy import KEY, LOSS, NOISY, PARAMS, SORTED, apart, close, ctx, poisoned
 
+PLAIN = jax.jit(gradient(LOSS))
 SPLIT = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), poisoned(SORTED))
 
 
 def devices(grad_fn, how, stats=None):
-    """What each of four devices returns, on a leading axis."""
+    """What each of four devices returns, on a leading axis, as numpy arrays."""
 
     def run(batch):
         return grad_fn(PARAMS, ctx(batch, **stats or {}))
 
     if how == "pmap":
-        return jax.pmap(run, axis_name="data")(SPLIT)
+        return jax.device_get(jax.pmap(run, axis_name="data")(SPLIT))
     if how == "vmap":
-        return jax.jit(jax.vmap(run, axis_name="data"))(SPLIT)
+        return jax.device_get(jax.jit(jax.vmap(run, axis_name="data"))(SPLIT))
     mesh = make_mesh({"data": -1})
     check = how == "shard_map"  # then its type system proves that what comes back is the same on all devices
     found = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=P("data"), out_specs=P(), check_vma=check))(
         jax.tree.map(lambda x: x.reshape(8, *x.shape[2:]), SPLIT)
     )
-    return jax.tree.map(lambda x: jnp.stack([x] * 4), found)
+    return jax.tree.map(lambda x: np.stack([x] * 4), jax.device_get(found))
 
 
 @pytest.mark.parametrize("how", ["pmap", "vmap", "shard_map", "shard_map unchecked"])
 def test_every_device_returns_the_gradient_of_the_global_batch(how):
-    plain, out = jax.jit(gradient(LOSS))(PARAMS, ctx(SORTED))
+    plain, out = PLAIN(PARAMS, ctx(SORTED))
     grads, found = devices(averaged(gradient(LOSS), axis="data"), how)
     for device in range(4):
         close(jax.tree.map(lambda x, d=device: x[d], grads), plain)
@@ -48,7 +49,7 @@ def test_every_device_returns_the_gradient_of_the_global_batch(how):
 
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
 def test_accumulate_inside_is_still_the_gradient_of_the_global_batch(how):
-    plain, _ = jax.jit(gradient(LOSS))(PARAMS, ctx(SORTED))
+    plain, _ = PLAIN(PARAMS, ctx(SORTED))
     grads, _ = devices(averaged(accumulate(gradient(LOSS), 2), axis="data"), how)
     close(jax.tree.map(lambda x: x[0], grads), plain)
 
@@ -72,17 +73,17 @@ def test_floats_are_averaged_by_weight_and_integers_and_booleans_take_the_maximu
 
 def test_floats_stay_where_no_device_had_weight():
     batch = {**SPLIT, "mask": np.zeros((4, 2), np.float32)}
-    run = lambda batch: averaged(gradient(LOSS), axis="data")(PARAMS, ctx(batch, mean=jnp.full(3, 7.0)))
-    grads, out = jax.pmap(run, axis_name="data")(batch)
-    assert (out.stats["mean"] == 7).all() and apart(grads, jax.tree.map(jnp.zeros_like, grads)) == 0
+    run = lambda batch: averaged(gradient(LOSS), axis="data")(PARAMS, ctx(batch, mean=np.full(3, 7, np.float32)))
+    grads, out = jax.device_get(jax.pmap(run, axis_name="data")(batch))
+    assert (out.stats["mean"] == 7).all() and apart(grads, jax.tree.map(np.zeros_like, grads)) == 0
 
 
 def test_every_device_draws_its_own_random_numbers():
     grads, _ = devices(averaged(gradient(NOISY), axis="data"), "pmap")
+    alone = jax.jit(lambda batch, device: gradient(NOISY)(PARAMS, ctx(batch, key=draw(KEY, "averaged", device))))
     total, weight = 0, 0
     for device in range(4):
-        batch = jax.tree.map(lambda x, d=device: np.nan_to_num(x[d]), SPLIT)
-        part, out = gradient(NOISY)(PARAMS, ctx(batch, key=draw(KEY, "averaged", device)))
+        part, out = jax.device_get(alone(jax.tree.map(lambda x, d=device: np.nan_to_num(x[d]), SPLIT), device))
         total += float(out.metrics["loss"].weight) * part["head"]["bias"]
         weight += float(out.metrics["loss"].weight)
     np.testing.assert_allclose(grads["head"]["bias"][0], total / weight, rtol=1e-5)
