@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from research.objectives.moco import enqueue, moco
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 5)).astype(np.float32)
-W = {"w": jnp.asarray(RNG.normal(size=(5, 2)).astype(np.float32))}
+W = {"w": RNG.normal(size=(5, 2)).astype(np.float32)}
 T = 0.4
 
 
@@ -28,12 +30,13 @@ def same(key, batch):
     return batch
 
 
+@functools.cache
 def made(model=linear, *, view=same, size=7, momentum=0.9):
     return moco(model, view=view, width=2, size=size, momentum=momentum, temperature=T)
 
 
 def stats_of(contrast, params=W, key=0):
-    return {"seen": jnp.int32(0), "moco": contrast.memory(jax.random.key(key), params)}
+    return {"seen": np.int32(0), "moco": jax.device_get(jax.jit(contrast.memory)(jax.random.key(key), params))}
 
 
 def ctx(stats, batch=None, key=0):
@@ -48,7 +51,7 @@ def test_the_loss_is_equation_1_and_the_keys_join_the_queue():
     contrast = made()
     stats = stats_of(contrast)
     other = RNG.normal(size=(5, 2)).astype(np.float32)
-    stats["moco"]["params"] = {"w": jnp.asarray(other)}
+    stats["moco"]["params"] = {"w": other}
     value, out = jax.jit(contrast.loss)(W, ctx(stats))
     q, k = unit(X @ np.asarray(W["w"])), unit(X @ other)
     queue = np.asarray(stats["moco"]["queue"])
@@ -68,11 +71,11 @@ def test_the_loss_is_equation_1_and_the_keys_join_the_queue():
 
 
 def test_the_oldest_keys_make_room_around_the_end_and_padding_is_not_queued():
-    state = {"queue": jnp.zeros((5, 1)), "next": jnp.int32(0)}
+    state = {"queue": np.zeros((5, 1), np.float32), "next": np.int32(0)}
     expected, number, put = [0.0] * 5, 0, jax.jit(enqueue)
     for mask in ([1, 1, 1], [1, 1, 1], [0, 1, 0], [0, 0, 0], [1, 0, 1], [1, 1, 1]):
-        keys = jnp.arange(3.0)[:, None] + 10 * (number + 1)
-        state = put(**state, keys=keys, weights=jnp.asarray(mask, jnp.float32))
+        keys = np.arange(3, dtype=np.float32)[:, None] + 10 * (number + 1)
+        state = jax.device_get(put(**state, keys=keys, weights=np.float32(mask)))
         for key, real in zip(keys[:, 0].tolist(), mask, strict=True):
             if real:
                 expected[number % 5] = key
@@ -113,11 +116,11 @@ def test_no_gradient_flows_into_the_keys():
 def test_the_key_encoder_follows_by_the_recursion_of_equation_2_over_steps():
     contrast = made(view=noisy)
     step = jax.jit(train_step(gradient(contrast.loss), optax.sgd(0.5), (contrast.after,)))
-    state = State(jnp.uint32(0), jnp.uint32(0), jnp.int32(0), W, stats_of(contrast), optax.sgd(0.5).init(W))
+    state = State(np.uint32(0), np.uint32(0), np.int32(0), W, stats_of(contrast), optax.sgd(0.5).init(W))
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), state)
     expected, queues = np.asarray(W["w"], np.float64), [np.asarray(state.stats["moco"]["queue"])]
     for _ in range(4):
-        state, _ = step(state, {"image": X})
+        state, _ = jax.device_get(step(state, {"image": X}))
         expected = 0.9 * expected + 0.1 * np.asarray(state.params["w"], np.float64)
         np.testing.assert_allclose(state.stats["moco"]["params"]["w"], expected, rtol=1e-5)
         queues.append(np.asarray(state.stats["moco"]["queue"]))
@@ -134,25 +137,33 @@ def test_the_key_encoder_follows_by_the_recursion_of_equation_2_over_steps():
 
 
 def test_views_models_and_queues_have_keys_of_their_own():
-    caught, keys = [], []
+    @jax.jit
+    def seen(ctx):
+        caught, keys = [], []
 
-    def catching(params, stats, x, *, key=None, train=False):
-        caught.append(np.asarray(x))
-        keys.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
-        return linear(params, stats, x, train=train)
+        def catching(params, stats, x, *, key=None, train=False):
+            caught.append(x)
+            keys.append(jax.random.key_data(key))
+            return linear(params, stats, x, train=train)
 
-    contrast = made(catching, view=noisy)
-    for key in (0, 1):
-        contrast.loss(W, ctx(stats_of(contrast), key=key))
-    assert all((a != b).all() for i, a in enumerate(caught) for b in caught[:i]) and len(set(keys)) == 4
+        made(catching, view=noisy).loss(W, ctx)
+        return caught, keys
+
+    contrast = made(view=noisy)
+    views, keys = zip(*[jax.device_get(seen(ctx(stats_of(contrast), key=key))) for key in (0, 1)], strict=True)
+    caught = [*views[0], *views[1]]
+    assert all((a != b).all() for i, a in enumerate(caught) for b in caught[:i])
+    assert len(caught) == len(np.unique(np.concatenate(keys), axis=0)) == 4
     queues = [stats_of(contrast, key=key)["moco"]["queue"] for key in (0, 1)]
     assert (queues[0] != queues[1]).all()
 
 
 def test_what_does_not_fit_is_an_error():
+    zeros = lambda like: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    empty = lambda contrast: {"seen": np.int32(0), "moco": zeros(jax.eval_shape(contrast.memory, jax.random.key(0), W))}
     wide = moco(linear, view=same, width=3)
     with pytest.raises(UserError, match=r"embeddings \[3, 2\], moco was told a width of 3"):
-        wide.loss(W, ctx(stats_of(wide)))
+        wide.loss(W, ctx(empty(wide)))
     short = made(size=2)
     with pytest.raises(UserError, match="a batch of 3 keys does not fit moco's queue of 2"):
-        short.loss(W, ctx(stats_of(short)))
+        short.loss(W, ctx(empty(short)))

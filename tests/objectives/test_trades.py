@@ -13,7 +13,7 @@ from research.robust.norms import linf
 RNG = np.random.default_rng(0)
 X = RNG.uniform(1, 9, size=(6, 4)).astype(np.float32)
 Y = RNG.integers(3, size=6)
-W = jnp.asarray(RNG.normal(size=(4, 3)).astype(np.float32))
+W = RNG.normal(size=(4, 3)).astype(np.float32)
 WITHIN = dict(epsilon=0.3, steps=3, bounds=(0, 9))
 
 
@@ -67,8 +67,8 @@ def test_the_loss_and_its_gradient_are_the_closed_form_of_two_classes():
         return np.logaddexp(0, -(2 * y - 1) * w * x), kl
 
     # The ascent goes to the end on whose side it starts.
-    keys = draw(jax.random.key(2), "attack", jnp.arange(3))
-    ends = np.sign([float(linf.sample(key, (1,), epsilon)[0]) for key in keys])
+    sample = jax.vmap(lambda i: linf.sample(draw(jax.random.key(2), "attack", i), (1,), epsilon)[0])
+    ends = np.sign(jax.jit(sample)(np.arange(3)))
     assert set(ends) == {-1, 1}
     ce, kl = closed(w, ends)
     np.testing.assert_allclose(out.metrics["divergence"].value(), kl.mean(), rtol=1e-4)
