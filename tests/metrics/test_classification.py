@@ -34,6 +34,7 @@ def linear(params, stats, x, *, key=None, train=False):
 
 
 TRAINED = Trained(linear, W, {})
+MEASURE = measure_classification(num_classes=5)
 
 
 def padded(start, size=10):
@@ -48,13 +49,13 @@ def padded(start, size=10):
 
 
 def test_ragged_padded_batches_give_what_sklearn_gives_for_the_whole_set():
-    measure = measure_classification(num_classes=5)
-    step = eval_step(linear, measure)
+    measure, step = jax.jit(MEASURE), eval_step(linear, MEASURE)
     totals, rows = None, []
     for start in (0, 10, 20):
         if totals is None:
-            totals = {name: s for name, s in measure(TRAINED, padded(start)).items() if not isinstance(s, Rows)}
-            found = measure(TRAINED, padded(start))["rows"]
+            totals = measure(TRAINED, padded(start))
+            found = totals.pop("rows")
+            assert not any(isinstance(state, Rows) for state in totals.values())
         else:
             totals, found = step(W, {}, totals, padded(start))
             found = found["rows"]
@@ -76,7 +77,7 @@ def test_ragged_padded_batches_give_what_sklearn_gives_for_the_whole_set():
 
 
 def test_predictions_need_no_labels():
-    found = predict_classes()(TRAINED, {"image": X})
+    found = jax.device_get(jax.jit(predict_classes())(TRAINED, {"image": X}))
     np.testing.assert_array_equal(found["prediction"], (X @ W).argmax(-1))
     np.testing.assert_allclose(found["probabilities"].sum(-1), 1, rtol=1e-5)
     np.testing.assert_array_equal(found["confidence"], found["probabilities"].max(-1))
@@ -84,10 +85,16 @@ def test_predictions_need_no_labels():
 
 def test_a_label_out_of_range_is_in_no_cell_and_makes_the_loss_nan():
     labels, ones = np.array([-1, 5, 2]), np.ones(3)
-    counts = confusion(labels, jnp.array([1, 1, 1]), num_classes=5, weights=ones)
+    counts, measured = jax.device_get(
+        jax.jit(
+            lambda labels: (
+                confusion(labels, jnp.array([1, 1, 1]), num_classes=5, weights=ones),
+                MEASURE(TRAINED, {"image": X[:3], "label": labels}),
+            )
+        )(labels)
+    )
     assert isinstance(counts, Confusion)
     assert counts.value().sum() == 1 and counts.value()[2, 1] == 1
-    measured = measure_classification(num_classes=5)(TRAINED, {"image": X[:3], "label": labels})
     assert np.isnan(measured["loss"].value())
 
 
@@ -146,18 +153,19 @@ def test_a_label_that_is_no_class_is_not_among_the_top():
 
 def test_a_confidence_on_an_edge_belongs_to_the_lower_bin():
     confidence = np.array([0.0, 0.25, 0.2500001, 0.5, 1.0, np.nan], np.float32)
-    found = reliability(confidence, np.array([0, 1, 0, 1, 1, 1]), bins=4, weights=np.array([1, 1, 1, 1, 1, 0]))
+    tabled = jax.jit(lambda hits, weights: reliability(confidence, hits, bins=4, weights=weights))
+    found = tabled(np.array([0, 1, 0, 1, 1, 1]), np.array([1, 1, 1, 1, 1, 0]))
     table = np.asarray(found.value())
     assert table[:, 0].tolist() == [2, 2, 0, 1]
     np.testing.assert_allclose(table[:, 1], [0.125, 0.375, np.nan, 1], rtol=1e-6)
     np.testing.assert_allclose(table[:, 2], [0.5, 0.5, np.nan, 1])
     assert CalibrationError(found).value() == pytest.approx((0.75 + 0.25) / 5)
-    none = reliability(confidence, np.ones(6), bins=4, weights=np.zeros(6))
+    none = tabled(np.ones(6), np.zeros(6))
     assert CalibrationError(none).value() == 0 and np.isnan(none.value()[:, 1:]).all()
 
 
 def test_logits_with_a_nan_have_no_prediction_and_make_the_numbers_nan():
-    measure = measure_classification(num_classes=5, top=(2,))
+    measure = jax.jit(measure_classification(num_classes=5, top=(2,)))
     x = X[:3].copy()
     x[1, 0] = np.nan
     found = on_host({k: v for k, v in measure(TRAINED, {"image": x, "label": Y[:3]}).items() if k != "rows"})

@@ -33,9 +33,10 @@ def test_it_is_the_papers_formula_with_two_views():
     loss = mean_teacher(linear, view=lambda state: (-state.params, state.stats), augment=augment, weight=0.7)
     value, out, grads = run(loss)
     u, w = U.reshape(-1, D), np.asarray(W, np.float64)
-    view = lambda name, x: np.asarray(augment(draw(key, name), {"image": x})["image"], np.float64)
-    x, again = view("augment", X), view("teacher", np.concatenate([X, u]))
-    far, of_far = consistency(w, v, np.concatenate([x, view("weak", u)]), again)
+    given = {"augment": X, "teacher": np.concatenate([X, u]), "weak": u}
+    views = jax.jit(lambda: {name: augment(draw(key, name), {"image": x})["image"] for name, x in given.items()})()
+    x, again, weak = (np.asarray(views[name], np.float64) for name in given)
+    far, of_far = consistency(w, v, np.concatenate([x, weak]), again)
     expected, _, _ = run(classify(linear, augment=augment))
     np.testing.assert_allclose(out.metrics["consistency"].value(), far, rtol=1e-5)
     np.testing.assert_allclose(value, expected + 0.7 * far, rtol=1e-5)
@@ -90,6 +91,6 @@ def test_some_steps_are_the_recursion_by_hand():
 
 
 def test_the_ramp():
-    ramp = sigmoid_ramp(2.0, steps=10)
+    ramp = jax.jit(sigmoid_ramp(2.0, steps=10))
     found = [float(ramp(step)) for step in (0, 5, 10, 50)]
     np.testing.assert_allclose(found, [2 * np.exp(-5), 2 * np.exp(-1.25), 2, 2], rtol=1e-5)
