@@ -21,8 +21,11 @@ class Theirs(nnx.Module):
 
 
 def run(model, x, *, train):
-    params, stats = model.init(jax.random.key(0))
-    y, changed = jax.jit(lambda x: model.apply(params, stats, x, train=train))(x)
+    @jax.jit
+    def both(key, x):
+        return model.apply(*model.init(key), x, train=train)
+
+    y, changed = jax.device_get(both(jax.random.key(0), x))
     return y, changed.get("model", {})
 
 
@@ -49,27 +52,28 @@ def test_groups_are_what_every_device_would_compute_and_their_statistics_are_ave
 
 
 def test_gradients_are_those_of_every_device():
-    def total(model):
-        params, stats = model.init(jax.random.key(0))
-        return lambda x: jnp.sum(model.apply(params, stats, x, train=True)[0] ** 3)
+    def slope(model):
+        total = lambda x: jnp.sum(model.apply(*model.init(jax.random.key(0)), x, train=True)[0] ** 3)
+        return jax.jit(jax.grad(total))
 
-    expected = jnp.concatenate([jax.jit(jax.grad(total(from_nnx(Theirs))))(x) for x in (X[:4], X[4:])])
-    np.testing.assert_allclose(jax.jit(jax.grad(total(ours(group_size=4))))(jnp.asarray(X)), expected, atol=1e-3)
+    theirs = slope(from_nnx(Theirs))
+    expected = np.concatenate([theirs(x) for x in (X[:4], X[4:])])
+    np.testing.assert_allclose(slope(ours(group_size=4))(X), expected, atol=1e-3)
 
 
 def test_evaluation_uses_the_running_statistics_and_changes_nothing():
     model = ours()
-    params, _ = model.init(jax.random.key(0))
-    stats = {"model": {"mean": jnp.arange(5.0), "var": jnp.full(5, 4.0)}}
-    y, changed = model.apply(params, stats, X, train=False)
+    params, _ = jax.jit(model.init)(jax.random.key(0))
+    stats = {"model": {"mean": np.arange(5, dtype=np.float32), "var": np.full(5, 4, np.float32)}}
+    y, changed = jax.jit(lambda x: model.apply(params, stats, x, train=False))(X)
     np.testing.assert_allclose(y, (X - np.arange(5)) / np.sqrt(4 + 1e-5), rtol=1e-5, atol=1e-6)
     assert changed == {}
 
 
 def test_half_precision_in_and_out_with_statistics_in_f32():
-    y, stats = run(ours(), jnp.asarray(X, jnp.bfloat16), train=True)
+    y, stats = run(ours(), X.astype(jnp.bfloat16), train=True)
     assert y.dtype == jnp.bfloat16 and stats["mean"].dtype == jnp.float32
-    np.testing.assert_allclose(y.astype(jnp.float32), run(ours(), X, train=True)[0], atol=0.05)
+    np.testing.assert_allclose(y.astype(np.float32), run(ours(), X, train=True)[0], atol=0.05)
 
 
 def test_a_batch_that_is_no_multiple_of_the_group_is_an_error():

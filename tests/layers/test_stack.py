@@ -33,12 +33,13 @@ def stacked(depth=3, rate=0.0, **options):
 
 def test_it_computes_what_the_layers_do_one_after_the_other():
     model = stacked()
-    params, _ = model.init(jax.random.key(0))
+    params, _ = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
     assert params["stacked"]["linear"]["kernel"].shape == (3, 4, 4)
-    single, expected = from_nnx(lambda rngs: Layer(rngs=rngs)), X
+    expected, single = X, jax.jit(from_nnx(lambda rngs: Layer(rngs=rngs)).apply)
     for i in range(3):
-        expected, _ = single.apply(jax.tree.map(lambda x, i=i: x[i], params["stacked"]), {}, expected)
-    np.testing.assert_allclose(model.apply(params, {}, X, train=True)[0], expected, atol=1e-5)
+        expected, _ = single(jax.tree.map(lambda x, i=i: x[i], params["stacked"]), {}, expected)
+    found, _ = jax.jit(lambda x: model.apply(params, {}, x, train=True))(X)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
     # Each layer begins with numbers of its own, and draws its own dropout.
     assert len({x.tobytes() for x in np.asarray(params["stacked"]["linear"]["kernel"])}) == 3
 
@@ -52,8 +53,9 @@ def test_dropout_differs_from_layer_to_layer_and_by_key():
             return x * 3 + self.dropout(jax.numpy.ones_like(x), deterministic=not train, rngs=rngs)
 
     model = from_nnx(lambda rngs: Stack(Ones, 2))
-    params, _ = model.init(jax.random.key(0))
-    run = lambda seed: np.asarray(model.apply(params, {}, X * 0, key=jax.random.key(seed), train=True)[0])
+    params, _ = jax.jit(model.init)(jax.random.key(0))
+    drawn = jax.jit(lambda key: model.apply(params, {}, X * 0, key=key, train=True)[0])
+    run = lambda seed: np.asarray(drawn(jax.random.key(seed)))
     # 3 * first + second, each 0 or 2: all four where layers draw for themselves.
     assert set(np.unique(run(0))) == {0, 2, 6, 8} and (run(0) != run(1)).any() and (run(0) == run(0)).all()
 
@@ -74,12 +76,12 @@ def test_what_does_not_divide_is_refused():
 
 
 def test_what_is_computed_anew_changes_no_number_and_keeps_less():
-    params, _ = stacked().init(jax.random.key(0))
+    params, _ = fresh(stacked())
 
     def grads(remat):
         model = stacked(remat=remat)
         loss = lambda p: (model.apply(p, {}, X, train=True)[0] ** 2).sum()
-        return jax.grad(loss)(params), str(jax.make_jaxpr(jax.grad(loss))(params))
+        return jax.jit(jax.grad(loss))(params), str(jax.make_jaxpr(jax.grad(loss))(params))
 
     (plain, kept), (again, anew), (dots, some) = (
         grads(name) for name in (None, "nothing_saveable", "dots_saveable")

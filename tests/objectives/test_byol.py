@@ -10,7 +10,7 @@ from research.objectives.byol import byol, rising
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 5)).astype(np.float32)
-W, P, TARGET = (jnp.asarray(RNG.normal(size=shape).astype(np.float32)) for shape in ((5, 3), (3, 3), (5, 3)))
+W, P, TARGET = (RNG.normal(size=shape).astype(np.float32) for shape in ((5, 3), (3, 3), (5, 3)))
 PARAMS = {"online": {"w": W}, "predictor": {"w": P}}
 
 

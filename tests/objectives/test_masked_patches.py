@@ -10,7 +10,7 @@ from research.objectives.masked_patches import hide, masked_patches, measure_mas
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 255, size=(6, 8, 8, 2)).astype(np.uint8)  # 16 patches of 2 x 2 pixels and two channels
-PARAMS = {"encoder": jnp.float32(0.1), "decoder": jnp.asarray(RNG.normal(size=(16, 8)).astype(np.float32))}
+PARAMS = {"encoder": np.float32(0.1), "decoder": RNG.normal(size=(16, 8)).astype(np.float32)}
 
 
 def encode(params, stats, images, kept, *, key=None, train=False):
@@ -23,24 +23,29 @@ def decode(params, stats, tokens, kept, *, key=None, train=False):
 
 
 def ctx(batch, key=0):
-    return Ctx(batch, {"encoded": 0, "decoded": 0}, jax.random.key(key), jnp.int32(0))
+    return Ctx(batch, {"encoded": 0, "decoded": 0}, jax.random.key(key), np.int32(0))
 
 
-def caught(loss_of, batch, key=0):
+LOSS = masked_patches(encode, decode, patch=2)
+RUN = jax.jit(LOSS)
+
+
+@jax.jit
+def caught(ctx):
     """The numbers of the visible patches and the model's answer, with the loss and its Out."""
     found = []
 
     def catching(params, stats, tokens, kept, *, key=None, train=False):
         answer = decode(params, stats, tokens, kept)
-        found.append((np.asarray(kept), np.asarray(answer[0])))
+        found.append((kept, answer[0]))
         return answer
 
-    value, out = loss_of(catching)(PARAMS, ctx(batch, key))
+    value, out = masked_patches(encode, catching, patch=2)(PARAMS, ctx)
     return *found[0], value, out
 
 
 def test_the_loss_is_on_the_hidden_patches_normalised_one_by_one():
-    kept, answer, value, out = caught(lambda d: masked_patches(encode, d, patch=2), {"image": X})
+    kept, answer, value, out = jax.device_get(caught(ctx({"image": X})))
     assert kept.shape == (6, 4)
     errors = []
     for image, seen, guess in zip(X, kept, answer, strict=True):
@@ -55,44 +60,43 @@ def test_the_loss_is_on_the_hidden_patches_normalised_one_by_one():
 
 
 def test_padding_counts_in_nothing():
-    loss = masked_patches(encode, decode, patch=2)
     images = X.astype(np.float32)
     mask = np.array([1, 0, 1, 1, 0, 1])
     values = []
     for padding in (7, np.nan):
         given = np.where(mask[:, None, None, None], images, padding).astype(np.float32)
-        value, out = loss(PARAMS, ctx({"image": given, "mask": mask}))
+        value, out = RUN(PARAMS, ctx({"image": given, "mask": mask}))
         values.append(value)
     assert out.metrics["loss"].weight == 4 and np.isfinite(values[0])
     np.testing.assert_allclose(*values)
-    assert value != loss(PARAMS, ctx({"image": images}))[0]
+    assert value != RUN(PARAMS, ctx({"image": images, "mask": np.ones(6, int)}))[0]
 
 
 def test_only_hidden_patches_teach_the_decoder():
     batch = {"image": X[:1]}
-    kept, *_ = caught(lambda d: masked_patches(encode, d, patch=2), batch)
-    grads, _ = gradient(masked_patches(encode, decode, patch=2))(PARAMS, ctx(batch))
+    kept, *_ = jax.device_get(caught(ctx(batch)))
+    grads, _ = jax.jit(gradient(LOSS))(PARAMS, ctx(batch))
     taught = np.asarray(grads["decoder"]).any(-1)
     np.testing.assert_array_equal(np.flatnonzero(~taught), kept[0])
     assert grads["encoder"] != 0
 
 
 def test_every_choice_of_patches_is_alike_and_new_for_every_image_and_key():
-    split = hide(jax.random.key(0), 4000, count=9, ratio=2 / 3)
+    drawn = jax.jit(lambda key: hide(key, 4000, count=9, ratio=2 / 3))
+    split, other = (jax.device_get(drawn(jax.random.key(key))) for key in (0, 1))
     assert split.kept.shape == (4000, 3) and split.hidden.shape == (4000, 6)
     both = np.sort(np.concatenate([split.kept, split.hidden], -1), -1)
     np.testing.assert_array_equal(both, np.tile(np.arange(9), (4000, 1)))
     assert (np.diff(split.kept) > 0).all() and (np.diff(split.hidden) > 0).all()
-    share = np.bincount(np.asarray(split.kept).ravel(), minlength=9) / 4000
+    share = np.bincount(split.kept.ravel(), minlength=9) / 4000
     np.testing.assert_allclose(share, 1 / 3, atol=0.03)
     together = np.mean((split.kept == 0).any(-1) & (split.kept == 1).any(-1))
     np.testing.assert_allclose(together, 3 / 9 * 2 / 8, atol=0.02)
-    assert (np.asarray(hide(jax.random.key(1), 4000, count=9, ratio=2 / 3).kept) != split.kept).any()
+    assert (other.kept != split.kept).any()
 
 
 def test_the_loss_hides_others_at_each_key_and_augments_first():
-    loss = lambda d: masked_patches(encode, d, patch=2)
-    one, other = (caught(loss, {"image": X}, key)[0] for key in (0, 1))
+    one, other = (np.asarray(caught(ctx({"image": X}, key))[0]) for key in (0, 1))
     assert (one != other).any()
     keys = []
 
@@ -100,8 +104,8 @@ def test_the_loss_hides_others_at_each_key_and_augments_first():
         keys.append(key)
         return {**batch, "image": 255 - batch["image"]}
 
-    value = masked_patches(encode, decode, patch=2, augment=negative)(PARAMS, ctx({"image": X}))[0]
-    expected = masked_patches(encode, decode, patch=2)(PARAMS, ctx({"image": 255 - X}))[0]
+    value, _ = jax.jit(masked_patches(encode, decode, patch=2, augment=negative))(PARAMS, ctx({"image": X}))
+    expected, _ = RUN(PARAMS, ctx({"image": 255 - X}))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     assert len(keys) == 1
 
@@ -119,8 +123,12 @@ def test_an_evaluation_hides_the_same_patches_every_time():
     measured = jax.jit(lambda batch: (measure(Trained(encode, PARAMS, {}), batch)["loss"], caught_kept.pop()))
     mean, kept = measured(batch)
     assert mean.weight == 5
-    answer, _ = decode(PARAMS["decoder"], {}, encode(PARAMS["encoder"], {}, X, kept)[0], kept)
-    wanted = normalized(patches(X, 2))
+    answer, wanted = jax.jit(
+        lambda kept: (
+            decode(PARAMS["decoder"], {}, encode(PARAMS["encoder"], {}, X, kept)[0], kept)[0],
+            normalized(patches(X, 2)),
+        )
+    )(kept)
     hidden = np.stack([sorted(set(range(16)) - set(row)) for row in np.asarray(kept).tolist()])
     errors = np.take_along_axis(np.square(np.asarray(answer - wanted)).mean(-1), hidden, 1).mean(1)
     np.testing.assert_allclose(mean.value(), errors[batch["mask"] > 0].mean(), rtol=1e-4)
@@ -129,9 +137,9 @@ def test_an_evaluation_hides_the_same_patches_every_time():
 
 def test_normalised_patches():
     pixels = RNG.normal(size=(3, 12)).astype(np.float32) * 40 + 100
-    found = normalized(jnp.asarray(pixels))
+    found, even = jax.jit(lambda x: (normalized(x), normalized(jnp.full((1, 4), 200, jnp.uint8))))(pixels)
     np.testing.assert_allclose(found, (pixels - pixels.mean(-1, keepdims=True)) / pixels.std(-1, keepdims=True), 1e-4)
-    np.testing.assert_array_equal(normalized(jnp.full((1, 4), 200, jnp.uint8)), np.zeros((1, 4)))
+    np.testing.assert_array_equal(even, np.zeros((1, 4)))
 
 
 def test_what_does_not_fit_is_an_error():
