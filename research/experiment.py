@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from research import duration, nonfinite
+from research.checks import check_evaluations, check_settings, check_step
 from research.core import (
     After,
     Eval,
@@ -24,14 +25,13 @@ from research.core import (
     merge,
     train_step,
 )
-from research.data.sampling.source import BatchAt, TrainingSource, check_evaluation_source, check_source
+from research.data.sampling.source import BatchAt, TrainingSource, check_source
 from research.distributed import sharding
 from research.distributed.pmap import AXIS, check_replicated, mapped
-from research.errors import UserError, nearest, unknown
+from research.errors import UserError, unknown
 from research.gradients.averaged import averaged
 from research.metric_sums import Open
 from research.technique import Technique, brought, check_names, check_read, memories
-from research.tree import described, shapes
 
 
 class Claim(NamedTuple):
@@ -179,6 +179,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     if ex.on_nonfinite not in nonfinite.POLICIES:
         raise unknown("on_nonfinite", ex.on_nonfinite, nonfinite.POLICIES)
     wired = wire(ex)
+    check_settings(ex)
     check_source(ex.source)
     mesh = sharding.make_mesh(ex.mesh, devices=devices)
     sharding.check_batch(ex.source.size, mesh)
@@ -233,7 +234,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         check_replicated(layout, mesh)
     source = stacked(ex.source, ex.stride)
     batch = source(seed)(0)
-    metrics = _check_step(compiled(step, 1), abstract, batch)
+    metrics = check_step(compiled(step, 1), abstract, batch)
     # Of one optimizer step, without what wraps it: a loop over steps would pass on, and thus read, the whole state.
     bare = train_step(grad_fn, wired.optimizer, wired.after)
     check_read(
@@ -243,7 +244,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         state=abstract,
         batch=batch if wired.transform or ex.stride == 1 else jax.tree.map(lambda x: x[0], batch),
     )
-    _check_evaluations(ex.evals, abstract)
+    check_evaluations(ex.evals, abstract)
 
     def no_sums():
         return Open.of(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
@@ -289,46 +290,3 @@ def stacked(source, stride: int):
         return at
 
     return of_seed
-
-
-def _check_step(step, state, batch):
-    """The abstract metrics of one step; raises UserError if it cannot be traced or changes the state's form."""
-    try:
-        new, metrics = jax.eval_shape(step, state, batch)
-    except KeyError as error:
-        name = error.args[0] if error.args else ""
-        params = list(state.params) if isinstance(state.params, dict) else []
-        kept, hint = ", ".join(sorted(state.stats)) or "nothing", nearest(name, [*state.stats, *batch, *params])
-        raise UserError(
-            f"the step does not fit a batch of {described(batch)}: it reads {name!r}, which is neither there nor in "
-            f"stats ({kept}).{hint} If a technique keeps it, list the technique: Experiment(techniques=(...))."
-        ) from error
-    except (TypeError, ValueError) as error:
-        what = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"the step does not fit a batch of {described(batch)}: {type(error).__name__}: {what}"
-        ) from error
-    old, now = shapes(state), shapes(new)
-    for path in sorted({**old, **now}):
-        if old.get(path) != now.get(path):
-            raise UserError(
-                f"one step changes {path} from {old.get(path, 'absent')} to {now.get(path, 'absent')}; "
-                "the tree, shapes and dtypes of a State may not change."
-            )
-    return metrics
-
-
-def _check_evaluations(evals, state):
-    """Raises UserError for an evaluation of what is no EvaluationSource, or that sees weights which nothing keeps."""
-    for name, ev in evals.items():
-        check_evaluation_source(name, ev.source)
-        try:
-            jax.eval_shape(ev.view, state)
-        except jax.errors.JAXTypeError:
-            continue  # a view that computes on the host has no abstract form
-        except KeyError as error:
-            kept = ", ".join(sorted(state.stats)) or "none"
-            raise UserError(
-                f"the view of the evaluation {name!r} needs the stats entry {error.args[0]!r}; stats have {kept}. List "
-                "the technique whose view it is: Experiment(techniques=(...))."
-            ) from error

@@ -26,6 +26,7 @@ class Technique(NamedTuple):
     memory: `(key, params) -> entry`, the entry at step 0
     after: what follows each update of the params
     observe: what follows the evaluations of a step
+    metric: the metric that `observe` reads, `evaluation/name`; its evaluation must be one of the experiment's
     loss: the experiment's loss, if `Experiment(loss=)` gives none
     grad_fn: the experiment's gradient estimator, if `Experiment(grad_fn=)` gives none
     optimizer: `optimizer -> optimizer`, around the experiment's
@@ -37,6 +38,7 @@ class Technique(NamedTuple):
     memory: Callable[[Key[Array, ""], Tree], Tree] | None = None
     after: After | None = None
     observe: Observe | None = None
+    metric: str = ""
     loss: Loss | None = None
     grad_fn: GradFn | None = None
     optimizer: Callable[[optax.GradientTransformation], optax.GradientTransformation] | None = None

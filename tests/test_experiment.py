@@ -10,7 +10,8 @@ import research.duration as duration
 from research.core import Eval, Out
 from research.data import batches, generated, sweep
 from research.errors import UserError
-from research.experiment import build
+from research.experiment import Best, Claim, build
+from research.optim.observe import early_stop, reduce_on_plateau
 from research.technique import Technique
 from tests import toys
 
@@ -133,3 +134,33 @@ def test_optimizer_state_is_a_plain_tree():
     built = build(toys.experiment(optimizer=optax.chain(optax.clip(1.0), optax.adam(1e-3))), devices=ONE)
     assert all(hasattr(x, "dtype") for x in jax.tree.leaves(built.fresh()))
     assert isinstance(toys.experiment().evals["test"], Eval) and len(sweep(toys.DATA, 12)) == 5
+
+
+TEST = toys.experiment().evals["test"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict(evals={"test": TEST.source}), r"evals\['test'\] is a Sweep; expected an Eval"),
+        (dict(evals={"test/en": TEST}), "cannot be called 'test/en'.*no slash"),
+        (dict(evals={"train": TEST}), "cannot be called 'train'"),
+        (dict(evals={"../test": TEST}), "cannot be called"),
+        (dict(keep=0), "keep=0 checkpoints; expected 1 or more"),
+        (
+            dict(best=Best("tset/mse", "min")),
+            "best= names the metric 'tset/mse'.*Did you mean 'test'",
+        ),
+        (dict(best=Best("test", "min")), "expected EVALUATION/METRIC"),
+        (dict(best=Best("test/mse", "minimum")), "'minimum'. Did you mean 'min'"),
+        (dict(claims=(Claim("exam/mse", at_most=1.0),)), "claims= names the metric 'exam/mse'"),
+        (
+            dict(techniques=(early_stop("val/mse", patience=2),)),
+            "the technique 'early_stop' names the metric 'val/mse'",
+        ),
+        (dict(techniques=(reduce_on_plateau("val/mse"),)), "the technique 'reduce_on_plateau' names"),
+    ],
+)
+def test_a_name_or_a_number_that_nothing_would_refer_to_is_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        build(toys.experiment(**settings), devices=ONE)

@@ -17,7 +17,7 @@ technique model nonfinite data layers html
 augment privacy robust tracking wrappers
 gradients models optim rl
 objectives
-metrics
+metrics checks
 experiment evaluate
 runs
 loop

@@ -61,7 +61,7 @@ def early_stop(
             return state
         return Stop(state, f"{metric} has not been better than {best:.6g} in {patience} evaluations.")
 
-    return Technique(name, memory=memory, observe=observe)
+    return Technique(name, memory=memory, observe=observe, metric=metric)
 
 
 def reduce_on_plateau(
@@ -113,7 +113,7 @@ def reduce_on_plateau(
         return state._replace(opt=jax.tree.map(lambda x: judged(x, value) if held(x) else x, state.opt, is_leaf=held))
 
     scale = optax.GradientTransformation(init, update)
-    return Technique(name, observe=observe, optimizer=lambda optimizer: optax.chain(optimizer, scale))
+    return Technique(name, observe=observe, metric=metric, optimizer=lambda optimizer: optax.chain(optimizer, scale))
 
 
 def _read(results: Mapping[str, Any], metric: str) -> np.float32 | None:
