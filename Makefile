@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m research train experiments/digits.py --watch
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20 $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(TESTS)
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow

@@ -36,32 +36,29 @@ def from_nnx(build: Callable, *, name: str = "model") -> Model:
 
     graph = like_params = like_stats = None
 
-    def structure():
+    def arrays(key):
+        """Params and the rest. The first call, which may be traced, keeps the structure of the module."""
         nonlocal graph, like_params, like_stats
+        made, params, rest = split(key)
         if graph is None:
-            found = []
-
-            def arrays(key):
-                found.append(split(key))
-                return found[0][1:]
-
-            like_params, like_stats = jax.eval_shape(arrays, jax.random.key(0))
-            graph = found[0][0]
-            for path, leaf in jax.tree.leaves_with_path(like_stats):
+            for path, leaf in jax.tree.leaves_with_path(rest):
                 if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                     raise UserError(
                         f"the module stores random state at {jax.tree_util.keystr(path)}, which may not be kept in "
                         "a checkpoint. Make it nnx.Dropout(rate) without rngs, and pass rngs=rngs at the call."
                     )
+            like = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+            graph, like_params, like_stats = made, like(params), like(rest)
+        return params, rest
 
     def init(key):
-        structure()
-        _, params, rest = split(key)
+        params, rest = arrays(key)
         rest = _named(rest)
         return _named(params), {name: rest} if rest else {}
 
     def apply(params, stats, *inputs, key=None, train=False):
-        structure()
+        if graph is None:
+            jax.eval_shape(arrays, jax.random.key(0))
         mine = stats.get(name, {})
         module = nnx.merge(graph, _numbered(params, like_params), _numbered(mine, like_stats), copy=True)
         rngs = nnx.Rngs(draw(key, name)) if key is not None else None

@@ -39,6 +39,18 @@ sys.modules["shape_checker"].checked = checked
 install_import_hook([f"research.{name}" for name in ARRAYS.split()], "shape_checker.checked")
 
 
+SLOW_FILES = (
+    "test_experiments test_verbs test_job test_loop test_benchmarks test_kill test_readme test_acting test_before "
+    "test_doctor test_sharding test_sweep"
+).split()
+
+
+def pytest_collection_modifyitems(items):
+    """The slowest files come first, so that no worker is left alone with one at the end."""
+    place = {name: number for number, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few_programs():
     """Drops what a test file compiled: over the whole suite it would be gigabytes."""
