@@ -1,4 +1,4 @@
-"""Files that are replaced in one piece, JSON in them, and errors of the file system in words."""
+"""Files that are replaced in one piece, JSON in them, streams that may break, errors of the file system in words."""
 
 import contextlib
 import json
@@ -43,6 +43,36 @@ def file_errors(path):
             f"{error.filename or path}: {error.strerror or error}. What is saved in {path} is untouched; "
             "mend this and give the same command again."
         ) from error
+
+
+class Patient:
+    """A stream that falls silent when it breaks: a closed terminal, a pipe into `head` or a full disk ends no command.
+
+    A character that the stream's encoding lacks is written as "?".
+    """
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, text):
+        try:
+            return self.stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
+        except (OSError, ValueError):  # ValueError: it was closed
+            return len(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
+
+    def isatty(self):
+        try:
+            return self.stream.isatty()
+        except (AttributeError, ValueError):
+            return False
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
 
 
 def number(value) -> float | None:

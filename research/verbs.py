@@ -210,8 +210,10 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
 def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str, float]]:
     """Evaluates a run's newest checkpoint (`RUN@step` or `RUN@best` for another) on all its sets, or on one.
 
-    Writes `evaluated/<step>/<name>.json` and `.npz`, and gives {evaluation: {metric: value}}.
+    Writes `evaluated/<step>/<name>.json` and `.npz` (a line says so if the run cannot be written to), and returns
+    {evaluation: {metric: value}}.
     """
+    stream = stream or sys.stdout
     opened = open_run(path)
     evals, step = opened.experiment.evals, opened.step
     if on is not None and on not in evals:
@@ -219,9 +221,12 @@ def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str,
     found = {}
     for name in [on] if on else evals:
         results = evaluator(evals[name], opened.trained.apply, mesh=opened.mesh)(opened.state)
-        run_folder.save_evaluation(opened.folder / "evaluated" / str(step), name, step, results)
         found[name] = dict(results.numbers)
-    print_results(found, stream or sys.stdout)
+        try:
+            run_folder.save_evaluation(opened.folder / "evaluated" / str(step), name, step, results)
+        except OSError as error:
+            print(f"The evaluation of {name} is not kept: {error.filename}: {error.strerror}.", file=stream)
+    print_results(found, stream)
     return found
 
 
@@ -240,9 +245,11 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
 
     results = evaluator(Eval(source, measure, view=opened.view), ex.apply, mesh=opened.mesh)(opened.state)
     out = Path(out) if out else opened.folder / "predictions" / f"{Path(data).stem}.jsonl"
-    out.parent.mkdir(parents=True, exist_ok=True)
     names, columns = list(results.rows), [np.asarray(v).tolist() for v in results.rows.values()]
-    with file_errors(out), replacing(out) as part, open(part, "w", encoding="utf-8") as file:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file_errors(out))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        file = stack.enter_context(open(stack.enter_context(replacing(out)), "w", encoding="utf-8"))
         for index, values in enumerate(zip(*columns, strict=True)):
             print(json.dumps({"index": index, **dict(zip(names, values, strict=True))}), file=file)
     print(f"{len(columns[0])} predictions of step {opened.step}: {out}", file=stream or sys.stdout)

@@ -75,8 +75,6 @@ def with_layers(built: Built, *, every=percent(10)) -> Built:
     ev = layers(ex, every=every)
     if ev is None:
         raise UserError("the experiment declares its own step.")
-    if LAYERS in ex.evals:
-        raise UserError(f"the experiment has an evaluation {LAYERS!r} of its own.")
     try:
         trained = Trained(ex.apply, *ev.view(built.abstract))
         jax.eval_shape(under(built.mesh, ev.measure), trained, ev.source(0))

@@ -11,12 +11,13 @@ from research.errors import UserError
 
 def warmup_cosine(peak: float, *, steps: int, warmup: int = 0, end: float = 0.0) -> optax.Schedule:
     """From 0 straight up to `peak` at step `warmup`, then down half a cosine to `end` at `steps`
-    (Loshchilov & Hutter 2017, one cycle). Raises UserError if the warm-up is as long as the run.
+    (Loshchilov & Hutter 2017, one cycle). A peak of 0 stays 0. Raises UserError if the warm-up is negative, or as long
+    as the run.
     """
-    if warmup >= steps:
-        raise UserError(f"a warm-up of {warmup} steps leaves nothing of the run's {steps}.")
+    if not 0 <= warmup < steps:
+        raise UserError(f"a warm-up of {warmup} steps in a run of {steps}; expected at least 0, and fewer than that.")
     if not warmup:
-        return optax.cosine_decay_schedule(peak, steps, alpha=end / peak)
+        return optax.cosine_decay_schedule(peak, steps, alpha=end / peak if peak else 0.0)
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end)
 
 

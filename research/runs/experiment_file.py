@@ -3,7 +3,9 @@
 import ast
 import importlib.util
 import inspect
+import io
 import sys
+import tokenize
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +73,7 @@ def _sources(root, relative) -> dict[str, str]:
         path = todo.pop()
         if str(path) in found or path.parts[0] == "research" or not (root / path).is_file():
             continue
-        found[str(path)] = (root / path).read_text(encoding="utf-8")
+        found[str(path)] = read_source(root / path)
         for node in ast.walk(ast.parse(found[str(path)])):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
@@ -83,11 +85,29 @@ def _sources(root, relative) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def experiments(folder="experiments") -> dict[str, str]:
-    """{file: its one-line summary} for every experiment below a folder. Nothing is imported."""
+def read_source(path) -> str:
+    """The text of a Python file by Python's own rules: a byte-order mark and a `coding:` line count."""
+    return importlib.util.decode_source(Path(path).read_bytes())
+
+
+def write_source(path, text: str):
+    """Writes a Python file in the encoding that its text declares."""
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(text.encode()).readline)
+    Path(path).write_text(text, encoding=encoding)
+
+
+def experiments(folder="experiments", *, unreadable: Callable[[str], None] = lambda text: None) -> dict[str, str]:
+    """{file: its one-line summary} for every experiment below a folder. Nothing is imported.
+
+    A file that is not Python is left out, and `unreadable(message)` is called. Raises UserError if nothing is left.
+    """
     found = {}
     for path in sorted(Path(folder).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        try:
+            tree = ast.parse(read_source(path))
+        except (SyntaxError, ValueError, OSError) as error:
+            unreadable(f"{path} is left out, since it cannot be read: {error}")
+            continue
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name == "experiment":
                 text = ast.get_docstring(tree) or ast.get_docstring(node) or ""

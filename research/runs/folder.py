@@ -17,7 +17,7 @@ import numpy as np
 from research import events
 from research.errors import UserError, nearest
 from research.files import read_json, replacing, write_json
-from research.runs.experiment_file import Loaded
+from research.runs.experiment_file import Loaded, read_source, write_source
 from research.system.provenance import git_state, hardware, versions
 
 
@@ -66,9 +66,9 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     for path, text in loaded.sources.items():
         copy = folder / "source" / path
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(text, encoding="utf-8")
+        write_source(copy, text)
     commit, diff = git_state(Path(loaded.file).parent)
-    (folder / "git.diff").write_text(diff, encoding="utf-8")
+    (folder / "git.diff").write_bytes(diff)
     known = {
         "experiment": loaded.name,
         "file": next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(path)),
@@ -98,7 +98,7 @@ def _check_same(folder, known, loaded, given):
     if known["experiment"] != loaded.name:
         raise UserError(f"{folder} holds a run of {known['experiment']}, not of {loaded.name}.")
     saved = {
-        path.relative_to(folder / "source").as_posix(): path.read_text(encoding="utf-8")
+        path.relative_to(folder / "source").as_posix(): read_source(path)
         for path in sorted((folder / "source").rglob("*.py"))
     }
     if saved != loaded.sources:

@@ -17,7 +17,7 @@ import numpy as np
 from research.errors import UserError, nearest, unknown
 from research.files import read_json, write_json
 from research.runs.checkpoint import committed
-from research.runs.experiment_file import Loaded, load
+from research.runs.experiment_file import Loaded, load, read_source, write_source
 from research.runs.knobs import knobs_of, resolve
 from research.search import gp
 from research.search.budget import Budget, spent
@@ -90,7 +90,7 @@ def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) 
     with mutex(folder):
         if path.exists():
             known = read_json(path)
-            saved = {p: (folder / "source" / p).read_text(encoding="utf-8") for p in known["sources"]}
+            saved = {p: read_source(folder / "source" / p) for p in known["sources"]}
             if saved != loaded.sources:
                 edited = next(p for p in {**saved, **loaded.sources} if saved.get(p) != loaded.sources.get(p))
                 raise UserError(
@@ -105,7 +105,7 @@ def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) 
             for name, text in loaded.sources.items():
                 copy = folder / "source" / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_text(text, encoding="utf-8")
+                write_source(copy, text)
             file = next(p for p in loaded.sources if Path(loaded.file).as_posix().endswith(p))
             known = {"file": file, "sources": list(loaded.sources), "given": told, "metric": "", "mode": ""}
         write_json(path, {**known, "budget": budget._asdict()})

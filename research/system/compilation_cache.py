@@ -25,14 +25,14 @@ def keep_compiled(env: Mapping[str, str] = os.environ) -> Path | None:
     given = env.get(SETTING, "")
     if given == "off" or jax.config.jax_compilation_cache_dir:
         return None
-    home = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = Path(given).expanduser() if given else home / "research" / "compiled"
-    # Programs for CPU use what this processor can do, and a home folder may be shared with hosts that cannot.
-    folder = root / hashlib.sha256(f"{processor()} {instructions()}".encode()).hexdigest()[:8]
     try:
+        home = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        root = Path(given).expanduser() if given else home / "research" / "compiled"
+        # Programs for CPU use what this processor can do, and a home folder may be shared with hosts that cannot.
+        folder = root / hashlib.sha256(f"{processor()} {instructions()}".encode()).hexdigest()[:8]
         folder.mkdir(parents=True, exist_ok=True)
         _shrink(root, LIMIT)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         return None  # compiling anew is only slower
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)

@@ -61,14 +61,17 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.split("\n"))}
 
 
-def git_state(folder) -> tuple[str, str]:
-    """The commit, and the difference of the working tree to it; empty where there is no git or no commit."""
+def git_state(folder) -> tuple[str, bytes]:
+    """The commit, and the difference of the working tree to it; empty if there is no git or no commit.
+
+    The difference is a patch whatever the user's settings are, and bytes: a file in it may have any encoding.
+    """
 
     def git(*args):
-        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=False)
-        return done.stdout if done.returncode == 0 else ""
+        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, check=False)
+        return done.stdout if done.returncode == 0 else b""
 
     try:
-        return git("rev-parse", "HEAD").strip(), git("diff", "HEAD")
+        return git("rev-parse", "HEAD").decode().strip(), git("diff", "--no-color", "--no-ext-diff", "HEAD")
     except OSError:
-        return "", ""
+        return "", b""

@@ -1,13 +1,13 @@
 """What a person sees while a run goes on: a live line on a terminal, a few plain lines anywhere else."""
 
 import collections
-import contextlib
 import sys
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from research.events import Ended, Evaluated, Interval, Noted, Saved, Started
+from research.files import Patient
 
 RECENT = 5  # intervals that the rate is averaged over
 QUIET_SECONDS, QUIET_LINES = 2.0, 20  # without a terminal: at least so long between lines, about so many a run
@@ -36,7 +36,7 @@ def console(*, stream, label: str = ""):
     and Ctrl-C; the cursor stays visible, so that not even a kill can leave a terminal without one.
     A stream that cannot be written to any more does not stop the run.
     """
-    stream = _Patient(stream)
+    stream = Patient(stream)
     if stream.isatty():
         import rich.console
 
@@ -84,33 +84,6 @@ def live_line(shown: Shown, width: int) -> str:
 
 def _spaced(parts) -> str:
     return "  ".join(text for text, _ in parts)
-
-
-class _Patient:
-    """A stream that falls silent when it breaks: a closed terminal or a full disk must not end a training run."""
-
-    def __init__(self, stream):
-        self.stream = stream
-        self.encoding = getattr(stream, "encoding", None) or "utf-8"
-
-    def write(self, text):
-        try:
-            return self.stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
-        except (OSError, ValueError):  # ValueError: it was closed
-            return len(text)
-
-    def flush(self):
-        with contextlib.suppress(OSError, ValueError):
-            self.stream.flush()
-
-    def isatty(self):
-        try:
-            return self.stream.isatty()
-        except (AttributeError, ValueError):
-            return False
-
-    def fileno(self):
-        return self.stream.fileno()
 
 
 def _live(screen, label):

@@ -236,7 +236,7 @@ def test_what_a_probe_is_fitted_to_is_no_leak():
 def test_tables_read_each_set_once_and_sample_what_is_large():
     made = patient()
     train = arrays(**records(0))
-    extra = {"again": made.evals["test"], "train": made.evals["test"]._replace(source=sweep(train, 100))}
+    extra = {"again": made.evals["test"], "on train": made.evals["test"]._replace(source=sweep(train, 100))}
     ready = subject(patient(source=batches(train, 32), evals={**made.evals, **extra}))
     assert [(t.name, t.training, len(t.rows)) for t in tables(ready)] == [("train", True, 800), ("test", False, 200)]
     few = tables(ready, most=50)[0]

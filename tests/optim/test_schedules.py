@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from research.errors import UserError
@@ -15,7 +16,7 @@ def test_warmup_cosine_by_hand():
 
 
 def test_a_warm_up_as_long_as_the_run_is_an_error():
-    with pytest.raises(UserError, match="10 steps leaves nothing"):
+    with pytest.raises(UserError, match="a warm-up of 10 steps in a run of 10"):
         warmup_cosine(1.0, steps=10, warmup=10)
 
 
@@ -24,3 +25,11 @@ def test_step_decay_falls_at_the_steps():
     assert [float(value(s)) for s in (0, 31_999, 32_000, 47_999, 48_000, 64_000)] == pytest.approx(
         [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     )
+
+
+def test_a_learning_rate_of_0_is_a_schedule():
+    for warmup in (0, 3):
+        schedule = warmup_cosine(0.0, steps=10, warmup=warmup)
+        np.testing.assert_array_equal([float(schedule(step)) for step in (0, 1, 5, 10, 12)], 0)
+    with pytest.raises(UserError, match="a warm-up of -1 steps in a run of 10"):
+        warmup_cosine(0.1, steps=10, warmup=-1)

@@ -41,7 +41,8 @@ def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:
 
     `size` (a side, or (height, width), in pixels) resizes the shorter side and crops the centre; None keeps the
     files' own sizes, which then must be made alike before they can be batched. `channels` is 3 (RGB) or 1 (grey).
-    Files are read when a record is, sub-sub-folders included; files with other endings than images' are left alone.
+    Files are read when a record is, those of sub-sub-folders and linked folders included; files with other endings than
+    images' are left alone.
     Raises UserError for a missing folder, one without sub-folders or a class without images; and, when it is read,
     for a file that is not an image, by name.
     """
@@ -53,7 +54,7 @@ def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:
         raise UserError(f"{str(root)!r} has no sub-folders; expected one for each class, with its images.")
     files, labels = [], []
     for number, folder in enumerate(folders):
-        found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+        found = [f for f in paths.below(folder) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
         if not found:
             raise UserError(f"the class folder {str(folder)!r} has no images ({', '.join(SUFFIXES)}).")
         files += found
@@ -65,14 +66,19 @@ def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:
 def read_image(path, *, size=None, channels: int = 3) -> np.ndarray:
     """One image file as u8 [h, w, channels], turned as its camera noted, transparency dropped; `size` as above.
 
-    Raises UserError, which names the file, where it cannot be read as an image.
+    Raises UserError, which names the file, if it cannot be read as an image, or if it holds floats or 32-bit integers:
+    their range is not known.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
+            # PNG and PGM of 16 bits are read as 32 bits too.
+            if image.mode == "F" or image.mode == "I" and image.format not in ("PNG", "PPM"):
+                kind = "floats" if image.mode == "F" else "32-bit integers"
+                raise ValueError(f"it holds {kind}, whose range is not known; expected 8 or 16 bits a channel")
             image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I") or image.mode == "F":
+            if image.mode.startswith("I"):
                 # 16-bit grey: convert("L") would clip at 255 instead of scaling.
                 image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
             if "transparency" in image.info:

@@ -27,6 +27,19 @@ def file(path, *, what: str = "file") -> pathlib.Path:
     return path
 
 
+def below(folder) -> list[pathlib.Path]:
+    """All files below a folder, sorted; links to folders are followed, each folder once, be they a ring."""
+    found, seen = [], set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(at)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [path for name in names if (path := pathlib.Path(at, name)).is_file()]
+    return sorted(found)
+
+
 def folder(path, *, what: str = "folder") -> pathlib.Path:
     """An existing folder; raises UserError."""
     path = existing(path, what=what)

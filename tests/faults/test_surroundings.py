@@ -1,0 +1,117 @@
+"""The surroundings of a run do not end it: pipes, ASCII terminals, encodings, no home folder, broken neighbours."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from research import verbs
+from research.__main__ import main
+from research.errors import UserError
+from research.files import Patient
+from research.runs.experiment_file import experiments, load
+from research.system.compilation_cache import keep_compiled
+from research.system.provenance import git_state
+
+TOY = (Path(__file__).parents[1] / "search" / "toy.py").read_text()
+
+
+def git(folder, *arguments):
+    subprocess.run(["git", "-C", folder, "-c", "user.name=t", "-c", "user.email=t@t", *arguments], check=True)
+
+
+def test_the_difference_to_the_commit_is_kept_byte_by_byte(tmp_path):
+    git(tmp_path, "init", "-q", ".")
+    (tmp_path / "paper.tex").write_text("plain\n")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "one")
+    git(tmp_path, "config", "color.ui", "always")
+    git(tmp_path, "config", "diff.external", "false")
+    (tmp_path / "paper.tex").write_bytes(b"Caf\xe9\n")
+    (tmp_path / "mine.py").write_text(TOY)
+    run = verbs.train(tmp_path / "mine.py", run_dir=tmp_path / "run", report=False, stream=io.StringIO())
+    found = (run.folder / "git.diff").read_bytes()
+    assert b"+Caf\xe9\n" in found and found.startswith(b"diff --git") and b"\x1b" not in found
+    assert git_state(tmp_path)[1].startswith(b"diff --git")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xef\xbb\xbf" + TOY.encode(), b"# coding: latin-1\n# Caf\xe9\n" + TOY.encode()],
+    ids=["byte-order mark", "coding line"],
+)
+def test_a_source_is_read_and_kept_by_pythons_rules(tmp_path, content):
+    file, folder = tmp_path / "mine.py", tmp_path / "run"
+    file.write_bytes(content)
+    for _ in range(2):  # the second time it is compared with what was kept
+        run = verbs.train(file, run_dir=folder, report=False, stream=io.StringIO())
+    assert load(folder / "source" / "mine.py").sources == load(file).sources
+    assert verbs.evaluate(folder, on="end", stream=io.StringIO()) == {"end": run.results["end"]}
+
+
+def test_a_file_that_is_no_python_does_not_hide_the_others(tmp_path, capsys):
+    (tmp_path / "good.py").write_text(TOY)
+    (tmp_path / "old.py").write_text("print 'Python 2'\n")
+    (tmp_path / "bytes.py").write_bytes(b"\xff\xfe\x00")
+    assert main(["list", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines()] == [str(tmp_path / "good.py")]
+    assert shown.err.count("is left out, since it cannot be read") == 2 and "old.py" in shown.err
+    (tmp_path / "good.py").unlink()
+    with pytest.raises(UserError, match="no experiment below"):
+        experiments(tmp_path)
+
+
+def test_without_a_home_folder_nothing_is_kept(monkeypatch):
+    def homeless(cls):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)  # that of the tests
+    try:
+        assert keep_compiled({}) is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_listing_into_a_pipe_that_is_closed(tmp_path, unbuffered):
+    for number in range(3000):  # more than a pipe holds
+        (tmp_path / f"{number:04d}.py").write_text('"""A line of words on an experiment."""\ndef experiment(): ...\n')
+    command = [sys.executable, "-m", "research", "list", str(tmp_path)]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    process.stdout.read(1)
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0 and error == b""
+
+
+def test_a_terminal_of_ascii(tmp_path):
+    (tmp_path / "mine.py").write_text('"""Größe ± 1."""\ndef experiment(): ...\n')
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "POSIX"}
+    command = [sys.executable, "-m", "research", "list", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, env=env)
+    assert done.returncode == 0 and b"Gr??e ? 1." in done.stdout and done.stderr == b""
+
+
+def test_a_stream_that_is_closed_or_has_no_space():
+    closed = io.StringIO()
+    closed.close()
+    patient = Patient(closed)
+    assert patient.write("words") == 5 and patient.flush() is None and patient.isatty() is False
+
+
+def test_a_run_that_cannot_be_written_to_still_shows_its_numbers(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(TOY)
+    run = verbs.train(tmp_path / "mine.py", run_dir=tmp_path / "run", report=False, stream=io.StringIO())
+    (run.folder / "evaluated").write_text("a file where a folder should be")
+    stream = io.StringIO()
+    assert verbs.evaluate(run.folder, on="end", stream=stream) == {"end": run.results["end"]}
+    assert "The evaluation of end is not kept" in stream.getvalue() and "end  cost" in stream.getvalue()
