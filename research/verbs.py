@@ -246,12 +246,11 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
     results = evaluator(Eval(source, measure, view=opened.view), ex.apply, mesh=opened.mesh)(opened.state)
     out = Path(out) if out else opened.folder / "predictions" / f"{Path(data).stem}.jsonl"
     names, columns = list(results.rows), [np.asarray(v).tolist() for v in results.rows.values()]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(file_errors(out))
+    with file_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        file = stack.enter_context(open(stack.enter_context(replacing(out)), "w", encoding="utf-8"))
-        for index, values in enumerate(zip(*columns, strict=True)):
-            print(json.dumps({"index": index, **dict(zip(names, values, strict=True))}), file=file)
+        with replacing(out) as part, open(part, "w", encoding="utf-8") as file:
+            for index, values in enumerate(zip(*columns, strict=True)):
+                print(json.dumps({"index": index, **dict(zip(names, values, strict=True))}), file=file)
     print(f"{len(columns[0])} predictions of step {opened.step}: {out}", file=stream or sys.stdout)
     return out
 

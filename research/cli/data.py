@@ -17,10 +17,8 @@ def list_(folder: str = "experiments"):
 
     folder: where to look
     """
-    import sys
-
     from research.runs.experiment_file import experiments
 
-    found = experiments(folder, unreadable=lambda text: print(text, file=sys.stderr))
+    found = experiments(folder)
     width = max(map(len, found))
     print("\n".join(f"{file:<{width}}  {text}" for file, text in found.items()))

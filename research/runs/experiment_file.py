@@ -90,23 +90,31 @@ def read_source(path) -> str:
     return importlib.util.decode_source(Path(path).read_bytes())
 
 
-def write_source(path, text: str):
-    """Writes a Python file in the encoding that its text declares."""
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(text.encode()).readline)
-    Path(path).write_text(text, encoding=encoding)
+def write_sources(folder, sources: Mapping[str, str]):
+    """Writes {path below the folder: text of a Python file}, each in the encoding that its text declares."""
+    for path, text in sources.items():
+        copy = Path(folder, path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(text.encode()).readline)
+        copy.write_text(text, encoding=encoding)
 
 
-def experiments(folder="experiments", *, unreadable: Callable[[str], None] = lambda text: None) -> dict[str, str]:
+def read_sources(folder) -> dict[str, str]:
+    """What `write_sources` wrote."""
+    return {path.relative_to(folder).as_posix(): read_source(path) for path in sorted(Path(folder).rglob("*.py"))}
+
+
+def experiments(folder="experiments") -> dict[str, str]:
     """{file: its one-line summary} for every experiment below a folder. Nothing is imported.
 
-    A file that is not Python is left out, and `unreadable(message)` is called. Raises UserError if nothing is left.
+    A file that is not Python is left out, and a line on stderr says so. Raises UserError if nothing is left.
     """
     found = {}
     for path in sorted(Path(folder).rglob("*.py")):
         try:
             tree = ast.parse(read_source(path))
         except (SyntaxError, ValueError, OSError) as error:
-            unreadable(f"{path} is left out, since it cannot be read: {error}")
+            print(f"{path} is left out, since it cannot be read: {error}", file=sys.stderr)
             continue
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name == "experiment":

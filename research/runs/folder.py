@@ -17,7 +17,7 @@ import numpy as np
 from research import events
 from research.errors import UserError, nearest
 from research.files import read_json, replacing, write_json
-from research.runs.experiment_file import Loaded, read_source, write_source
+from research.runs.experiment_file import Loaded, read_sources, write_sources
 from research.system.provenance import git_state, hardware, versions
 
 
@@ -50,23 +50,21 @@ def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
 def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", origin: str = "") -> dict:
     """Makes the run folder, or checks that it is of this very experiment; returns the content of `run.json`.
 
-    A run of this experiment that failed before its first checkpoint is begun again, with the source, knobs and seed of
-    now: a failed start does not block its own fix. Raises UserError with the difference if the folder holds checkpoints
-    of another source, other knobs or another seed.
+    A run that failed before its first checkpoint is begun again with the present source, knobs and seed: a failed start
+    does not block its own fix. Raises UserError with the difference if the folder is of another experiment or began at
+    another checkpoint, or if it holds checkpoints of another source, other knobs or another seed.
     """
     folder = Path(folder)
     about = folder / "run.json"
     if about.exists():
         known = read_json(about)
         given = {"knobs": plain(knobs), "seed": seed, "origin": origin}
-        if known["experiment"] != loaded.name or _has_checkpoints(folder, known["origin"]):
+        other = (known["experiment"], known["origin"]) != (loaded.name, origin)
+        if other or _has_checkpoints(folder, origin):
             _check_same(folder, known, loaded, given)
             return known
         shutil.rmtree(folder / "source", ignore_errors=True)
-    for path, text in loaded.sources.items():
-        copy = folder / "source" / path
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        write_source(copy, text)
+    write_sources(folder / "source", loaded.sources)
     commit, diff = git_state(Path(loaded.file).parent)
     (folder / "git.diff").write_bytes(diff)
     known = {
@@ -97,10 +95,7 @@ def _has_checkpoints(folder, origin):
 def _check_same(folder, known, loaded, given):
     if known["experiment"] != loaded.name:
         raise UserError(f"{folder} holds a run of {known['experiment']}, not of {loaded.name}.")
-    saved = {
-        path.relative_to(folder / "source").as_posix(): read_source(path)
-        for path in sorted((folder / "source").rglob("*.py"))
-    }
+    saved = read_sources(folder / "source")
     if saved != loaded.sources:
         diff = "".join(
             "".join(difflib.unified_diff(

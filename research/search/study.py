@@ -17,7 +17,7 @@ import numpy as np
 from research.errors import UserError, nearest, unknown
 from research.files import read_json, write_json
 from research.runs.checkpoint import committed
-from research.runs.experiment_file import Loaded, load, read_source, write_source
+from research.runs.experiment_file import Loaded, load, read_sources, write_sources
 from research.runs.knobs import knobs_of, resolve
 from research.search import gp
 from research.search.budget import Budget, spent
@@ -90,7 +90,7 @@ def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) 
     with mutex(folder):
         if path.exists():
             known = read_json(path)
-            saved = {p: read_source(folder / "source" / p) for p in known["sources"]}
+            saved = read_sources(folder / "source")
             if saved != loaded.sources:
                 edited = next(p for p in {**saved, **loaded.sources} if saved.get(p) != loaded.sources.get(p))
                 raise UserError(
@@ -102,10 +102,7 @@ def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) 
             if differ:
                 raise UserError(f"{folder} holds another sweep ({'; '.join(differ)}); give another --folder.")
         else:
-            for name, text in loaded.sources.items():
-                copy = folder / "source" / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                write_source(copy, text)
+            write_sources(folder / "source", loaded.sources)
             file = next(p for p in loaded.sources if Path(loaded.file).as_posix().endswith(p))
             known = {"file": file, "sources": list(loaded.sources), "given": told, "metric": "", "mode": ""}
         write_json(path, {**known, "budget": budget._asdict()})

@@ -21,7 +21,7 @@ from research.html.markup import duration
 from research.report.claims import judge
 from research.report.pace import pace
 from research.runs import folder as run_folder
-from research.runs.experiment_file import Loaded, experiments, load, read_source
+from research.runs.experiment_file import Loaded, experiments, load, read_sources
 from research.runs.knobs import knobs_of
 from research.runs.opened import knob_values
 from research.runs.reader import read_run
@@ -110,7 +110,7 @@ def record(folder) -> dict:
     if not about.get("claims"):
         raise UserError(f"{about['experiment']} claims nothing with these knobs; see Claim in research/experiment.py.")
     source = found.folder / "source"
-    sources = {path.relative_to(source).as_posix(): read_source(path) for path in source.rglob("*.py")}
+    sources = read_sources(source)
     defaults = run_folder.plain(
         {name: knob.default for name, knob in knobs_of(load(source / about["file"]).function).items()}
     )

@@ -45,3 +45,11 @@ def test_linked_folders_are_followed_once(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "store" / "c.png")
     with pytest.raises(UserError, match="made of other data"):
         prepare(str(tmp_path / "photos"))
+
+
+def test_a_broken_link_is_named_when_it_is_read(tmp_path):
+    (tmp_path / "cats").mkdir()
+    os.symlink(tmp_path / "nowhere.png", tmp_path / "cats" / "lost.png")
+    data = image_folder(tmp_path)
+    with pytest.raises(UserError, match="lost.png"):
+        data[0]

@@ -96,15 +96,13 @@ def test_the_loss_of_a_mixed_label_is_the_mixed_loss():
     assert value == out.metrics["loss"].value() and out.stats == {"seen": 5} and 0.5 < share < 0.99
 
 
-def test_without_mixing_it_is_the_loss():
-    noisy = lambda params, stats, x, key=None, train=False: (
-        linear(params, stats, x / 255)[0] + jax.random.normal(key),
-        {},
-    )
-    losses = [classify(noisy), *(mix(classify(noisy), alpha=0.0, num_classes=3) for mix in MIXES)]
-    plain, *found = jax.jit(lambda: [jax.value_and_grad(loss, has_aux=True)(W, context(BATCH)) for loss in losses])()
-    for each in found:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, each)
+@pytest.mark.parametrize("mix", MIXES)
+def test_without_mixing_it_is_the_loss(mix):
+    """Not compiled: the gradients agree to less than a rounding of their size."""
+    noisy = lambda params, stats, x, key=None, train=False: (linear(params, stats, x)[0] + jax.random.normal(key), {})
+    plain = jax.value_and_grad(classify(noisy), has_aux=True)(W, context(BATCH))
+    found = jax.value_and_grad(mix(classify(noisy), alpha=0.0, num_classes=3), has_aux=True)(W, context(BATCH))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, found)
 
 
 def test_padding_is_no_neighbour():

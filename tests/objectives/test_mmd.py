@@ -83,7 +83,9 @@ def whole_model(params, stats, x, *, key=None, train=False):
 
 
 def test_the_loss_is_the_cross_entropy_and_the_distance_of_the_features():
-    value, out = run(align(encoder, classifier, strength=0.7, scales=(1.0, 2.0)))
+    loss = align(encoder, classifier, strength=0.7, scales=(1.0, 2.0))
+    with jax.disable_jit():  # compiled, the two are rounded apart
+        value, out = run(loss)
     source = np.tanh(BATCH["image"] @ PARAMS["encoder"])
     target = np.tanh(BATCH["unlabelled"].reshape(12, 4) @ PARAMS["encoder"])
     width = np.mean([np.sum((a - b) ** 2) for a in source for b in target]) / 2
@@ -91,8 +93,7 @@ def test_the_loss_is_the_cross_entropy_and_the_distance_of_the_features():
     plain, _ = run(classify(whole_model))
     np.testing.assert_allclose(value, plain + 0.7 * distance, rtol=1e-5)
     np.testing.assert_allclose(out.metrics["mmd"].value(), distance, rtol=1e-5)
-    np.testing.assert_allclose(out.metrics["loss"].value(), value, rtol=2e-7)
-    assert out.stats == {"seen": 5}
+    assert out.metrics["loss"].value() == value and out.stats == {"seen": 5}
     with pytest.raises(UserError, match="accumulate splits"):
         check_additive(out.metrics, by="accumulate")
     assert isinstance(out.metrics["loss"], Whole)

@@ -29,11 +29,12 @@ class ImageFolder:
         return {"image": image, "label": self.labels[i], "path": str(self.files[i])}
 
     def column(self, name):
-        """`label` and `path` are known without reading an image."""
+        """One field of all records; `label` and `path` are known without reading an image."""
         if name == "label":
             return self.labels
-        read = (lambda i: {"path": str(self.files[i])}) if name == "path" else self.__getitem__
-        return records.column([records.field(read(i), name) for i in range(len(self))], name=name)
+        if name == "path":
+            return records.objects([str(file) for file in self.files])
+        return records.column([records.field(record, name) for record in self], name=name)
 
 
 def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:

@@ -28,7 +28,10 @@ def file(path, *, what: str = "file") -> pathlib.Path:
 
 
 def below(folder) -> list[pathlib.Path]:
-    """All files below a folder, sorted; links to folders are followed, each folder once, be they a ring."""
+    """All files below a folder, sorted. Links to folders are followed, but no folder is entered twice.
+
+    A broken link is among them: whoever reads it says so.
+    """
     found, seen = [], set()
     for at, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(at)
@@ -36,7 +39,7 @@ def below(folder) -> list[pathlib.Path]:
             folders.clear()
             continue
         seen.add(real)
-        found += [path for name in names if (path := pathlib.Path(at, name)).is_file()]
+        found += [pathlib.Path(at, name) for name in names]
     return sorted(found)
 
 

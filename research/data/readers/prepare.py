@@ -75,7 +75,7 @@ def _converted(path, out):
 
 def _fingerprint(path) -> str:
     """Changes when a file of the data is added, removed or written to."""
-    files = paths.below(path) if path.is_dir() else [path]
+    files = [f for f in paths.below(path) if f.is_file()] if path.is_dir() else [path]
     stats = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
 
