@@ -97,3 +97,12 @@ def test_stored_random_state_is_refused():
 
 def _keys(tree):
     return [k for key, value in tree.items() for k in [key, *(_keys(value) if isinstance(value, dict) else [])]]
+
+
+def test_params_of_elsewhere_need_no_initialisation_first():
+    params, stats = MODELS["nnx"]().init(jax.random.key(0))
+    x = np.ones((2, 3), np.float32)
+    expected, _ = jax.jit(from_nnx(lambda rngs: Plain(rngs=rngs)).apply)(params, stats, x)
+    model = from_nnx(lambda rngs: Plain(rngs=rngs))
+    model.init(jax.random.key(1))
+    np.testing.assert_array_equal(expected, jax.jit(model.apply)(params, stats, x)[0])
