@@ -23,7 +23,7 @@ import optax
 from research import losses
 from research.augment.image import normalize
 from research.core import Eval, Model
-from research.data import arrays, batches, column, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, eval_batches, stratified, subset
 from research.data.sampling.paired import paired
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -89,12 +89,12 @@ def experiment(
         source=pairs,
         steps=steps,
         evals={
-            "valid": Eval(sweep(other(valid), 200), measure, every=percent(10)),
-            "test": Eval(sweep(other(test), 500), measure),
-            "averaged": Eval(sweep(other(test), 500), measure, view=averaged.view),
+            "valid": Eval(eval_batches(other(valid), 200), measure, every=percent(10)),
+            "test": Eval(eval_batches(other(test), 500), measure),
+            "averaged": Eval(eval_batches(other(test), 500), measure, view=averaged.view),
         },
         predict=predict_classes(),
-        claims=(Claim("test/accuracy", at_least=0.82, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/accuracy", at_least=0.82, reference="ours, measured over 3 seeds"),),
     )
 
 

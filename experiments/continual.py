@@ -18,7 +18,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, column, digits, stratified, sweep
+from research.data import arrays, batches, column, digits, eval_batches, stratified
 from research.data.sampling.sequence import in_sequence
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -75,10 +75,10 @@ def experiment(
         source=in_sequence([batches(part, batch_size) for part in train], steps=[each] * tasks),
         steps=each * tasks,
         evals={
-            "first": Eval(sweep(permuted(rows[1], orders[0]), 300), measure, every=percent(5)),
-            "valid": Eval(sweep(all_tasks(rows[1]), 300), measure, every=percent(5)),
-            "test": Eval(sweep(all_tasks(rows[2]), 497), measure),
+            "first": Eval(eval_batches(permuted(rows[1], orders[0]), 300), measure, every=percent(5)),
+            "valid": Eval(eval_batches(all_tasks(rows[1]), 300), measure, every=percent(5)),
+            "test": Eval(eval_batches(all_tasks(rows[2]), 497), measure),
         },
         predict=predict_classes(),
-        claims=(Claim("test/accuracy", at_least=0.9, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/accuracy", at_least=0.9, reference="ours, measured over 3 seeds"),),
     )

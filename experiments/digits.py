@@ -15,7 +15,7 @@ import optax
 
 from research.augment.image import crop, normalize
 from research.core import Eval
-from research.data import batches, column, digits, stratified, subset, sweep
+from research.data import batches, column, digits, eval_batches, stratified, subset
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -67,10 +67,10 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 512), measure, every=percent(10)),
-            "test": Eval(sweep(test, 512), measure),
+            "valid": Eval(eval_batches(valid, 512), measure, every=percent(10)),
+            "test": Eval(eval_batches(test, 512), measure),
         },
         predict=predict_classes(),
         best=Best("valid/accuracy"),
-        claims=(Claim("test/accuracy", at_least=0.97, source="ours; the handbooks promise 0.95"),),
+        claims=(Claim("test/accuracy", at_least=0.97, reference="ours; the handbooks promise 0.95"),),
     )

@@ -19,7 +19,7 @@ import optax
 
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -85,12 +85,12 @@ def experiment(
         learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=steps // 20),
         optimizer=lambda rate: optax.adamw(rate, weight_decay=1e-2, mask=decay_mask()),
         source=batches(most if role == "teacher" else few, batch_size),
-        start=start,
+        init_from=start,
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 500), measure, every=percent(10)),
-            "test": Eval(sweep(fashion_mnist("test"), 500), measure),
+            "valid": Eval(eval_batches(valid, 500), measure, every=percent(10)),
+            "test": Eval(eval_batches(fashion_mnist("test"), 500), measure),
         },
         predict=predict_classes(),
-        claims=(Claim("test/accuracy", at_least=LEAST[kind], source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/accuracy", at_least=LEAST[kind], reference="ours, measured over 3 seeds"),),
     )

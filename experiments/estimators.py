@@ -24,7 +24,7 @@ import optax
 from research import core
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, column, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, eval_batches, stratified, subset
 from research.experiment import Claim, Experiment
 from research.gradients.accumulate import accumulate
 from research.gradients.compressed import ef_sign, int8, top_k
@@ -83,9 +83,9 @@ def experiment(
         optimizer=lambda rate: optax.sgd(rate, momentum=0.9),
         source=source,
         steps=steps,
-        evals={"valid": Eval(sweep(valid, 512), measure), "test": Eval(sweep(test, 512), measure)},
+        evals={"valid": Eval(eval_batches(valid, 512), measure), "test": Eval(eval_batches(test, 512), measure)},
         predict=predict_classes(),
-        claims=(Claim("test/accuracy", at_least=0.87, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/accuracy", at_least=0.87, reference="ours, measured over 3 seeds"),),
     )
 
 

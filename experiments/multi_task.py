@@ -26,7 +26,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, digits, stratified, sweep
+from research.data import arrays, batches, digits, eval_batches, stratified
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import predicted
@@ -113,9 +113,9 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 300), measure_tasks(TASKS), every=percent(5)),
-            "test": Eval(sweep(test, 497), measure_tasks(TASKS)),
+            "valid": Eval(eval_batches(valid, 300), measure_tasks(TASKS), every=percent(5)),
+            "test": Eval(eval_batches(test, 497), measure_tasks(TASKS)),
         },
         predict=predict,
-        claims=(Claim("test/digit_accuracy", at_least=0.86, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/digit_accuracy", at_least=0.86, reference="ours, measured over 3 seeds"),),
     )

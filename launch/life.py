@@ -23,7 +23,7 @@ AGAIN, OVER = 75, 3
 NOTHING = {"status": "nothing", "step": -1, "folder": ""}
 
 
-def told(status_file) -> dict:
+def read_status(status_file) -> dict:
     """What the command last told: {"status": ..., "step": ...}; status "nothing" and step -1 where it did not."""
     with contextlib.suppress(FileNotFoundError):
         return json.loads(Path(status_file).read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def told(status_file) -> dict:
 def barred(status_file, max_restarts: int) -> str:
     """Counts a life that begins, in a file beside `status_file`; gives the reason why it may not begin, or ''."""
     path = Path(f"{status_file}.lives")
-    now = told(status_file)
+    now = read_status(status_file)
     lives = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     lives.append([now["folder"], now["step"]])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def live(command, *, status_file, max_restarts: int, worker: int = 0) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if code == 0 and told(status_file)["status"] == "preempted":
+    if code == 0 and read_status(status_file)["status"] == "preempted":
         return AGAIN
     return code if code >= 0 else 128 - code
 

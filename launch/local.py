@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launch.life import OVER, barred, told
+from launch.life import OVER, barred, read_status
 from launch.plan import Job, Plan
 from research.errors import UserError
 
@@ -101,7 +101,7 @@ class Life:
                 failed = [(rank, code) for rank, code in enumerate(codes) if code]
                 if failed and not code:
                     code = failed[0][1]
-                    _say(f"rank {failed[0][0]} ended with {_told(code)}; the others have {GRACE:g} s")
+                    _say(f"rank {failed[0][0]} ended with {_describe_exit(code)}; the others have {GRACE:g} s")
                     self.until = min(self.until, time.monotonic() + GRACE)
                 if time.monotonic() > self.until:
                     _say("killing what still runs")
@@ -145,12 +145,12 @@ def run(command, *, status_file, processes=1, devices=None, max_restarts=0, pati
             for number in ended:  # that came while the processes were started
                 life.stop(number, patience)
             code = life.wait()
-            preempted = code == 0 and told(status_file)["status"] == "preempted"
+            preempted = code == 0 and read_status(status_file)["status"] == "preempted"
             code = 128 - code if code < 0 else code
             if code == 2 or (code == 0 and not preempted):
                 return code
             if max_restarts and not ended:
-                _say(f"{'preempted' if preempted else f'ended with {code}'} at step {told(status_file)['step']}")
+                _say(f"{'preempted' if preempted else f'ended with {code}'} at step {read_status(status_file)['step']}")
         return 130 if signal.SIGINT in ended else code
     finally:
         for number, handler in before.items():
@@ -172,7 +172,7 @@ def _write(data):
     sys.stdout.buffer.flush()
 
 
-def _told(code):
+def _describe_exit(code):
     return f"exit status {code}" if code > 0 else signal.Signals(-code).name
 
 

@@ -101,7 +101,7 @@ class Mean(NamedTuple):
         return jax.tree.map(lambda x: x / (self.weight + (self.weight == 0)), self.sum)
 
 
-class Whole(Mean):
+class NotAdditive(Mean):
     """The Mean of a loss that does not add over examples: `metrics["loss"]` of a contrastive loss, and the like."""
 
 
@@ -246,17 +246,17 @@ def weighted_mean(values: PyTree[Num[Array, "..."]], weights: Num[Array, "*batch
     return Mean(jax.tree.map(total, values), jnp.sum(weights))
 
 
-def whole(mean: Mean) -> Whole:
-    """`mean`, marked as that of a loss of the batch as a whole."""
-    return Whole(*mean)
+def not_additive(mean: Mean) -> NotAdditive:
+    """`mean`, marked as the mean of a loss that does not add over examples."""
+    return NotAdditive(*mean)
 
 
 def check_additive(metrics: Mapping[str, Any], *, by: str) -> None:
-    """Raises UserError, while tracing, if `metrics["loss"]` is Whole; `by` is the one that would split the batch."""
-    if isinstance(metrics["loss"], Whole):
+    """Raises UserError, while tracing, if `metrics["loss"]` is NotAdditive; `by` names what would split the batch."""
+    if isinstance(metrics["loss"], NotAdditive):
         raise UserError(
-            f"{by} splits the batch, and this loss does not add over examples (it is a Whole): the parts would be "
-            "trained on another loss. Use a smaller batch, or a loss that adds over examples."
+            f"{by} splits the batch, and this loss does not add over examples (it is NotAdditive): its parts add "
+            "up to another loss. Use a smaller batch, or a loss that adds over examples."
         )
 
 

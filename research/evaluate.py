@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from research.core import Eval, Rows, Trained, eval_step
 from research.data.sampling.prefetch import prefetch
-from research.data.sampling.process_rows import share
+from research.data.sampling.process_rows import read_own_rows
 from research.distributed.sharding import padded, put, shardings, under
 from research.errors import UserError
 from research.tree import described
@@ -56,7 +56,7 @@ def evaluator(ev: Eval, apply, *, mesh):
         began, totals, rows = time.perf_counter(), None, []
         params, stats = at_home(ev.view(state), mesh)
         complete = lambda batch: padded(batch, mesh)
-        read, onto = share(ev.source, mesh, size=ev.source.size, complete=complete)
+        read, onto = read_own_rows(ev.source, mesh, size=ev.source.size, complete=complete)
         ahead = prefetch(read, 0, len(ev.source), place=onto)
         with contextlib.closing(ahead) as batches:
             for batch, _ in batches:

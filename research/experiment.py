@@ -27,20 +27,20 @@ from research.core import (
 )
 from research.data.sampling.source import BatchAt, TrainingSource, check_source
 from research.distributed import sharding
-from research.distributed.pmap import AXIS, check_replicated, mapped
+from research.distributed.pmap import AXIS, check_replicated, pmapped
 from research.errors import UserError, unknown
 from research.gradients.averaged import averaged
-from research.metric_sums import Open
+from research.metric_sums import MetricSums
 from research.technique import Technique, brought, check_names, check_read, memories
 
 
 class Claim(NamedTuple):
-    """What an experiment promises: a bound on a metric of its last evaluation, and who says so."""
+    """A promise of an experiment: a bound on a metric of its last evaluation, and the reference for it."""
 
     metric: str
     at_least: float | None = None
     at_most: float | None = None
-    source: str = ""
+    reference: str = ""
 
 
 class Best(NamedTuple):
@@ -58,9 +58,9 @@ class Experiment:
     `techniques` are those that keep a memory, each listed once (`research.technique`).
     `learning_rate` is a number or a schedule, recorded as `train/learning_rate`; `optimizer` is then a function of it,
     such as `optax.adam`. Without it `optimizer` is an optax transformation. `schedules` are other numbers to record.
-    `start(params, stats)` replaces fresh weights by others and is not called on resume. `predict(trained, batch)` gives
-    {name: [B, ...]} for records without labels. A `transform` is a declared Step -> Step that takes `stride` optimizer
-    steps a call, over batches stacked on a leading axis; without one it is `many(step, stride)`.
+    `init_from(params, stats)` replaces fresh weights by others and is not called on resume. `predict(trained, batch)`
+    gives {name: [B, ...]} for records without labels. A `transform` is a declared Step -> Step that takes `stride`
+    optimizer steps a call, over batches stacked on a leading axis; without one it is `many(step, stride)`.
 
     `mesh` {axis: devices} and `rules` ((pattern, PartitionSpec or tactic), ...) say where arrays live: see
     `research.distributed.sharding`. They change neither the step nor, to rounding, its numbers.
@@ -80,7 +80,7 @@ class Experiment:
     evals: Mapping[str, Eval] = dataclasses.field(default_factory=dict)
     predict: Callable[..., Mapping[str, Any]] | None = None
     schedules: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
-    start: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    init_from: Callable[[Any, Any], tuple[Any, Any]] | None = None
     mesh: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
     rules: tuple = ()
     claims: tuple[Claim, ...] = ()
@@ -140,7 +140,7 @@ class Built(NamedTuple):
     """An experiment made ready for a seed: checked, placed on a mesh, with every interval in steps.
 
     `fresh()` gives the State at step 0, `step(state, open, batch)` the compiled step that also adds up metrics;
-    `abstract` and `abstract_open` are the shapes and shardings of its first two arguments.
+    `abstract` and `abstract_sums` are the shapes and shardings of its first two arguments.
     `table` tells what lives where on the mesh; it is empty on one device.
     """
 
@@ -153,10 +153,10 @@ class Built(NamedTuple):
     save_every: int
     eval_every: Mapping[str, int]
     abstract: State
-    abstract_open: Open
+    abstract_sums: MetricSums
     fresh: Callable[[], State]
-    fresh_open: Callable[[], Open]
-    step: Callable[[State, Open, Any], tuple[State, Open]]
+    fresh_sums: Callable[[], MetricSums]
+    step: Callable[[State, MetricSums, Any], tuple[State, MetricSums]]
     source: Callable[[int], BatchAt]
     table: str
 
@@ -205,9 +205,9 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
 
     def fresh():
         # The seed is data: five seeds compile once.
-        if ex.start is None:
+        if ex.init_from is None:
             return jax.jit(lambda s: complete(s, *begin(s)), out_shardings=layout)(np.uint32(seed))
-        params, stats = ex.start(*jax.jit(begin)(np.uint32(seed)))
+        params, stats = ex.init_from(*jax.jit(begin)(np.uint32(seed)))
         return jax.jit(complete, out_shardings=layout)(np.uint32(seed), params, stats)
 
     grad_fn = wired.grad_fn or gradient(wired.loss)
@@ -222,12 +222,12 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     def accumulated(state, sums, batch):
         new, metrics = step(sharding.on_device(state), batch)
         first = (sums.bad < 0) & ~jnp.isfinite(metrics["loss"].sum)
-        return new, Open.of(merge(sums.metrics, metrics), jnp.where(first, state.step, sums.bad))
+        return new, MetricSums.of(merge(sums.metrics, metrics), jnp.where(first, state.step, sums.bad))
 
     def compiled(function, carried, placed=None):
         donated = tuple(range(carried))
         if strategy == "pmap":
-            return mapped(function, mesh, carried=carried, axis=int(ex.stride > 1), donated=donated)
+            return pmapped(function, mesh, carried=carried, axis=int(ex.stride > 1), donated=donated)
         return jax.jit(sharding.under(mesh, function), donate_argnums=donated, out_shardings=placed)
 
     if strategy == "pmap":
@@ -247,11 +247,11 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     check_evaluations(ex.evals, abstract)
 
     def no_sums():
-        return Open.of(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
+        return MetricSums.of(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
 
     sums = jax.eval_shape(no_sums)
     replicated = sharding.shardings(sums, mesh)
-    fresh_open = jax.jit(no_sums, out_shardings=replicated)
+    fresh_sums = jax.jit(no_sums, out_shardings=replicated)
 
     def at(tree, places):
         return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, places)
@@ -267,9 +267,9 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         save_every=steps_of(ex.save_every, total),
         eval_every={name: steps_of(ev.every, total) if ev.every else total for name, ev in ex.evals.items()},
         abstract=placed,
-        abstract_open=at(sums, replicated),
+        abstract_sums=at(sums, replicated),
         fresh=fresh,
-        fresh_open=fresh_open,
+        fresh_sums=fresh_sums,
         step=compiled(accumulated, 2, (layout, replicated)),
         source=source,
         table=sharding.table(placed) if mesh.size > 1 else "",

@@ -7,7 +7,7 @@ step: metrics are fetched one interval late. What a run writes, shows or checks 
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax
 import numpy as np
@@ -15,16 +15,27 @@ import numpy as np
 from research import events, nonfinite
 from research.core import State, Stop
 from research.data.sampling.prefetch import prefetch
-from research.data.sampling.process_rows import share
+from research.data.sampling.process_rows import read_own_rows
 from research.distributed.sharding import put
 from research.errors import UserError, unknown
 from research.evaluate import evaluator, on_host
 from research.experiment import Built
-from research.metric_sums import Open
+from research.metric_sums import MetricSums
 from research.runs.checkpoint import Checkpoints
 from research.runs.record import Record
 
 MAX_ROLLBACKS = 3  # from one checkpoint; another would meet the same trouble
+
+
+class Progress(TypedDict, total=False):
+    """What a checkpoint holds beside the State: how far the run has come."""
+
+    step: int
+    bytes: int  # of metrics.jsonl up to this step
+    results: dict[str, dict[str, float]]  # the last evaluation of each name
+    evaluated: list[str]  # the evaluations of this step that are done
+    stopped: str  # why an Observe ended the run, or ""
+    open: list  # the metric sums of the interval that is not over
 
 
 class LoopResult(NamedTuple):
@@ -66,76 +77,76 @@ def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interru
 def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
     """One life of a run, from the newest checkpoint on."""
     ex = built.experiment
-    state, sums, memory = _begin(built, checkpoints, record, tell, rollbacks)
-    step = saved = memory["step"]
+    state, sums, progress = _begin(built, checkpoints, record, tell, rollbacks)
+    step = saved = progress["step"]
     evaluators = {name: evaluator(ev, ex.apply, mesh=built.mesh) for name, ev in ex.evals.items()}
     batch_at = built.source(nonfinite.salted(built.seed, int(state.salt)))
     interval = _Interval(built, record, tell, batch_at=batch_at, start=step)
     axis = 0 if ex.stride == 1 else 1
-    read, onto = share(batch_at, built.mesh, size=ex.source.size, axis=axis)
+    read, onto = read_own_rows(batch_at, built.mesh, size=ex.source.size, axis=axis)
     ahead = prefetch(read, step, built.total, stride=ex.stride, place=onto)
     tell(events.Started(step, built.total, lambda: step))
     with contextlib.closing(ahead) as batches, interval.watch:
         while True:
-            final = step >= built.total or bool(memory["stopped"])
+            final = step >= built.total or bool(progress["stopped"])
             due = [name for name, every in built.eval_every.items() if final or (step and step % every == 0)]
-            due = [name for name in due if name not in memory["evaluated"]]
+            due = [name for name in due if name not in progress["evaluated"]]
             if due and not interrupted():
                 interval.settle()
                 interval.pause()
                 state = _judge(
-                    due, evaluators, built.wired.observe, state, step, memory, final, record, tell, interrupted
+                    due, evaluators, built.wired.observe, state, step, progress, final, record, tell, interrupted
                 )
-                if memory["stopped"] and not final:
+                if progress["stopped"] and not final:
                     continue  # with the evaluations that are due at the end
             if step != saved and (final or interrupted() or step % built.save_every == 0):
                 interval.settle()
                 interval.pause()
                 interval.check(state, step)
-                memory.update(step=step, bytes=record.sync(), open=_closed(sums))
-                checkpoints.save(state, memory, score=_score(ex.best, memory))
+                progress.update(step=step, bytes=record.sync(), open=_closed(sums))
+                checkpoints.save(state, progress, score=_score(ex.best, progress))
                 tell(events.Saved(step))
                 saved = step
-            finished = final and set(ex.evals) <= set(memory["evaluated"])
+            finished = final and set(ex.evals) <= set(progress["evaluated"])
             if finished or interrupted():
                 interval.settle()
                 checkpoints.wait()
-                return LoopResult("finished" if finished else "preempted", step, memory["results"], state)
+                return LoopResult("finished" if finished else "preempted", step, progress["results"], state)
             interval.resume()
             batch, waited = next(batches)
             state, sums = built.step(state, sums, batch)
             step += ex.stride
-            memory["evaluated"] = []
+            progress["evaluated"] = []
             interval.waited += waited
             if step % built.log_every == 0 or step >= built.total:
                 interval.close(step, sums)
-                sums = built.fresh_open()
+                sums = built.fresh_sums()
 
 
 def _begin(built, checkpoints, record, tell, rollbacks):
-    """(state, open sums, memory) of the newest sound checkpoint, or of a fresh run; the record is cut to it."""
-    state, memory, damaged = checkpoints.restore(built.abstract)
+    """(state, open sums, progress) of the newest sound checkpoint, or of a fresh run; the record is cut to it."""
+    state, progress, damaged = checkpoints.restore(built.abstract)
     for step, reason in damaged.items():
         tell(events.Noted(step, f"The checkpoint of step {step} is damaged and was set aside in damaged/: {reason}"))
-    sums = built.fresh_open()
+    sums = built.fresh_sums()
     if state is None:
         state = built.fresh()
-        memory = {"step": 0, "bytes": 0, "results": {}, "evaluated": [], "stopped": ""}
+        progress = {"step": 0, "bytes": 0, "results": {}, "evaluated": [], "stopped": ""}
     else:
-        none = " No step is left to train." if memory["step"] >= built.total else ""
-        tell(events.Noted(memory["step"], f"Going on from the checkpoint of step {memory['step']}.{none}"))
-    if memory.get("open"):
+        none = " No step is left to train." if progress["step"] >= built.total else ""
+        tell(events.Noted(progress["step"], f"Going on from the checkpoint of step {progress['step']}.{none}"))
+    if progress.get("open"):
         leaves, form = jax.tree.flatten((sums.metrics, sums.bad))
-        kept = [np.asarray(x, leaf.dtype) for x, leaf in zip(memory["open"], leaves, strict=True)]
-        sums = put(Open.of(*form.unflatten(kept)), built.abstract_open.bits.sharding)
-    record.cut(memory["bytes"])
+        kept = [np.asarray(x, leaf.dtype) for x, leaf in zip(progress["open"], leaves, strict=True)]
+        sums = put(MetricSums.of(*form.unflatten(kept)), built.abstract_sums.bits.sharding)
+    record.cut(progress["bytes"])
     if rollbacks:
         salt = np.uint32(int(state.salt) + rollbacks)
         state = state._replace(salt=put(salt, built.abstract.salt.sharding))
-    return state, sums, memory
+    return state, sums, progress
 
 
-def _judge(due, evaluators, observers, state, step, memory, final, record, tell, interrupted):
+def _judge(due, evaluators, observers, state, step, progress: Progress, final, record, tell, interrupted):
     """Evaluates what is due, records it, and lets the observers decide; gives the state they leave."""
     for name in due:
         results = evaluators[name](state, interrupted)
@@ -143,31 +154,31 @@ def _judge(due, evaluators, observers, state, step, memory, final, record, tell,
             return state
         record.write(step, {f"{name}/{k}": v for k, v in results.numbers.items()})
         tell(events.Evaluated(step, name, results))
-        memory["results"][name] = dict(results.numbers)
-        memory["evaluated"].append(name)
+        progress["results"][name] = dict(results.numbers)
+        progress["evaluated"].append(name)
     # All of this step, those that an earlier life made too: an observer is to see what it would have seen unbroken.
-    found = {f"{name}/{k}": v for name in memory["evaluated"] for k, v in memory["results"][name].items()}
+    found = {f"{name}/{k}": v for name in progress["evaluated"] for k, v in progress["results"][name].items()}
     for observe in observers if not final else ():
         state = observe(state, found)
         if isinstance(state, Stop):
-            state, memory["stopped"] = state
-            tell(events.Noted(step, f"Stopping early at step {step}: {memory['stopped']}"))
+            state, progress["stopped"] = state
+            tell(events.Noted(step, f"Stopping early at step {step}: {progress['stopped']}"))
     return state
 
 
-def _score(best, memory):
+def _score(best, progress: Progress):
     """The score of a checkpoint: higher is better; None where its step was not evaluated."""
     if best is None:
         return None
     name, _, metric = best.metric.partition("/")
-    if name not in memory["evaluated"]:
+    if name not in progress["evaluated"]:
         return None
-    if metric not in memory["results"][name]:
-        raise unknown("metric for the best checkpoint", metric, memory["results"][name])
-    return memory["results"][name][metric] * (1 if best.mode == "max" else -1)
+    if metric not in progress["results"][name]:
+        raise unknown("metric for the best checkpoint", metric, progress["results"][name])
+    return progress["results"][name][metric] * (1 if best.mode == "max" else -1)
 
 
-def _closed(sums: Open) -> list:
+def _closed(sums: MetricSums) -> list:
     """The open sums as JSON: floats are exact there."""
     sums = jax.device_get(sums)
     return [np.asarray(x).tolist() for x in jax.tree.leaves((sums.metrics, sums.bad))]

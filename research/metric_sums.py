@@ -26,7 +26,7 @@ class Form:
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["bits"], meta_fields=["form"])
 @dataclasses.dataclass(frozen=True)
-class Open:
+class MetricSums:
     """Metric states and the first step whose loss was not finite, -1 where all were: as the `bits` of int32 [N], with
     their tree, shapes and types in `form`. Integers, since no device takes the bits of one for a number to round.
     """

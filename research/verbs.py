@@ -20,8 +20,8 @@ import numpy as np
 
 from research import events
 from research.core import Eval, Rows
-from research.data import open_path, sweep
-from research.data.sampling.process_rows import share
+from research.data import eval_batches, open_path
+from research.data.sampling.process_rows import read_own_rows
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
@@ -37,8 +37,8 @@ from research.runs import folder as run_folder
 from research.runs.checkpoint import Checkpoints
 from research.runs.experiment_file import experiments, load
 from research.runs.knobs import knobs_of
+from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
 from research.runs.opened import knob_values, open_run, reopen
-from research.runs.origin import bring, origin_of
 from research.runs.record import Record, Unrecorded
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import versions
@@ -95,11 +95,11 @@ def train(
         values = knob_values(loaded, knobs)
         listen = [*listen, *([trackers.wandb(wandb)] if wandb else []), *([trackers.mlflow(mlflow)] if mlflow else [])]
         listen += [profiler] if profile else []
-        origin = origin_of(start_from) if start_from else None
-        label = origin.label if origin else ""
+        named = find_checkpoint(start_from) if start_from else None
+        label = named.label if named else ""
         folder = Path(run_dir) if run_dir else Path(runs or os.environ.get("RESEARCH_RUNS", "runs"))
         if not run_dir:
-            folder /= run_folder.folder_name(loaded, values, seed=seed, origin=label)
+            folder /= run_folder.folder_name(loaded, values, seed=seed, start_from=label)
         job.check_same("source, knobs and versions", run_folder.digest(loaded, values, seed, label, strategy))
         if again:
             folder = Path(job.first(lambda: str(run_folder.begun_by_launch(folder) or _unused(folder))))
@@ -107,9 +107,11 @@ def train(
 
         def opened():
             held.enter_context(run_folder.lock(folder))
-            if origin and not (folder / "run.json").exists():
-                bring(origin, folder)
-            about = run_folder.open_folder(folder, loaded, knobs=values, seed=seed, origin=label, command=_command())
+            if named and not (folder / "run.json").exists():
+                copy_checkpoint(named, folder)
+            about = run_folder.open_folder(
+                folder, loaded, knobs=values, seed=seed, start_from=label, command=_command()
+            )
             status = read_json(folder / "status.json") if (folder / "status.json").exists() else {}
             return about, status
 
@@ -140,7 +142,7 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
     """Runs a built experiment in its folder, with everything that listens to a run. Rank 0 writes."""
     subscribers = []
     if job.rank == 0:
-        read, _ = share(built.source(seed), built.mesh, size=experiment.source.size)
+        read, _ = read_own_rows(built.source(seed), built.mesh, size=experiment.source.size)
         write_json(folder / "run.json", about)
         subscribers = [
             spared(console(stream=stream, label=about["experiment"])),
@@ -177,7 +179,7 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
         job.signals() as interruption,
         Record(folder / "metrics.jsonl") if job.rank == 0 else Unrecorded() as record,
         Checkpoints(
-            folder / "checkpoints", keep=experiment.keep, about=identity, required=bool(about["origin"])
+            folder / "checkpoints", keep=experiment.keep, about=identity, required=bool(about["start_from"])
         ) as checkpoints,
         job.guard(),
     ):
@@ -238,7 +240,7 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
     ex = opened.experiment
     if ex.predict is None:
         raise UserError(f"{opened.about['experiment']} declares no predict=; see research/experiment.py.")
-    source = ex.evals[data].source if data in ex.evals else sweep(_like(ex, data), 64)
+    source = ex.evals[data].source if data in ex.evals else eval_batches(_like(ex, data), 64)
 
     def measure(trained, batch):
         return {"rows": Rows(ex.predict(trained, batch), batch["mask"])}

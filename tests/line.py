@@ -11,7 +11,7 @@ import optax
 from jax.sharding import PartitionSpec
 
 from research.core import Eval, Out, Rows, weighted_mean
-from research.data import arrays, batches, sweep
+from research.data import arrays, batches, eval_batches
 from research.experiment import Best, Experiment
 
 
@@ -76,7 +76,7 @@ def experiment(*, steps: int = 60, stride: int = 1, pause: float = 0.0, trouble:
     return Experiment(
         init=init, apply=apply, loss=loss, optimizer=optax.adam(0.05),
         source=Source(source, train.size, train.examples), steps=steps, stride=stride,
-        evals={"valid": Eval(sweep(data, 16), measure, every=20), "test": Eval(sweep(data, 12), measure)},
+        evals={"valid": Eval(eval_batches(data, 16), measure, every=20), "test": Eval(eval_batches(data, 12), measure)},
         mesh={"fsdp": -1}, rules=((r"(up|down)$", PartitionSpec("fsdp")),), best=Best("valid/mse", "min"),
         log_every=4, save_every=12,
     )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from research.core import Eval
-from research.data import arrays, batches, sweep
+from research.data import arrays, batches, eval_batches
 from research.distributed.sharding import place
 from research.evaluate import evaluator
 from research.experiment import Experiment, build
@@ -80,14 +80,14 @@ def experiment(mesh, options, *, split=True) -> Experiment:
         init=init, apply=model.apply, loss=language(model), optimizer=optax.adam(0.05, eps=0.1),
         source=batches(DATA, ROWS, shuffle=False), steps=3, mesh=mesh,
         rules=rules(experts="experts" in options, min_size=0) if split else (),
-        evals={"test": Eval(sweep(DATA, 7), measure_language())},
+        evals={"test": Eval(eval_batches(DATA, 7), measure_language())},
     )  # fmt: skip
 
 
 def trained(mesh, options, *, devices, split=True):
     """What three steps give: the metrics, those of an evaluation too; the State, the program, the built experiment."""
     built = build(experiment(mesh, options, split=split), devices=devices)
-    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     batch = place(batch_at(0), built.mesh)
     program = built.step.lower(state, sums, batch).compile()
     losses = []

@@ -8,7 +8,7 @@ import pytest
 
 import research.duration as duration
 from research.core import Eval, Out
-from research.data import batches, generated, sweep
+from research.data import batches, eval_batches, generated
 from research.errors import UserError
 from research.experiment import Best, Claim, build
 from research.optim.observe import early_stop, reduce_on_plateau
@@ -20,7 +20,7 @@ ONE = jax.devices()[:1]
 
 def test_step_compiles_once_donates_and_never_syncs():
     built = build(toys.experiment(), devices=ONE)
-    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     first = state.params["w"]
     with jax.transfer_guard_device_to_host("disallow"):
         for step in range(15):  # 6 batches of 8 are an epoch of 50 and a wrap
@@ -34,7 +34,7 @@ def test_four_devices_equal_one():
     states = []
     for devices in (ONE, jax.devices()[:4]):
         built = build(toys.experiment(), devices=devices)
-        state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+        state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
         for step in range(10):
             state, sums = built.step(state, sums, batch_at(step))
         states.append((state, sums))
@@ -45,7 +45,7 @@ def test_stride_equals_single_steps():
     results = []
     for stride in (1, 5):
         built = build(toys.experiment(stride=stride, log_every=10, save_every=10), devices=ONE)
-        state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+        state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
         for step in range(0, 10, stride):
             state, sums = built.step(state, sums, batch_at(step))
         results.append((state.params, sums.metrics))
@@ -80,7 +80,7 @@ def test_memories_join_stats_and_collisions_raise():
     built = build(toys.experiment(techniques=(teacher,)), devices=ONE)
     state = built.fresh()
     np.testing.assert_array_equal(state.stats["teacher"]["w"], state.params["w"])
-    built.step(state, built.fresh_open(), built.source(0)(0))  # a shared buffer would be donated twice
+    built.step(state, built.fresh_sums(), built.source(0)(0))  # a shared buffer would be donated twice
     with pytest.raises(UserError, match="2 techniques are called 'teacher'"):
         build(toys.experiment(techniques=(teacher, teacher)), devices=ONE)
 
@@ -126,14 +126,14 @@ def test_start_replaces_fresh_weights():
     def start(params, stats):
         return {**params, "w": params["w"] * 0 + 7}, stats
 
-    built = build(toys.experiment(start=start), devices=ONE)
+    built = build(toys.experiment(init_from=start), devices=ONE)
     assert built.fresh().params["w"].tolist() == [7, 7, 7]
 
 
 def test_optimizer_state_is_a_plain_tree():
     built = build(toys.experiment(optimizer=optax.chain(optax.clip(1.0), optax.adam(1e-3))), devices=ONE)
     assert all(hasattr(x, "dtype") for x in jax.tree.leaves(built.fresh()))
-    assert isinstance(toys.experiment().evals["test"], Eval) and len(sweep(toys.DATA, 12)) == 5
+    assert isinstance(toys.experiment().evals["test"], Eval) and len(eval_batches(toys.DATA, 12)) == 5
 
 
 TEST = toys.experiment().evals["test"]

@@ -33,7 +33,7 @@ TINY = {
     "vision/imagenet_vit": {"width": 64, "depth": 1, "size": 32, "batch_size": 8, "epochs": 1},
     "vision/fashion_mnist": {"width": 8, "batch_size": 20, "epochs": 1},
     "vision/fashion_speedrun": {"batch_size": 8, "epochs": 1},
-    "rl/ppo_cartpole": {"environments": 4, "length": 16, "rollouts": 2, "rounds": 1, "epochs": 1, "parts": 2},
+    "rl/ppo_cartpole": {"environments": 4, "length": 16, "rollouts": 2, "rounds": 1, "epochs": 1, "num_minibatches": 2},
     "rl/dqn_cartpole": {"steps": 40, "rounds": 1},
     "rl/grid_world": {"steps": 200},
     "federated/fedavg": {"examples": 100, "clients": 10, "per_round": 2, "epochs": 1, "hidden": (8,), "steps": 4},
@@ -75,7 +75,7 @@ def test_it_builds_steps_and_evaluates(path, mocked, request):
     loaded = load(path)
     experiment = loaded.function(**opened.knob_values(loaded, knobs))
     built = build(experiment, seed=0, devices=jax.devices()[:1])
-    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     state, sums = built.step(state, sums, batch_at(0))
     assert np.isfinite(float(sums.metrics["loss"].value())) and int(state.step) == experiment.stride
     assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(state.params))

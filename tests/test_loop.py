@@ -11,7 +11,7 @@ import pytest
 
 from research import events
 from research.core import Eval, Stop, draw
-from research.data import sweep
+from research.data import eval_batches
 from research.errors import UserError
 from research.experiment import Best, build
 from research.loop import NonFinite, run
@@ -227,7 +227,7 @@ def test_an_observer_sees_all_evaluations_of_a_step_though_a_life_ended_between_
         return state
 
     watch = Technique("watch", observe=observe)
-    evals = {name: Eval(sweep(toys.DATA, 16), toys.measure, every=10) for name in ("one", "two")}
+    evals = {name: Eval(eval_batches(toys.DATA, 16), toys.measure, every=10) for name in ("one", "two")}
     evaluated = lambda: any(isinstance(event, events.Evaluated) for event in told)
     built = toy(techniques=(watch,), evals=evals)
     first = go(tmp_path, built, interrupted=evaluated, tell=told.append)
@@ -242,7 +242,7 @@ def test_an_evaluation_sees_the_weights_of_its_view(tmp_path):
     def average(state, params):
         return {"ema": jax.tree.map(lambda m, p: 0.9 * m + 0.1 * p, state.stats["ema"], params)}
 
-    live = Eval(sweep(toys.DATA, 16), toys.measure)
+    live = Eval(eval_batches(toys.DATA, 16), toys.measure)
     evals = {"live": live, "ema": live._replace(view=lambda state: (state.stats["ema"], state.stats))}
     ema = Technique("ema", memory=lambda key, params: params, after=average)
     outcome = go(tmp_path, toy(techniques=(ema,), evals=evals))
@@ -298,7 +298,7 @@ def test_evaluation_compiles_once_over_ragged_batches():
         return toys.measure(trained, batch)
 
     built = shared()
-    evaluate = evaluator(Eval(sweep(toys.DATA, 16), measure), built.experiment.apply, mesh=built.mesh)
+    evaluate = evaluator(Eval(eval_batches(toys.DATA, 16), measure), built.experiment.apply, mesh=built.mesh)
     state = built.fresh()
     results = [evaluate(state) for _ in range(3)]
     # Once for the shapes of the totals, once for the program.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.core import Mean
-from research.metric_sums import Open
+from research.metric_sums import MetricSums
 
 METRICS = {
     "loss": Mean(jnp.float32(jnp.nan), jnp.float32(3)),
@@ -20,7 +20,7 @@ METRICS = {
 
 @pytest.mark.parametrize("fetch", [lambda x: x, jax.device_get], ids=["device", "host"])
 def test_what_goes_in_comes_out_bit_for_bit(fetch):
-    sums = fetch(jax.jit(Open.of)(METRICS, jnp.int32(-1)))
+    sums = fetch(jax.jit(MetricSums.of)(METRICS, jnp.int32(-1)))
     assert sums.bits.shape == (2 + 7 + 4 + 2 + 2 + 1,) and int(sums.bad) == -1
     found, expected = jax.tree.flatten(sums.metrics), jax.tree.flatten(METRICS)
     assert found[1] == expected[1]
@@ -30,8 +30,8 @@ def test_what_goes_in_comes_out_bit_for_bit(fetch):
 
 
 def test_one_array_goes_in_and_out_of_a_step_and_equal_forms_are_one():
-    a, b = (Open.of(METRICS, jnp.int32(n)) for n in (0, 1))
+    a, b = (MetricSums.of(METRICS, jnp.int32(n)) for n in (0, 1))
     assert len(jax.tree.leaves(a)) == 1 and a.form is b.form
-    assert Open.of({"loss": METRICS["loss"]}, jnp.int32(0)).form is not a.form
-    step = jax.jit(lambda sums: Open.of(sums.metrics, sums.bad + 1))
+    assert MetricSums.of({"loss": METRICS["loss"]}, jnp.int32(0)).form is not a.form
+    step = jax.jit(lambda sums: MetricSums.of(sums.metrics, sums.bad + 1))
     assert int(step(step(a)).bad) == 2 and step._cache_size() == 1

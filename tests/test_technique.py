@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from research.core import Eval, Model, Out, gradient, live, weighted_mean
-from research.data import generated, sweep
+from research.data import eval_batches, generated
 from research.errors import UserError
 from research.experiment import build, wire
 from research.gradients.compressed import top_k
@@ -155,7 +155,7 @@ def test_memories_draw_random_numbers_of_their_own():
 
 def test_a_view_of_weights_that_nothing_keeps_names_the_evaluation_and_the_entry():
     average = ema(0.9, name="mean")
-    evals = {name: Eval(sweep(toys.DATA, 16), toys.measure, view=view)
+    evals = {name: Eval(eval_batches(toys.DATA, 16), toys.measure, view=view)
              for name, view in (("live", live), ("smooth", average.view))}  # fmt: skip
     refused(r"view of the evaluation 'smooth' needs the stats entry 'mean'; stats have none.*techniques=", evals=evals)
     refused("evaluation 'smooth' needs .*'mean'; stats have ema", evals=evals, techniques=(ema(0.9),))
@@ -187,7 +187,7 @@ def test_a_memory_that_nothing_reads_is_refused():
 
 def test_a_view_that_computes_on_the_host_is_left_alone():
     view = lambda state: (jax.tree.map(np.asarray, state.params), state.stats)
-    build(toys.experiment(evals={"valid": Eval(sweep(toys.DATA, 16), toys.measure, view=view)}), devices=ONE)
+    build(toys.experiment(evals={"valid": Eval(eval_batches(toys.DATA, 16), toys.measure, view=view)}), devices=ONE)
 
 
 def test_an_evaluation_source_says_its_size():

@@ -134,7 +134,7 @@ def test_from_goes_on_with_more_steps_and_other_knobs(finished):
     assert "Going on from the checkpoint of step 20" in output and longer.status == "finished"
     steps = [json.loads(line)["step"] for line in (longer.folder / "metrics.jsonl").read_text().splitlines()]
     assert steps[-1] == 30 and steps[0] == 1
-    assert json.loads((longer.folder / "run.json").read_text())["origin"] == f"{run.folder.name}@20"
+    assert json.loads((longer.folder / "run.json").read_text())["start_from"] == f"{run.folder.name}@20"
     assert "No step is left" not in output
     same, _ = train(run.folder.parent, start_from=str(run.folder), epochs=6)
     assert same.folder == longer.folder
@@ -150,7 +150,7 @@ def test_a_run_gives_its_weights_to_another_experiment(finished):
     told = []
     opened = verbs.open_run(run.folder)
     start = pretrained(f"{run.folder}@20", {r"layers/(.*)": r"layers/\1"}, tell=told.append)
-    built = build(dataclasses.replace(opened.experiment, start=start), seed=5, devices=jax.devices()[:1])
+    built = build(dataclasses.replace(opened.experiment, init_from=start), seed=5, devices=jax.devices()[:1])
     state = built.fresh()
     params, _ = read_arrays(run.folder)
     np.testing.assert_array_equal(state.params["layers"]["0"]["kernel"], params["layers"]["0"]["kernel"])

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from research.core import Eval, Mean, Model, Out, Rows, weighted_mean
-from research.data import arrays, batches, sweep
+from research.data import arrays, batches, eval_batches
 from research.experiment import Experiment
 
 RNG = np.random.default_rng(0)
@@ -57,7 +57,10 @@ def experiment(*, spoil=None, noise=0.3, **changes) -> Experiment:
         "optimizer": optax.adam(0.05),
         "source": batches(DATA, 8),
         "steps": 40,
-        "evals": {"valid": Eval(sweep(DATA, 16), measure, every=10), "test": Eval(sweep(DATA, 12), measure)},
+        "evals": {
+            "valid": Eval(eval_batches(DATA, 16), measure, every=10),
+            "test": Eval(eval_batches(DATA, 12), measure),
+        },
         "schedules": {"learning_rate": lambda step: 0.05},
         "log_every": 3,
         "save_every": 5,

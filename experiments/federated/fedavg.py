@@ -25,7 +25,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval, gradient
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.data.sampling.clients import dirichlet, rounds
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -98,8 +98,8 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "valid": Eval(sweep(subset(data, others), 1000), measure, every=percent(10), view=average.view),
-            "test": Eval(sweep(fashion_mnist("test"), 1000), measure, view=average.view),
+            "valid": Eval(eval_batches(subset(data, others), 1000), measure, every=percent(10), view=average.view),
+            "test": Eval(eval_batches(fashion_mnist("test"), 1000), measure, view=average.view),
         },
-        claims=(Claim("test/accuracy", at_least=0.834, source=SOURCE),),
+        claims=(Claim("test/accuracy", at_least=0.834, reference=SOURCE),),
     )

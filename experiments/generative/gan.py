@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from research.core import Eval, Model
-from research.data import arrays, batches, column, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, eval_batches, stratified, subset
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.generative import compare_samples, measure_samples
@@ -86,11 +86,11 @@ def experiment(
         stride=20,
         techniques=(average,),
         evals={
-            "valid": Eval(sweep(valid, 300), measure, every=percent(10), view=average.view, finish=compared),
-            "test": Eval(sweep(test, 300), measure, view=average.view, finish=compared),
+            "valid": Eval(eval_batches(valid, 300), measure, every=percent(10), view=average.view, finish=compared),
+            "test": Eval(eval_batches(test, 300), measure, view=average.view, finish=compared),
         },
         claims=(
-            Claim("test/precision", at_least=0.8, source="ours, measured over 3 seeds"),
-            Claim("test/recall", at_least=0.6, source="ours, measured over 3 seeds"),
+            Claim("test/precision", at_least=0.8, reference="ours, measured over 3 seeds"),
+            Claim("test/recall", at_least=0.6, reference="ours, measured over 3 seeds"),
         ),
     )

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from research.core import Eval
-from research.data import arrays, batches, column, digits, stratified, subset, sweep
+from research.data import arrays, batches, column, digits, eval_batches, stratified, subset
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.generative import compare_samples, measure_likelihood, measure_samples
@@ -72,12 +72,12 @@ def experiment(
         steps=steps,
         stride=20,
         evals={
-            "valid": Eval(sweep(valid, 300), measure, every=percent(10)),
-            "test": Eval(sweep(test, 300), measure),
-            "samples": Eval(sweep(test, 300), measure_samples(), finish=compare_samples()),
+            "valid": Eval(eval_batches(valid, 300), measure, every=percent(10)),
+            "test": Eval(eval_batches(test, 300), measure),
+            "samples": Eval(eval_batches(test, 300), measure_samples(), finish=compare_samples()),
         },
         best=Best("valid/negative_elbo", "min"),
-        claims=(Claim("test/negative_elbo", at_most=24.2, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/negative_elbo", at_most=24.2, reference="ours, measured over 3 seeds"),),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from research.core import Eval
-from research.data import batches, column, stdlib_text, subset, sweep
+from research.data import batches, column, eval_batches, stdlib_text, subset
 from research.data.text.byte_text import BEGIN, VOCABULARY, byte_rows
 from research.duration import percent
 from research.experiment import Best, Experiment
@@ -84,8 +84,8 @@ def experiment(
         source=batches(train, batch_size),
         steps=steps,
         evals={
-            "valid": Eval(sweep(some, batch_size), measure, every=percent(20)),
-            "test": Eval(sweep(test, batch_size), measure),
+            "valid": Eval(eval_batches(some, batch_size), measure, every=percent(20)),
+            "test": Eval(eval_batches(test, batch_size), measure),
         },
         mesh={"data": -1, "fsdp": fsdp, "tensor": tensor, "pipeline": pipeline, "expert": expert, "context": context},
         rules=rules(experts=experts > 0),

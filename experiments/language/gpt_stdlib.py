@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from research.core import Eval, Rows
-from research.data import batches, column, stdlib_text, subset, sweep
+from research.data import batches, column, eval_batches, stdlib_text, subset
 from research.data.text.byte_text import BEGIN, VOCABULARY, byte_prompts, byte_rows, decoded
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
@@ -70,12 +70,12 @@ def experiment(
         source=batches(train, batch_size),
         steps=steps,
         evals={
-            "valid": Eval(sweep(some, batch_size), measure, every=percent(20)),
-            "test": Eval(sweep(test, batch_size), measure),
-            "samples": Eval(sweep(begun, len(PROMPTS)), sample, finish=as_text),
+            "valid": Eval(eval_batches(some, batch_size), measure, every=percent(20)),
+            "test": Eval(eval_batches(test, batch_size), measure),
+            "samples": Eval(eval_batches(begun, len(PROMPTS)), sample, finish=as_text),
         },
         best=Best("valid/bits_per_byte", mode="min"),
-        claims=(Claim("test/bits_per_byte", at_most=1.75, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/bits_per_byte", at_most=1.75, reference="ours, measured over 3 seeds"),),
     )
 
 

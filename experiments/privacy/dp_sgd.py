@@ -19,7 +19,7 @@ from flax import nnx
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.data.sampling.poisson import capacity_for, poisson
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -83,12 +83,12 @@ def experiment(
         source=poisson(train, expected=batch_size, capacity=capacity),
         steps=steps,
         evals={
-            "valid": spending.noted(Eval(sweep(valid, 500), measure, every=percent(10))),
-            "test": spending.noted(Eval(sweep(fashion_mnist("test"), 500), measure)),
+            "valid": spending.noted(Eval(eval_batches(valid, 500), measure, every=percent(10))),
+            "test": spending.noted(Eval(eval_batches(fashion_mnist("test"), 500), measure)),
         },
         predict=predict_classes(),
         claims=(
-            Claim("test/accuracy", at_least=0.80, source="ours, measured over 3 seeds"),
-            Claim("test/epsilon", at_most=3.0, source="what noise_for was asked for, at delta = 1e-5"),
+            Claim("test/accuracy", at_least=0.80, reference="ours, measured over 3 seeds"),
+            Claim("test/epsilon", at_most=3.0, reference="what noise_for was asked for, at delta = 1e-5"),
         ),
     )

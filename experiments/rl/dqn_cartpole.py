@@ -84,5 +84,5 @@ def experiment(
             "valid": Eval(trials(20), measure, every=percent(10), view=average.view),
             "test": Eval(trials(100, first=1000), measure, view=average.view),
         },
-        claims=(Claim("test/return", at_least=450, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/return", at_least=450, reference="ours, measured over 3 seeds"),),
     )

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from research.core import Eval, Model, weighted_mean
-from research.data import arrays, sweep
+from research.data import arrays, eval_batches
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.optim.schedules import warmup_cosine
@@ -72,7 +72,7 @@ def experiment(
         }
 
     inside = exact.inside.nonzero()[0]
-    truth = sweep(
+    truth = eval_batches(
         arrays(observation=np.eye(cells, dtype=np.float32)[inside], value=best.action[inside].astype(np.float32)),
         len(inside),
     )
@@ -94,7 +94,7 @@ def experiment(
             "test": Eval(trials(10_000), measure_return(world, steps=50, discount=discount)),
         },
         claims=(
-            Claim("exact/error", at_most=0.05, source="ours; value iteration is 0"),
-            Claim("test/return", at_least=optimum - 0.01, source=f"value iteration: {optimum:.3f}"),
+            Claim("exact/error", at_most=0.05, reference="ours; value iteration is 0"),
+            Claim("test/return", at_least=optimum - 0.01, reference=f"value iteration: {optimum:.3f}"),
         ),
     )

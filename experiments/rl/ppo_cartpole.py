@@ -32,26 +32,26 @@ def experiment(
     environments: int = 32,
     length: int = 128,
     epochs: int = 4,
-    parts: int = 8,
+    num_minibatches: int = 8,
     rounds: int = 5,
     learning_rate: float = 1e-3,
     clip: float = 0.2,
     discount: float = 0.99,
-    trace: float = 0.95,
+    gae_lambda: float = 0.95,
     entropy_weight: float = 0.0,
 ) -> Experiment:
     """Play, learn from it a few times, forget it.
 
     rollouts: how often the policy plays; `environments * length` steps each
-    epochs: how often a rollout is gone through, in `parts` minibatches each time
+    epochs: how often a rollout is gone through, in `num_minibatches` minibatches each time
     rounds: rollouts in one dispatch
-    trace: lambda of the advantages
+    gae_lambda: lambda of the advantages
     """
     world = cartpole()
     model = from_nnx(lambda rngs: ActorCritic((4,), num_actions=world.num_actions, rngs=rngs))
-    updates = epochs * parts
+    updates = epochs * num_minibatches
     steps = rollouts * updates
-    learn = minibatches(model, discount=discount, trace=trace, epochs=epochs, parts=parts)
+    learn = minibatches(model, discount=discount, gae_lambda=gae_lambda, epochs=epochs, num_minibatches=num_minibatches)
 
     def play(step):
         return acting(step, world, policy=sampling(model), batches=learn, length=length, updates=updates)
@@ -70,5 +70,5 @@ def experiment(
         stride=rounds * updates,
         log_every=percent(5),
         evals={"valid": Eval(trials(20), measure, every=percent(10)), "test": Eval(trials(100, first=1000), measure)},
-        claims=(Claim("test/return", at_least=475, source="gymnasium's threshold for CartPole-v1"),),
+        claims=(Claim("test/return", at_least=475, reference="gymnasium's threshold for CartPole-v1"),),
     )

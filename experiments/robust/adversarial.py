@@ -21,7 +21,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -80,10 +80,10 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 500), measure_robust(steps=10, **within), every=percent(25)),
-            "test": Eval(sweep(attacked, 250), measure_robust(steps=40, restarts=5, **within)),
-            "clean": Eval(sweep(test, 500), measure_classification(num_classes=10)),
+            "valid": Eval(eval_batches(valid, 500), measure_robust(steps=10, **within), every=percent(25)),
+            "test": Eval(eval_batches(attacked, 250), measure_robust(steps=40, restarts=5, **within)),
+            "clean": Eval(eval_batches(test, 500), measure_classification(num_classes=10)),
         },
         predict=predict_classes(),
-        claims=(Claim("test/robust_accuracy", **BOUNDS[method], source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/robust_accuracy", **BOUNDS[method], reference="ours, measured over 3 seeds"),),
     )

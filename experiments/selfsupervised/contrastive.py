@@ -22,7 +22,7 @@ import optax
 from research.augment.image import normalize
 from research.augment.view import random_view
 from research.core import Eval
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification
 from research.metrics.probe import probe
@@ -92,7 +92,7 @@ def experiment(
         for name, others in {"valid": valid, "test": test}.items()
     }
     if method == "supervised":
-        evals["classifier"] = Eval(sweep(test, 500), measure_classification(num_classes=10))
+        evals["classifier"] = Eval(eval_batches(test, 500), measure_classification(num_classes=10))
     return Experiment(
         init=inits.get(method, embedder.init),
         apply=apply,
@@ -103,5 +103,5 @@ def experiment(
         source=source,
         steps=steps,
         evals=evals,
-        claims=(Claim("test/probe_accuracy", at_least=0.823, source=SOURCE),),
+        claims=(Claim("test/probe_accuracy", at_least=0.823, reference=SOURCE),),
     )

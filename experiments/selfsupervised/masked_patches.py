@@ -17,7 +17,7 @@ import optax
 from research.augment.image import normalize
 from research.augment.view import random_view
 from research.core import Eval
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.experiment import Claim, Experiment
 from research.metrics.probe import probe
 from research.model import from_nnx, together
@@ -70,9 +70,9 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "hidden": Eval(sweep(test, 500), measure_masked_patches(encoder, decoder, patch=4, ratio=ratio)),
+            "hidden": Eval(eval_batches(test, 500), measure_masked_patches(encoder, decoder, patch=4, ratio=ratio)),
             "valid": probe(train, valid, penalty=10.0),
             "test": probe(train, test, penalty=10.0),
         },
-        claims=(Claim("test/probe_accuracy", at_least=0.78, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/probe_accuracy", at_least=0.78, reference="ours, measured over 3 seeds"),),
     )

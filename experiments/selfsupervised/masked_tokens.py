@@ -15,7 +15,7 @@ import functools
 import numpy as np
 
 from research.core import Eval
-from research.data import batches, column, stdlib_text, subset, sweep
+from research.data import batches, column, eval_batches, stdlib_text, subset
 from research.data.text.byte_text import BEGIN, VOCABULARY, byte_rows
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -67,8 +67,8 @@ def experiment(
         source=batches(train, batch_size),
         steps=steps,
         evals={
-            "valid": Eval(sweep(some, 64), measure, every=percent(20)),
-            "test": Eval(sweep(others, 64), measure),
+            "valid": Eval(eval_batches(some, 64), measure, every=percent(20)),
+            "test": Eval(eval_batches(others, 64), measure),
         },
-        claims=(Claim("test/accuracy", at_least=0.45, source="ours, measured over 3 seeds"),),
+        claims=(Claim("test/accuracy", at_least=0.45, reference="ours, measured over 3 seeds"),),
     )  # fmt: skip

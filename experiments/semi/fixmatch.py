@@ -20,7 +20,7 @@ import optax
 from research.augment.image import crop_and_flip, normalize
 from research.augment.strong import strong
 from research.core import Eval
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.data.sampling.paired import paired
 from research.duration import percent
 from research.experiment import Claim, Experiment
@@ -95,9 +95,9 @@ def experiment(
         source=paired(batches(train, batch_size), others, ratio=ratio),
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 500), measure, every=percent(10), view=average.view),
-            "test": Eval(sweep(fashion_mnist("test"), 500), measure, view=average.view),
+            "valid": Eval(eval_batches(valid, 500), measure, every=percent(10), view=average.view),
+            "test": Eval(eval_batches(fashion_mnist("test"), 500), measure, view=average.view),
         },
         predict=predict_classes(),
-        claims=(Claim("test/accuracy", at_least=0.832, source=SOURCE),) if method == "fixmatch" else (),
+        claims=(Claim("test/accuracy", at_least=0.832, reference=SOURCE),) if method == "fixmatch" else (),
     )

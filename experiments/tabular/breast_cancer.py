@@ -21,7 +21,7 @@ import optax
 from sklearn.datasets import load_breast_cancer
 
 from research.core import Eval
-from research.data import batches, subset, sweep
+from research.data import batches, eval_batches, subset
 from research.data.readers.arrays import of_columns
 from research.data.sampling.splits import folds as split
 from research.duration import percent
@@ -71,7 +71,7 @@ def experiment(
     # Of every ten points five are for ranking, three for decisions, two for honest probabilities.
     score = composite(higher={"auc": 5, "f1_binary": 3}, lower={"brier": 1, "ece": 1}, worst={"brier": 0.25})
     judged = Eval(
-        sweep(test, 128),
+        eval_batches(test, 128),
         measure_classification(num_classes=2, inputs="features"),
         every=percent(10),
         finish=also(class_scores("binary"), ranking(), score),
@@ -87,5 +87,5 @@ def experiment(
         steps=steps,
         evals={"test": sliced(judged, by={"radius": sizes, "class": classes(NAMES)}, higher=("accuracy",))},
         predict=predict_classes(inputs="features"),
-        claims=(Claim("test/auc", at_least=0.98, source="ours: the least of 5 folds and 3 seeds is 0.985"),),
+        claims=(Claim("test/auc", at_least=0.98, reference="ours: the least of 5 folds and 3 seeds is 0.985"),),
     )

@@ -21,7 +21,7 @@ from sklearn.datasets import load_diabetes
 
 from research import losses
 from research.core import Eval
-from research.data import arrays, batches, shuffled, subset, sweep
+from research.data import arrays, batches, eval_batches, shuffled, subset
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.regression import measure_regression
@@ -71,8 +71,8 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 60), measure_regression(), every=percent(10)),
-            "test": Eval(sweep(test, 140), measure_regression()),
+            "valid": Eval(eval_batches(valid, 60), measure_regression(), every=percent(10)),
+            "test": Eval(eval_batches(test, 140), measure_regression()),
         },
-        claims=(Claim("test/r2", at_least=0.4538, source="ours: that of least squares on the same split"),),
+        claims=(Claim("test/r2", at_least=0.4538, reference="ours: that of least squares on the same split"),),
     )

@@ -15,7 +15,7 @@ import optax
 
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
-from research.data import batches, column, in_memory, stratified, subset, sweep, tfds_source
+from research.data import batches, column, eval_batches, in_memory, stratified, subset, tfds_source
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -69,12 +69,12 @@ def experiment(
         source=batches(train, batch_size),
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 4 * batch_size), measure, every=percent(5)),
-            "test": Eval(sweep(test, 4 * batch_size), measure),
+            "valid": Eval(eval_batches(valid, 4 * batch_size), measure, every=percent(5)),
+            "test": Eval(eval_batches(test, 4 * batch_size), measure),
         },
         predict=predict_classes(),
         best=Best("valid/accuracy"),
-        claims=(Claim("test/accuracy", at_least=PAPER[depth], source="He et al. 2016, table 6"),)
+        claims=(Claim("test/accuracy", at_least=PAPER[depth], reference="He et al. 2016, table 6"),)
         if depth in PAPER
         else (),
     )

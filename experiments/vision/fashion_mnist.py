@@ -16,7 +16,7 @@ import functools
 
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -66,10 +66,10 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, 500), measure, every=percent(20)),
-            "test": Eval(sweep(fashion_mnist("test"), 500), measure),
+            "valid": Eval(eval_batches(valid, 500), measure, every=percent(20)),
+            "test": Eval(eval_batches(fashion_mnist("test"), 500), measure),
         },
         predict=predict_classes(),
         best=Best("valid/accuracy"),
-        claims=(Claim("test/accuracy", at_least=0.93, source=SOURCE),),
+        claims=(Claim("test/accuracy", at_least=0.93, reference=SOURCE),),
     )

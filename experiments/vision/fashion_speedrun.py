@@ -16,7 +16,7 @@ import functools
 
 from research.augment.image import crop_and_flip, normalize
 from research.core import Eval
-from research.data import batches, column, fashion_mnist, stratified, subset, sweep
+from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.model import from_nnx
@@ -64,7 +64,7 @@ def experiment(
         optimizer=optimizer,
         source=source,
         steps=steps,
-        evals={name: Eval(sweep(test, 500), measure_classification(num_classes=10))},
+        evals={name: Eval(eval_batches(test, 500), measure_classification(num_classes=10))},
         predict=predict_classes(),
-        claims=() if validation else (Claim("test/accuracy", at_least=0.93, source="ours, mean over 5 seeds"),),
+        claims=() if validation else (Claim("test/accuracy", at_least=0.93, reference="ours, mean over 5 seeds"),),
     )

@@ -22,7 +22,7 @@ from research.augment.host import center_crop, flip, inception_crop
 from research.augment.image import normalize
 from research.augment.rand_augment import rand_augment
 from research.core import Eval
-from research.data import batches, mapped, sweep, tfds_source
+from research.data import batches, eval_batches, mapped, tfds_source
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -84,10 +84,10 @@ def experiment(
         source=source,
         steps=steps,
         evals={
-            "valid": Eval(sweep(valid, batch_size), measure, every=percent(5)),
-            "test": Eval(sweep(test, batch_size), measure),
+            "valid": Eval(eval_batches(valid, batch_size), measure, every=percent(5)),
+            "test": Eval(eval_batches(test, batch_size), measure),
         },
         predict=predict_classes(),
         best=Best("valid/accuracy"),
-        claims=(Claim("test/accuracy", at_least=0.765, source="Beyer et al. 2022, vit_s16_i1k"),),
+        claims=(Claim("test/accuracy", at_least=0.765, reference="Beyer et al. 2022, vit_s16_i1k"),),
     )

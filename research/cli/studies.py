@@ -71,12 +71,12 @@ def compare(
     """
     from research.report.compare import compare
     from research.report.compare import no_regression as tested
-    from research.report.compare_page import told, write
+    from research.report.compare_page import format_comparison, write
 
     how = {"metric": metric, "independent": independent, "same_code": same_code}
     judged = tested(runs, margin=margin, **how) if no_regression else None
     found = compare(runs, **how)
-    print(told(found))
+    print(format_comparison(found))
     print(f"page: {write(found, out)}")
     if judged:
         print(judged.text)
@@ -93,6 +93,6 @@ def runs(
     sort (NAME): a metric, a knob, step, ...: best first; --sort=-NAME: last
     status: finished, running, preempted, failed, damaged, ...
     """
-    from research.report.runs import runs, told
+    from research.report.runs import format_runs, runs
 
-    print(told(runs(folder or os.environ.get("RESEARCH_RUNS", "runs"), where=where, sort=sort, status=status)))
+    print(format_runs(runs(folder or os.environ.get("RESEARCH_RUNS", "runs"), where=where, sort=sort, status=status)))

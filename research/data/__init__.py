@@ -20,14 +20,14 @@ What a run reads is a Source, `step -> batch`, made of a data set:
 
     batches(data, size, augment=None, shuffle=True)(seed)(step)     training: every example once an epoch
     mixture({name: data}, size, weights={name: w}, ...)(seed)(step) training: several data sets, in proportion
-    sweep(data, size)(i)                                            evaluation: in order, padded, with a mask
+    eval_batches(data, size)(i)                                            evaluation: in order, padded, with a mask
 
 Other Sources are in modules of their own: `paired` (unlabelled examples beside labelled ones), `poisson` (for private
 training), `federated.rounds` (clients), `few_shot` (tasks) and `sequence.in_sequence` (one data set after another).
 
 All of them take `rows=`, the rows of the global batch that this process holds; only those are read. `batches(...)`
-and `mixture(...)` have `size` and `examples`; `sweep(...)` has `len()`, `size`, `examples` and `data` too. A batch
-holds numbers only: fields of strings stay behind. `prefetch` computes batches ahead of the step in a thread;
+and `mixture(...)` have `size` and `examples`; `eval_batches(...)` also has `len()` and `data`. A batch holds numbers
+only: fields of strings stay behind. `prefetch` computes batches ahead of the step in a thread;
 `stratified`, `shuffled` and `folds` split a data set; `prepare` makes ready whatever has to be made ready once.
 
 Importing this package imports none of tensorflow_datasets, scikit-learn and Pillow.
@@ -42,7 +42,7 @@ from research.data.readers.open import open_path
 from research.data.readers.prepare import Prepared, prepare
 from research.data.readers.tables import csv, jsonl
 from research.data.readers.tfds import tfds_source
-from research.data.sampling.batches import Batches, Sweep, batches, sweep
+from research.data.sampling.batches import Batches, EvalBatches, batches, eval_batches
 from research.data.sampling.mixture import Mixture, mixture
 from research.data.sampling.prefetch import prefetch
 from research.data.sampling.source import generated
@@ -56,7 +56,7 @@ __all__ = [
     "Indexed",
     "Mixture",
     "Prepared",
-    "Sweep",
+    "EvalBatches",
     "arrays",
     "batches",
     "column",
@@ -81,7 +81,7 @@ __all__ = [
     "stdlib_text",
     "stratified",
     "subset",
-    "sweep",
+    "eval_batches",
     "tfds_source",
     "write",
 ]

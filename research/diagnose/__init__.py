@@ -3,7 +3,7 @@
 A check is a function that gives Passed, Skipped or a Finding: what is wrong in plain words, by which figures, and what
 to try. `doctor` runs them all.
 
-    before a run   before (a Subject's loss, gradients, one batch), rate (range test), cost (memory, FLOPs)
+    before a run   before (a Case's loss, gradients, one batch), rate (range test), cost (memory, FLOPs)
     data           data, copies (duplicates), suspects (labels), tables
     during a run   during (rules on intervals), live, layers (statistics of every layer)
     after a run    after, examine, findings_page

@@ -1,4 +1,4 @@
-"""What can be known of an experiment before it runs: checks of a `Subject`, each giving one Outcome."""
+"""What can be known of an experiment before it runs: checks of a `Case`, each giving one Outcome."""
 
 import os
 import time
@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.core import Mean, Whole, gradient
-from research.diagnose.blank import blank
+from research.core import Mean, NotAdditive, gradient
+from research.diagnose.case import Case, context, probed, stepper, takes, training_batches
+from research.diagnose.constant_baseline import constant_baseline
 from research.diagnose.cost import plan
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.diagnose.subject import Subject, context, probed, stepper, takes, training_batches
 from research.errors import listed
 from research.html.markup import duration
 from research.tree import path_name
 
 
-def first_loss(ready: Subject) -> Outcome:
+def first_loss(case: Case) -> Outcome:
     """The loss of the fresh model, beside that of a model whose outputs are all equal: of cross-entropy this is the
     logarithm of the number of classes; of squared errors it is the variance of the targets.
 
@@ -27,10 +27,10 @@ def first_loss(ready: Subject) -> Outcome:
     where errors are squared; where it is below a half: what is not trained cannot know anything; and where it is not
     finite. The same for the training's own loss, where that has an accuracy and so is a classifier's.
     """
-    rule, known = "loss at the start", blank(ready)
+    rule, known = "loss at the start", constant_baseline(case)
     if known is None:
-        return Skipped(rule, ready.silent or "the evaluation gives no loss of the model's outputs")
-    if ready.experiment.start is not None:
+        return Skipped(rule, case.silent or "the evaluation gives no loss of the model's outputs")
+    if case.experiment.init_from is not None:
         return Skipped(rule, f"it begins with weights that were trained: {known.metric} {known.fresh:.4g}")
     high = 2 * known.constant + 1 if known.metric == "loss" else 10 * known.constant
     why = f"{known.constant:.4g} where all outputs are equal"
@@ -49,14 +49,14 @@ def first_loss(ready: Subject) -> Outcome:
             "check that the model gives logits, not logits times a large factor; standardise a regression's targets",
         ), evidence)  # fmt: skip
     if known.fresh < 0.5 * known.constant:
-        if _as_good_on_others(ready, known):
+        if _as_good_on_others(case, known):
             return Passed(rule, f"{known.metric} {known.fresh:.4g}, and as good on inputs of other examples")
         sure = known.metric == "loss"  # a forecaster may well begin at its input
         return Finding(rule, sure, f"{text} A model that has learnt nothing cannot be that good.", (
             "look for the label, or what was made of it, among the inputs",
             "check that the evaluation's loss is a mean over examples, by research.core.weighted_mean",
         ), evidence)  # fmt: skip
-    training = _training_loss(ready)
+    training = _training_loss(case)
     if training is not None and not known.fresh / 4 - 1 <= training <= 4 * known.fresh + 1:
         text = f"The training loss begins at {training:.4g}, the evaluation's at {known.fresh:.4g}, of one fresh model."
         return Finding(rule, True, text, (
@@ -66,26 +66,30 @@ def first_loss(ready: Subject) -> Outcome:
     return Passed(rule, f"{known.metric} {known.fresh:.4g}, expected about {why}")
 
 
-def _as_good_on_others(ready, known) -> bool:
+def _as_good_on_others(case, known) -> bool:
     """Whether the fresh model is as good on inputs of other examples: what it knows is no leak."""
-    given = ready.question.inputs
+    given = case.question.inputs
     if not given or None in given:
         return False
-    other = {name: np.roll(x, 1, axis=0) if name in given else x for name, x in ready.small.items()}
-    states = ready.question.ask(ready.state.params, ready.state.stats, other).states
+    other = {name: np.roll(x, 1, axis=0) if name in given else x for name, x in case.small.items()}
+    states = case.question.ask(case.state.params, case.state.stats, other).states
     return float(states[known.metric].value()) < 0.5 * known.constant
 
 
-def _training_loss(ready):
+def _training_loss(case):
     """The training loss of the small batch, where it is a classifier's; else None."""
-    if not takes(ready, ready.small):
+    if not takes(case, case.small):
         return None
-    loss = lambda state, batch: ready.built.wired.loss(state.params, context(state, batch))[1].metrics
-    metrics = jax.jit(loss)(ready.state, ready.small)
-    return float(metrics["loss"].value()) if "accuracy" in metrics and not isinstance(metrics["loss"], Whole) else None
+    loss = lambda state, batch: case.built.wired.loss(state.params, context(state, batch))[1].metrics
+    metrics = jax.jit(loss)(case.state, case.small)
+    return (
+        float(metrics["loss"].value())
+        if "accuracy" in metrics and not isinstance(metrics["loss"], NotAdditive)
+        else None
+    )
 
 
-def gradients(ready: Subject, probe=None, *, calls: int = 3) -> Outcome:
+def gradients(case: Case, probe=None, *, calls: int = 3) -> Outcome:
     """The largest gradient of every parameter over the first steps, by a probe in the experiment's own optimizer.
 
     A problem where a gradient is not finite, where none is above 0, and where a parameter that the evaluation depends
@@ -95,8 +99,8 @@ def gradients(ready: Subject, probe=None, *, calls: int = 3) -> Outcome:
     an estimator's noise would hide zeros. `probe` is (step, state) of `stepper` with a `probed` optimizer.
     """
     rule = "gradients"
-    step, state = probe or stepper(ready, optimizer=probed(ready.built.wired.optimizer), grad_fn=ready.plain)
-    batch_at = training_batches(ready)
+    step, state = probe or stepper(case, optimizer=probed(case.built.wired.optimizer), grad_fn=case.plain)
+    batch_at = training_batches(case)
     for number in range(calls):
         state, _ = step(state, batch_at(number))
     found = jax.device_get(state.opt)
@@ -114,10 +118,10 @@ def gradients(ready: Subject, probe=None, *, calls: int = 3) -> Outcome:
             "look for stop_gradient, an integer cast or an argmax between the params and the loss",
             "check that the loss calls the model with its argument `params`, not with params from outside",
         ), {"largest": 0.0})  # fmt: skip
-    moved = _moved(ready) if largest.min() == 0 else np.ones(len(names), bool)
+    moved = _moved(case) if largest.min() == 0 else np.ones(len(names), bool)
     silent = [n for n, size, moves in zip(names, largest, moved, strict=True) if size == 0 and moves]
     if silent:
-        used = [name for name in silent if _matters(ready, name)]
+        used = [name for name in silent if _matters(case, name)]
         text = f"{len(silent)} of {len(names)} parameters get a gradient of exactly 0: {listed(silent)}."
         text += f" The evaluation depends on {listed(used)}." if used else " The evaluation does not depend on them."
         return Finding(rule, bool(used), text, (
@@ -131,10 +135,10 @@ def gradients(ready: Subject, probe=None, *, calls: int = 3) -> Outcome:
                   + still)  # fmt: skip
 
 
-def _moved(ready) -> list[bool]:
+def _moved(case) -> list[bool]:
     """Of every parameter, whether the optimizer moves it when it has a gradient: all are given ones, twice."""
-    optimizer = ready.built.wired.optimizer
-    schedule = ready.built.wired.schedules.get("learning_rate")
+    optimizer = case.built.wired.optimizer
+    schedule = case.built.wired.schedules.get("learning_rate")
 
     def twice(params):
         ones, state, moved = jax.tree.map(jnp.ones_like, params), optimizer.init(params), []
@@ -143,43 +147,43 @@ def _moved(ready) -> list[bool]:
             moved.append([jnp.any(u != 0) for u in jax.tree.leaves(updates)])
         return jnp.array(moved).any(0)
 
-    moved = np.asarray(jax.jit(twice)(ready.state.params))
+    moved = np.asarray(jax.jit(twice)(case.state.params))
     return list(moved if moved.any() or schedule is None else np.ones_like(moved))
 
 
-def _matters(ready, name) -> bool:
+def _matters(case, name) -> bool:
     """Whether the evaluation of the small batch changes with a parameter; True where that cannot be asked."""
-    if ready.question is None:
+    if case.question is None:
         return True
     change = lambda path, x: x + np.asarray(0.1 + 0.5 * np.abs(x), x.dtype) if path_name(path) == name else x
-    params = jax.tree.map_with_path(change, ready.state.params)
-    was, now = (ready.question.ask(p, ready.state.stats, ready.small).states for p in (ready.state.params, params))
+    params = jax.tree.map_with_path(change, case.state.params)
+    was, now = (case.question.ask(p, case.state.stats, case.small).states for p in (case.state.params, params))
     return any(not np.array_equal(a, b, equal_nan=True)
                for a, b in zip(*map(jax.tree.leaves, (was, now)), strict=True))  # fmt: skip
 
 
-def overfits(ready: Subject, *, steps: int = 300, seconds: float = 60) -> Outcome:
+def overfits(case: Case, *, steps: int = 300, seconds: float = 60) -> Outcome:
     """Whether the model can learn 16 examples by heart: Adam on the experiment's own loss, judged by its evaluation.
 
     The evaluation sees the examples without augmentation, dropout or smoothing, so that those make no floor: 90 %
     correct, or 0.3 x the loss of an answer that is the same for all, is enough. A problem where `steps` do not get
     there at either of two rates; not decided where the time is over first.
     """
-    rule, known = "one batch by heart", blank(ready)
+    rule, known = "one batch by heart", constant_baseline(case)
     if known is None:
-        return Skipped(rule, ready.silent or "the evaluation gives no loss of the model's outputs")
-    if not takes(ready, ready.small):
+        return Skipped(rule, case.silent or "the evaluation gives no loss of the model's outputs")
+    if not takes(case, case.small):
         return Skipped(rule, "the loss does not take the evaluation's examples")
     until, best = time.monotonic() + seconds, known.fresh
     for rate in (3e-3, 3e-4):
-        step, state = stepper(ready, optimizer=optax.adam(rate), grad_fn=gradient(ready.built.wired.loss))
-        if ready.experiment.transform:
+        step, state = stepper(case, optimizer=optax.adam(rate), grad_fn=gradient(case.built.wired.loss))
+        if case.experiment.transform:
             return Skipped(rule, "its batches are made by its transform")
         for number in range(1, steps + 1):
-            state, _ = step(state, ready.small)
+            state, _ = step(state, case.small)
             if number % 20:
                 continue
-            states = ready.question.ask(state.params, state.stats, ready.small).states
+            states = case.question.ask(state.params, state.stats, case.small).states
             now = float(states[known.metric].value())
             hits = states.get("accuracy")
             best = np.fmin(best, now)
@@ -187,11 +191,11 @@ def overfits(ready: Subject, *, steps: int = 300, seconds: float = 60) -> Outcom
                 return Passed(rule, f"{known.metric} {known.fresh:.4g} -> {now:.4g} in {number} steps of Adam")
             if time.monotonic() > until:
                 return Skipped(rule, f"not decided in {seconds:.0f} s: {known.metric} {known.fresh:.4g} -> {best:.4g}")
-    text = f"{steps} steps of Adam on the same {len(ready.small['mask'])} examples bring the {known.metric} from "
+    text = f"{steps} steps of Adam on the same {len(case.small['mask'])} examples bring the {known.metric} from "
     text += f"{known.fresh:.4g} to {best:.4g} only; {known.constant:.4g} is the same answer for all."
     # To learn n answers by heart takes about as many weights; what has fewer may be sound.
-    answers = len(ready.small["mask"]) * (known.classes or 1)
-    small = sum(x.size for x in jax.tree.leaves(ready.state.params)) < answers
+    answers = len(case.small["mask"]) * (known.classes or 1)
+    small = sum(x.size for x in jax.tree.leaves(case.state.params)) < answers
     text += " The model may be too small to learn them by heart." if small else ""
     return Finding(rule, not small, text, (
         "look for labels that do not belong to their inputs: a shuffle, a sort or an augmentation of only one of them",
@@ -200,7 +204,7 @@ def overfits(ready: Subject, *, steps: int = 300, seconds: float = 60) -> Outcom
     ), {"first": known.fresh, "best": float(best), "constant": known.constant})  # fmt: skip
 
 
-def separate(ready: Subject) -> Outcome:
+def separate(case: Case) -> Outcome:
     """Whether one example's inputs change what comes out for another: of 16, the first is replaced by a second.
 
     In evaluation (`apply` as the measure calls it) this is always a problem. In training, all but one example are
@@ -208,10 +212,10 @@ def separate(ready: Subject) -> Outcome:
     do so by design, and it is worth a look unless the model keeps batch statistics or the loss is marked as one of
     the whole batch. Not looked at in training where the loss does not go by the mask.
     """
-    rule, question = "examples are separate", ready.question
+    rule, question = "examples are separate", case.question
     if question is None or not question.inputs or None in question.inputs:
-        return Skipped(rule, ready.silent or "what the evaluation gives to the model is made by itself")
-    params, stats, small = ready.state.params, ready.state.stats, ready.small
+        return Skipped(rule, case.silent or "what the evaluation gives to the model is made by itself")
+    params, stats, small = case.state.params, case.state.stats, case.small
     size = len(small["mask"])
     other = {name: _replaced(x) if name in question.inputs else x for name, x in small.items()}
     outputs = [jax.tree.leaves(question.ask(params, stats, batch).outputs) for batch in (small, other)]
@@ -227,27 +231,27 @@ def separate(ready: Subject) -> Outcome:
             "look for a reshape or transpose that mixes axis 0 with another one",
             "BatchNorm must use its running statistics in evaluation: use_running_average, train=False",
         ), {"change": float(max(moved))})  # fmt: skip
-    leak, why = _training_leak(ready)
+    leak, why = _training_leak(case)
     if leak is None:
         return Passed(rule, f"in evaluation{why}")
     if leak > 1e-5:
         text = f"In training, the loss of one example changes by {leak:.2g} of its size with another's inputs."
         return Finding(rule, False, text, (
             "mixing (mixup, cutmix) does so by design; else look for a softmax or mean over axis 0 in the loss",
-            "mark a loss of the whole batch as one: research.core.whole(metrics['loss'])",
+            "mark a loss of the whole batch as one: research.core.not_additive(metrics['loss'])",
         ), {"change": leak})  # fmt: skip
     return Passed(rule, f"in evaluation and in training{why}")
 
 
-def _training_leak(ready):
+def _training_leak(case):
     """(How much the second example's loss changes with the first's inputs, or None; a remark)."""
-    small, state = dict(ready.small), ready.state
-    if not takes(ready, small) or ready.experiment.transform:
+    small, state = dict(case.small), case.state
+    if not takes(case, small) or case.experiment.transform:
         return None, ""
-    loss = jax.jit(lambda state, batch: ready.built.wired.loss(state.params, context(state, batch))[1].metrics["loss"])
+    loss = jax.jit(lambda state, batch: case.built.wired.loss(state.params, context(state, batch))[1].metrics["loss"])
     only = np.zeros_like(small["mask"])
     unheard = loss(state, {**small, "mask": only})
-    if isinstance(unheard, Whole):
+    if isinstance(unheard, NotAdditive):
         return None, "; its loss is one of the whole batch by design"
     if float(unheard.weight) != 0:
         return None, "; its loss does not go by a mask, so that training was not looked at"
@@ -258,8 +262,8 @@ def _training_leak(ready):
     if not np.isfinite([a, b]).all():
         return None, "; in training its loss is not finite"
     leak = abs(a - b) / (abs(a) + 1e-30)
-    normed = jax.eval_shape(lambda p, s, x: ready.experiment.apply(p, s, *x, key=jax.random.key(0), train=True)[1],
-                            state.params, state.stats, [small[k] for k in ready.question.inputs])  # fmt: skip
+    normed = jax.eval_shape(lambda p, s, x: case.experiment.apply(p, s, *x, key=jax.random.key(0), train=True)[1],
+                            state.params, state.stats, [small[k] for k in case.question.inputs])  # fmt: skip
     if leak > 1e-5 and jax.tree.leaves(normed):
         return None, "; in training BatchNorm makes each depend on the batch, by design"
     return leak, ""
@@ -273,16 +277,19 @@ def _replaced(x):
     return x
 
 
-def estimate(ready: Subject, probe=None) -> Outcome:
+def estimate(case: Case, probe=None) -> Outcome:
     """The memory of a step, by `research.diagnose.cost`, beside the device's own; and the time of the whole run.
 
     A problem where the memory is not there. The time leaves out evaluations, checkpoints and waiting for data. `probe`
     as in `gradients`.
     """
-    rule, built = "memory and time", ready.built
+    rule, built = "memory and time", case.built
     found = plan(built)
-    step, state = probe or stepper(ready, optimizer=probed(ready.built.wired.optimizer))
-    batch, stride = training_batches(ready)(0), ready.experiment.stride if ready.experiment.transform else 1
+    step, state = probe or stepper(case, optimizer=probed(case.built.wired.optimizer))
+    batch, stride = (
+        training_batches(case)(0),
+        case.experiment.stride if case.experiment.transform else 1,
+    )
     for _ in range(2):  # the first compiles
         began = time.perf_counter()
         jax.block_until_ready(step(state, batch))

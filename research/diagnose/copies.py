@@ -4,17 +4,17 @@ import hashlib
 
 import numpy as np
 
+from research.diagnose.case import Case
 from research.diagnose.data import inputs_of
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.diagnose.subject import Subject
 from research.diagnose.tables import Table, flat
 
 NEAR = 0.1  # of the usual distance to the nearest record
 COMMON = 0.05  # the share of copies that short pieces of text, such as a licence's lines, have by themselves
 
 
-def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outcome:
+def duplicates(case: Case, found: list[Table], *, most: int = 5_000) -> Outcome:
     """Copies by a hash of all inputs; near copies by distance (see `near`), in up to `most` records of each set.
 
     A problem where 0.5 % of an evaluation set, and at least two records, have a copy in training; worth a look where
@@ -23,7 +23,7 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
     Columns of few values repeat by nature: where a fifth of the training set are copies, a problem begins at 0.3 more.
     """
     rule, train = "duplicates", found[0]
-    names = inputs_of(ready, train)
+    names = inputs_of(case, train)
     if train.drawn or not names:
         return Skipped(rule, "the training source draws its batches itself: its records are not at hand")
     marks = {table.name: _hashes(table, names) for table in found if all(name in table.fields for name in names)}
@@ -40,7 +40,7 @@ def duplicates(ready: Subject, found: list[Table], *, most: int = 5_000) -> Outc
     if looks:
         said.append(f"{within:,} of {len(train.rows):,} training records are copies, {len(close):,} nearly so")
     # A measure that is no plain question may well look at training records on purpose, as a linear probe does.
-    for table in found[1:] if ready.question else []:
+    for table in found[1:] if case.question else []:
         if table.name not in marks:
             continue
         pairs = [(int(row), int(known[m])) for row, m in zip(table.rows, marks[table.name], strict=True) if m in known]

@@ -36,7 +36,7 @@ def plan(built: Built) -> StepCost:
     place = sharding.placement(built.mesh, axis=int(stride > 1))
     shape = lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=place)
     batch = jax.tree.map(shape, jax.tree.map(np.asarray, built.source(built.seed)(0)))
-    traced = built.step.trace(state, built.abstract_open, batch)
+    traced = built.step.trace(state, built.abstract_sums, batch)
     compiled = traced.lower().compile()
     memory = compiled.memory_analysis()
     parts = {name: getattr(state, name) for name in ("params", "opt", "stats")} | {"batch": batch}

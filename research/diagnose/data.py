@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
+from research.diagnose.case import Case
 from research.diagnose.finding import Finding
 from research.diagnose.layer import first_layer_inputs
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.diagnose.subject import Subject
 from research.diagnose.tables import Table, flat
 from research.errors import listed
 
@@ -33,13 +33,13 @@ def finite(found: list[Table]) -> Outcome:
     ), {name: rows for name, (rows, _) in bad.items()})  # fmt: skip
 
 
-def constant(ready: Subject, found: list[Table]) -> Outcome:
+def constant(case: Case, found: list[Table]) -> Outcome:
     """Features that never change over the training set: columns of vectors [F], channels of what has more axes (the
     corner of an image may well be always white), and fields that are one number.
     """
     rule, train = "constant features", found[0]
     same, count = [], 0
-    for name in inputs_of(ready, train):
+    for name in inputs_of(case, train):
         column = train.fields[name]
         if column.dtype.kind not in "fu":
             continue  # the first token of every row may well be the same
@@ -59,16 +59,16 @@ def constant(ready: Subject, found: list[Table]) -> Outcome:
     ), {"features": same})  # fmt: skip
 
 
-def balance(ready: Subject, found: list[Table]) -> Outcome:
+def balance(case: Case, found: list[Table]) -> Outcome:
     """Labels over classes: a problem where a label is no output of the model, or where an evaluated class is never
     trained; worth a look where the largest class has more than 20 x the records of the smallest, and where an
     evaluation set lacks a class. Negative labels count as "no label".
     """
-    rule, labels = "labels", labels_of(ready, found)
+    rule, labels = "labels", labels_of(case, found)
     if not labels:
         return Skipped(rule, "the records have no whole numbers for classes")
     train = labels.get(found[0].name)
-    outputs = _outputs(ready)
+    outputs = _outputs(case)
     counts = {name: np.bincount(values[values >= 0]) for name, values in labels.items() if (values >= 0).any()}
     evidence = {name: [int(x) for x in count] for name, count in counts.items()}
     advice = ("count them: np.bincount(labels)", "split by class: stratified(labels, (1000, 300, None), seed=0)")
@@ -99,7 +99,7 @@ def balance(ready: Subject, found: list[Table]) -> Outcome:
     return Passed(rule, f"{len(known)} classes of {here.min():,} to {here.max():,} training records{found[0].sampled}")
 
 
-def scale(ready: Subject, found: list[Table]) -> Outcome:
+def scale(case: Case, found: list[Table]) -> Outcome:
     """What the first layer gets, after all that the model does to its inputs: the root mean square of its features.
 
     Initialisations make layers whose outputs have the size of their inputs, if those are about 1 (He et al. 2015,
@@ -109,18 +109,18 @@ def scale(ready: Subject, found: list[Table]) -> Outcome:
     """
     rule, train = "scale of the inputs", found[0]
     for table in found[1:]:
-        if said := _differs(ready, train, table):
+        if said := _differs(case, train, table):
             return Finding(rule, True, said, (
                 "scale both in one place: preprocessed(model, prepare) is part of training and evaluation",
                 "scale by the training set's mean and standard deviation, in every set",
             ), {"sets": [train.name, table.name]})  # fmt: skip
-    if ready.question is None:
-        return Skipped(rule, ready.silent)
-    params, stats = ready.state.params, ready.state.stats
-    inputs = [train.fields.get(name, np.zeros(0))[:512] if name else None for name in ready.question.inputs]
+    if case.question is None:
+        return Skipped(rule, case.silent)
+    params, stats = case.state.params, case.state.stats
+    inputs = [train.fields.get(name, np.zeros(0))[:512] if name else None for name in case.question.inputs]
     if train.drawn or any(x is None or not len(x) for x in inputs):
-        inputs = ready.question.ask(params, stats, ready.small).inputs
-    x = first_layer_inputs(ready.experiment.apply, params, stats, tuple(inputs))
+        inputs = case.question.ask(params, stats, case.small).inputs
+    x = first_layer_inputs(case.experiment.apply, params, stats, tuple(inputs))
     if x is None:
         return Skipped(rule, "the first layer looks up its inputs in a table")
     columns = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
@@ -142,8 +142,8 @@ def scale(ready: Subject, found: list[Table]) -> Outcome:
     return Passed(rule, f"features reach the first layer with a root mean square of up to {largest:.3g}")
 
 
-def _differs(ready, train, table):
-    for name in inputs_of(ready, train):
+def _differs(case, train, table):
+    for name in inputs_of(case, train):
         if train.fields[name].dtype.kind not in "fu" or name not in table.fields:
             continue
         sides = [np.asarray(t.fields[name], np.float64) for t in (train, table)]
@@ -155,26 +155,26 @@ def _differs(ready, train, table):
     return None
 
 
-def inputs_of(ready, table) -> list[str]:
+def inputs_of(case, table) -> list[str]:
     """The fields of a table that reach the model; all but the target where the evaluation does not tell, or makes some
     of the inputs itself (such as masked tokens).
     """
-    named = ready.question.inputs if ready.question else ()
+    named = case.question.inputs if case.question else ()
     if named and None not in named:
         return [name for name in named if name in table.fields]
     return [name for name in table.fields if name not in ("mask", "label", "target")]
 
 
-def labels_of(ready, found) -> dict[str, np.ndarray]:
+def labels_of(case, found) -> dict[str, np.ndarray]:
     """{set: int [n]} of the field that says what is right."""
-    name = (ready.question.target if ready.question else None) or "label"
+    name = (case.question.target if case.question else None) or "label"
     columns = {table.name: table.fields.get(name) for table in found}
     return {k: x for k, x in columns.items() if x is not None and x.ndim == 1 and x.dtype.kind in "iu" and len(x)}
 
 
-def _outputs(ready):
-    if ready.question is None:
+def _outputs(case):
+    if case.question is None:
         return None
-    outputs = jax.eval_shape(ready.question.ask, ready.state.params, ready.state.stats, ready.small).outputs
+    outputs = jax.eval_shape(case.question.ask, case.state.params, case.state.stats, case.small).outputs
     shape = getattr(outputs, "shape", ())
     return shape[-1] if len(shape) == 2 and shape[-1] > 1 else None

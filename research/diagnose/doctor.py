@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from research.diagnose import before, copies, data, rate, suspects
-from research.diagnose.finding import Finding, told
+from research.diagnose.case import Case, make_case
+from research.diagnose.finding import Finding, format_findings
 from research.diagnose.findings_page import finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.diagnose.subject import Subject, subject
 from research.diagnose.tables import tables
 from research.errors import UserError
 from research.files import file_errors
@@ -49,7 +49,7 @@ def doctor(
         from research.diagnose.examine import examine
 
         findings = _sorted(examine(run_folder.find_run(file)))
-        print(told(findings) or f"nothing was found in {file}.", file=stream)
+        print(format_findings(findings) or f"nothing was found in {file}.", file=stream)
         return findings
     loaded = load(file)
     values = knob_values(loaded, knobs)
@@ -58,7 +58,7 @@ def doctor(
     outcomes, pictures = [], []
     with file_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        for outcome, drawn in checked(subject(loaded.function(**values), seed=seed), rate_test=rate_test, out=out):
+        for outcome, drawn in checked(make_case(loaded.function(**values), seed=seed), rate_test=rate_test, out=out):
             print(line(outcome), file=stream, flush=True)
             outcomes.append(outcome)
             pictures += drawn
@@ -72,33 +72,33 @@ def doctor(
     return findings
 
 
-def checked(ready: Subject, *, rate_test: bool, out: Path):
+def checked(case: Case, *, rate_test: bool, out: Path):
     """Each check's Outcome in turn, with the pictures (SVG) that it drew."""
-    found = tables(ready)
+    found = tables(case)
     yield data.finite(found), []
     lacking = "the training records lack the fields that the evaluation gives to the model"
     for rule, check in DATA.items():
-        yield check(ready, found) if found and found[0].training else Skipped(rule, lacking), []
-    yield before.first_loss(ready), []
+        yield check(case, found) if found and found[0].training else Skipped(rule, lacking), []
+    yield before.first_loss(case), []
     # One compiled step serves three checks, where the step's gradient is the loss's own.
-    probe = rate.prepared(ready)
+    probe = rate.prepared(case)
     begun = (probe[0], probe[1]._replace(opt=probe[1].opt._replace(factor=np.float32(rate.LOWEST * 100))))
-    yield before.gradients(ready, begun if ready.built.wired.grad_fn is None else None), []
-    yield before.overfits(ready), []
-    yield before.separate(ready), []
-    yield before.estimate(ready, begun), []
-    if not rate_test or ready.experiment.transform:
+    yield before.gradients(case, begun if case.built.wired.grad_fn is None else None), []
+    yield before.overfits(case), []
+    yield before.separate(case), []
+    yield before.estimate(case, begun), []
+    if not rate_test or case.experiment.transform:
         why = "its steps have a transform: their loss does not tell how well it learns" if rate_test else "--no-rate"
         yield Skipped("learning rate", why), []
         return
-    measured = rate.range_test(ready, probe)
-    yield rate.rate(ready, measured), [rate.picture(measured, out / "rate.png")]
+    measured = rate.range_test(case, probe)
+    yield rate.rate(case, measured), [rate.picture(measured, out / "rate.png")]
 
 
 def line(outcome: Outcome) -> str:
     """An Outcome as a person reads it: one line, and under a Finding what to try."""
     if isinstance(outcome, Finding):
-        return told([outcome])
+        return format_findings([outcome])
     return f"{'passed' if isinstance(outcome, Passed) else 'skipped'}: {outcome.rule}: {outcome.text}"
 
 

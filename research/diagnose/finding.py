@@ -21,7 +21,7 @@ class Finding(NamedTuple):
     step: int | None = None
 
 
-def told(findings) -> str:
+def format_findings(findings) -> str:
     """Findings as the lines of a text, what is broken first."""
     lines = []
     for found in sorted(findings, key=lambda found: not found.problem):

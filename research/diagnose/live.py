@@ -2,7 +2,7 @@
 
 from research import events
 from research.diagnose.during import OF_INTERVALS, OF_LAYERS, recompilation
-from research.diagnose.finding import told
+from research.diagnose.finding import format_findings
 from research.diagnose.history import History, follow, recorded
 from research.runs.reader import read_run
 from research.system.resources import compilations
@@ -36,7 +36,7 @@ def diagnosis(tell, *, folder, batch_at=None):
                         known.add(rule)
                         if rule is recompilation and batch_at:
                             found = found._replace(text=f"{found.text} {explained(batch_at, found.evidence['step'])}")
-                        tell(events.Noted(event.step, told([found])))
+                        tell(events.Noted(event.step, format_findings([found])))
             case events.Ended():
                 close()
 

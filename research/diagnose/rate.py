@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research.diagnose.case import Case, probed, stepper, training_batches
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.diagnose.subject import Subject, probed, stepper, training_batches
 from research.html.figure import COLOURS, inline_svg, new_figure, style, write_png
 
 LOWEST, HIGHEST = 1e-4, 1e2  # of the experiment's own rate
@@ -37,23 +37,23 @@ class Range(NamedTuple):
         return f"{factor * self.reference:.2g}"
 
 
-def peak(ready: Subject) -> tuple[int, float] | None:
+def peak(case: Case) -> tuple[int, float] | None:
     """The step at which the declared schedule "learning_rate" is highest, and the rate there; None without one."""
-    schedule = ready.built.wired.schedules.get("learning_rate")
+    schedule = case.built.wired.schedules.get("learning_rate")
     if schedule is None:
         return None
-    steps = np.unique(np.linspace(0, max(0, ready.built.total - 1), 1000).astype(np.int32))
+    steps = np.unique(np.linspace(0, max(0, case.built.total - 1), 1000).astype(np.int32))
     rates = np.asarray(jax.jit(jax.vmap(lambda step: jnp.asarray(schedule(step), jnp.float32)))(steps))
     return int(steps[rates.argmax()]), float(rates.max())
 
 
-def prepared(ready: Subject, *, grad_fn=None):
+def prepared(case: Case, *, grad_fn=None):
     """The experiment's step with a probe, its schedules held where the declared rate is highest: (step, state)."""
-    at = peak(ready)
-    return stepper(ready, optimizer=probed(ready.built.wired.optimizer, at=at[0] if at else None), grad_fn=grad_fn)
+    at = peak(case)
+    return stepper(case, optimizer=probed(case.built.wired.optimizer, at=at[0] if at else None), grad_fn=grad_fn)
 
 
-def range_test(ready: Subject, probe=None, *, steps: int = 100) -> Range:
+def range_test(case: Case, probe=None, *, steps: int = 100) -> Range:
     """Smith 2017 (section 3.3), with an exponentially rising rate: `steps` steps of the experiment itself, on its own
     batches, with updates of 1e-4 to 100 times those of its highest rate. Stops where the loss has diverged.
 
@@ -62,8 +62,8 @@ def range_test(ready: Subject, probe=None, *, steps: int = 100) -> Range:
     scales alike; not where the rate is within a state, as in schedule-free methods. Schedules made by optax
     are held at their highest step. `probe` is what `prepared` gives.
     """
-    step, state = probe or prepared(ready)
-    batch_at, found = training_batches(ready), peak(ready)
+    step, state = probe or prepared(case)
+    batch_at, found = training_batches(case), peak(case)
     factors, losses = np.geomspace(LOWEST, HIGHEST, steps), []
     for number, factor in enumerate(factors):
         state = state._replace(opt=state.opt._replace(factor=np.float32(factor)))
@@ -119,14 +119,14 @@ def _limit(losses, smoothed):
     return max(min(start, 4 * low) if low > 0 else start, low + 3 * noise)
 
 
-def rate(ready: Subject, found: Range) -> Outcome:
+def rate(case: Case, found: Range) -> Outcome:
     """The experiment's own highest rate against its range test: a problem where the loss has diverged at it, or has
     doubled since its least at a tenth of it; worth a look where that is so at a third, and where the loss falls fastest
     at a rate 100 x as high. A loss that never falls is a problem of its own, and
     worth a look where single batches differ by more than 5 % of it.
     """
     rule = "learning rate"
-    if ready.experiment.transform:
+    if case.experiment.transform:
         return Skipped(rule, "the loss of a step with a transform (such as acting) does not tell how well it learns")
     evidence = {"factor": list(found.factors), "loss": list(found.losses), "smoothed": list(found.smoothed)}
     evidence |= {"reference": found.reference, "suggestion": found.suggestion, "diverged": found.diverged}

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from research.diagnose.case import Case
 from research.diagnose.data import inputs_of, labels_of
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.diagnose.subject import Subject
 from research.diagnose.tables import Table, flat
 
 
@@ -48,7 +48,7 @@ def confident_learning(labels, probabilities) -> Suspects:
     return Suspects(joint, off[order], true[off[order]])
 
 
-def suspect_labels(ready: Subject, found: list[Table], *, most: int = 3_000) -> Outcome:
+def suspect_labels(case: Case, found: list[Table], *, most: int = 3_000) -> Outcome:
     """Training labels that two quick models, a linear one and the nearest neighbours, each out of fold and each by
     confident learning, both hold to be another and the same one. Two, since one weak model is often wrong by itself,
     and two of so different kinds seldom wrong alike.
@@ -59,7 +59,7 @@ def suspect_labels(ready: Subject, found: list[Table], *, most: int = 3_000) -> 
     learnt anything, or where there are fewer than 10 records a class.
     """
     rule, train = "suspect labels", found[0]
-    picked = _matrix(ready, found, most)
+    picked = _matrix(case, found, most)
     if isinstance(picked, str):
         return Skipped(rule, picked)
     x, y, rows, classes = picked
@@ -90,7 +90,7 @@ def suspect_labels(ready: Subject, found: list[Table], *, most: int = 3_000) -> 
         "looks like": [w["looks like"] for w in worst]})  # fmt: skip
 
 
-def giveaways(ready: Subject, found: list[Table], *, most: int = 3_000) -> Outcome:
+def giveaways(case: Case, found: list[Table], *, most: int = 3_000) -> Outcome:
     """Single features that alone tell the class: a decision tree on one feature, held out, that has 98 % right, and
     97 % of what the largest class leaves. Of many features those ten with the highest F statistic are tried.
 
@@ -98,7 +98,7 @@ def giveaways(ready: Subject, found: list[Table], *, most: int = 3_000) -> Outco
     problem where a feature is right on all, else worth a look.
     """
     rule = "label among the features"
-    picked = _matrix(ready, found, most)
+    picked = _matrix(case, found, most)
     if isinstance(picked, str):
         return Skipped(rule, picked)
     from sklearn.feature_selection import f_classif
@@ -159,11 +159,11 @@ def _out_of_fold(model, x, y):
         return cross_val_predict(model, x, y, cv=folds, method="predict_proba")
 
 
-def _matrix(ready, found, most):
+def _matrix(case, found, most):
     """(features [n, F] of unit scale, classes by number [n], records [n], the classes), or why there is none."""
     train = found[0]
-    labels = labels_of(ready, found[:1]).get(train.name)
-    names = [name for name in inputs_of(ready, train) if train.fields[name].dtype.kind in "fu"]
+    labels = labels_of(case, found[:1]).get(train.name)
+    names = [name for name in inputs_of(case, train) if train.fields[name].dtype.kind in "fu"]
     if labels is None or not names:
         return "the training records have no labels, or no numbers beside them"
     if train.drawn:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from research.data.readers import records
-from research.diagnose.subject import Subject
+from research.diagnose.case import Case
 from research.errors import UserError
 from research.metrics.probe import TRAIN
 
@@ -31,19 +31,19 @@ class Table(NamedTuple):
         return "" if len(self.rows) >= self.total else f" ({len(self.rows):,} of {self.total:,} records were read)"
 
 
-def tables(ready: Subject, *, most: int = 20_000, seconds: float = 10) -> list[Table]:
+def tables(case: Case, *, most: int = 20_000, seconds: float = 10) -> list[Table]:
     """The training set and the evaluation sets that have the fields of the first evaluation's model, each once.
 
     Of each set `most` records are read, evenly chosen, or as many as `seconds` allow. A training source without a data
     set behind it is drawn from.
     """
     found, seen = [], []
-    sets = [("train", True, ready.experiment.source.data)]
-    sets += [(name, False, ev.source.data) for name, ev in ready.experiment.evals.items()]
-    wanted = set(filter(None, ready.question.inputs)) if ready.question else set()
+    sets = [("train", True, case.experiment.source.data)]
+    sets += [(name, False, ev.source.data) for name, ev in case.experiment.evals.items()]
+    wanted = set(filter(None, case.question.inputs)) if case.question else set()
     for name, training, data in sets:
         if data is None and training:
-            found.append(_drawn(ready, name))
+            found.append(_drawn(case, name))
         if data is None or any(_same(data, other) for other in seen):
             continue
         seen.append(data)
@@ -80,12 +80,12 @@ def _read(data, most, seconds):
     return rows[: len(next(iter(fields.values())))], fields
 
 
-def _drawn(ready, name, batches: int = 8):
-    source = ready.experiment.source(ready.built.seed)
+def _drawn(case, name, batches: int = 8):
+    source = case.experiment.source(case.built.seed)
     try:
         parts = [source(step) for step in range(batches)]
     except (UserError, IndexError):
-        parts = [ready.batch]
+        parts = [case.batch]
     fields = {k: np.concatenate([np.asarray(part[k]) for part in parts]) for k in parts[0]}
     count = len(next(iter(fields.values())))
-    return Table(name, True, fields, np.arange(count), ready.experiment.source.examples or count, True)
+    return Table(name, True, fields, np.arange(count), case.experiment.source.examples or count, True)

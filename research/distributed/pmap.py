@@ -2,7 +2,7 @@
 
 A gradient is averaged over the devices (`gradients.averaged`), and all else is computed alike on each. So for a
 deterministic loss that adds over examples the numbers are those of jit on the mesh, and of one device, to rounding.
-What differs: a loss that is `Whole` is refused; random numbers, which are drawn on each device by itself; batch
+What differs: a loss that is `NotAdditive` is refused; random numbers, which are drawn on each device by itself; batch
 normalisation, which sees the rows of one device, unless its `group_size` is that number of rows. `private`, whose noise
 every device would add anew, refuses it. JAX keeps pmap in maintenance; it is here for papers that were tuned under it.
 """
@@ -15,7 +15,7 @@ from research.errors import UserError
 AXIS = "data"
 
 
-def mapped(function, mesh, *, carried: int, axis: int = 0, donated: tuple[int, ...] = ()):
+def pmapped(function, mesh, *, carried: int, axis: int = 0, donated: tuple[int, ...] = ()):
     """`function(*carried, batch)` under pmap, over an axis named "data". What is `carried` is whole on every device,
     and so is what comes back, the same from all; of the batch each device has its part of every leaf's `axis`.
     """

@@ -26,7 +26,7 @@ def accumulate(grad_fn: GradFn, n: int) -> GradFn:
     normalisation sees B/n examples at a time. Microbatch i has the key folded with ("accumulate", i). Not for
     `private`, which would add noise n times: it has a microbatch of its own.
 
-    Raises UserError for an n below 1, and while tracing for a batch that n does not divide or a Whole loss.
+    Raises UserError for an n below 1, and while tracing for a batch that n does not divide or a NotAdditive loss.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UserError(f"accumulate over {n!r} microbatches; expected a whole number of at least 1.")

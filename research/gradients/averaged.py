@@ -29,7 +29,8 @@ def averaged(grad_fn: GradFn, *, axis: str, local: tuple[str, ...] = ()) -> Grad
     The entries named in `local` stay each device's own, as the memory of `compressed` must: they differ from replica
     to replica, so keep them sharded over the axis. Batch normalisation sees each device's rows alone.
 
-    Raises UserError, while tracing, if no such axis is mapped, for a `local` that is no entry, and for a Whole loss.
+    Raises UserError, while tracing, if no such axis is mapped, for a `local` that is no entry, and for a loss that
+    is NotAdditive.
     """
 
     def mean_gradient(params, ctx):

@@ -42,8 +42,8 @@ def private(loss: Loss, *, clip: float, noise: float, expected: float, microbatc
     rows for the whole batch: that is refused.
 
     `stats` stay as they are. Raises UserError for a loss that changes an entry, such as the averages of BatchNorm
-    (examples mix in them, and no noise hides what they hold); for a loss that is Whole; for noise without clipping;
-    for a microbatch that does not divide the batch; under `--strategy pmap`.
+    (examples mix in them, and no noise hides what they hold); for a loss that is NotAdditive; for noise without
+    clipping; for a microbatch that does not divide the batch; under `--strategy pmap`.
     """
     if not clip > 0:
         raise UserError(f"private with clip={clip}; expected a positive norm, or math.inf for none.")

@@ -63,8 +63,8 @@ def _ring(
     @jax.checkpoint
     def take(carry, turn):
         (k, v, theirs), (top, total, mixed) = carry
-        origin = (here - turn) % count
-        seen = here * length + places[:, None] >= origin * length + places
+        owner = (here - turn) % count
+        seen = here * length + places[:, None] >= owner * length + places
         seen = seen & (segments[:, None, :, None] == theirs[:, None, None])
         scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32)
         scores = scores + jnp.where(seen, 0.0, -1e30)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.core import Eval, Model, Rows, Trained
-from research.data import in_memory, sweep
+from research.data import eval_batches, in_memory
 from research.data.readers.arrays import Arrays
 from research.errors import UserError
 from research.fields import example_weights, field
@@ -28,7 +28,7 @@ def probe(
     `score`. Add `view=` by `_replace`.
     """
     return Eval(
-        sweep(joined(train, test, fields=(inputs, labels)), size),
+        eval_batches(joined(train, test, fields=(inputs, labels)), size),
         measure_features(features, inputs=inputs, labels=labels),
         every=every,
         finish=score(penalty=penalty, neighbors=neighbors),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from research.axes import Array, Float
-from research.core import Loss, whole
+from research.core import Loss, not_additive
 from research.errors import UserError, unknown
 from research.objectives.multi_task import Share
 from research.technique import Technique
@@ -30,7 +30,7 @@ def grad_norm(
 
     Keeps the entry `name` of stats: {"weights": {task: f32}, "first": {task: f32}}, 1 and 0 at first. One forward and
     one full backward pass, and for each task a backward pass down to W only. With learning_rate 0 it is `gradient` of
-    the sum with equal weights. As the weights follow from the batch as a whole, the loss it reports is a Whole.
+    the sum with equal weights. As the weights follow from the batch as a whole, the loss it reports is a NotAdditive.
 
     `make_loss(weigh)` gives the Loss, such as `lambda weigh: multi_task(model, tasks, weigh=weigh)`, with the metric
     `{task}_loss` of each task. Raises UserError if a metric is missing, and if `shared` matches no parameter.
@@ -80,7 +80,7 @@ def grad_norm(
         weights = balanced(weights, slopes, now / jnp.maximum(first, 1e-30), alpha=alpha, rate=learning_rate)
         entry = {"weights": weights, "first": first}
         entry = {key: {task: x[i] for i, task in enumerate(tasks)} for key, x in entry.items()}
-        metrics = {**out.metrics, "loss": whole(out.metrics["loss"])}
+        metrics = {**out.metrics, "loss": not_additive(out.metrics["loss"])}
         return grads, out._replace(stats={**out.stats, name: entry}, metrics=metrics)
 
     return Technique(name, memory=memory, loss=loss, grad_fn=grad_fn)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from research import losses
 from research.axes import Array, Float, Num, Scalar
-from research.core import Loss, Mean, Model, Out, draw, weighted_mean, whole
+from research.core import Loss, Mean, Model, Out, draw, not_additive, weighted_mean
 from research.fields import example_weights, field
 from research.objectives.unlabelled import amount, unlabelled_rows
 
@@ -79,10 +79,10 @@ def align(
     sees those of both domains in one call; a row of mask 0 counts in nothing, nor do its examples of the target. The
     kernels' variances are `scales` times half the mean squared distance between the domains, without gradient.
 
-    Metrics: loss (a Whole: MMD does not add over examples), accuracy on the source, mmd. The stats of both are passed
-    on. The key is folded with "model" and the name of each. With strength 0 it is `classify` on the source (but for
-    the batch statistics of an encoder, which are of both domains). Raises UserError if a field is missing or does not
-    fit.
+    Metrics: loss (NotAdditive: MMD does not add over examples), accuracy on the source, mmd. The stats of both are
+    passed on. The key is folded with "model" and the name of each. With strength 0 it is `classify` on the source
+    (but for the batch statistics of an encoder, which are of both domains). Raises UserError if a field is missing or
+    does not fit.
     """
     encode, classify = (getattr(model, "apply", model) for model in (encoder, classifier))
 
@@ -105,7 +105,7 @@ def align(
         task = weighted_mean(losses.cross_entropy(logits, y), weights)
         total = Mean(task.sum + amount(strength, ctx.step) * distance * task.weight, task.weight)
         metrics = {
-            "loss": whole(total),
+            "loss": not_additive(total),
             "accuracy": weighted_mean(losses.hits(logits, y), weights),
             "mmd": Mean(distance * task.weight, task.weight),
         }

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from research import losses
 from research.augment.view import two_views
 from research.axes import Array, Float, Int
-from research.core import Loss, Model, Out, draw, weighted_mean, whole
+from research.core import Loss, Model, Out, draw, not_additive, weighted_mean
 from research.fields import example_weights
 
 
@@ -20,8 +20,8 @@ def simclr(model: Model | Callable, *, view: Callable, temperature: float = 0.5,
     `view(key, batch) -> batch` is drawn twice for every example, and both views go through the model in one batch.
     Every view is an anchor. Metrics are loss (nats, the mean over anchors) and accuracy: how often an anchor is
     nearest to the other view of its own example. Examples of mask 0 are neither anchors nor negatives. The negatives
-    of an example are the rest of the (global) batch; thus the loss does not add over examples and is a Whole. All the
-    model's stats are passed on. The key is folded with "view" and "model". No labels are read.
+    of an example are the rest of the (global) batch; thus the loss does not add over examples and is NotAdditive. All
+    the model's stats are passed on. The key is folded with "view" and "model". No labels are read.
 
     With one example there are no negatives, and loss and gradient are 0. The paper evaluates the input of the last
     layers (the projection head), not these embeddings.
@@ -34,7 +34,7 @@ def simclr(model: Model | Callable, *, view: Callable, temperature: float = 0.5,
         first, second = jnp.split(embeddings, 2)
         found = pairs(first, second, temperature=temperature, weights=example_weights(ctx.batch, len(first)))
         metrics = {
-            "loss": whole(weighted_mean(losses.cross_entropy(found.logits, found.labels), found.weights)),
+            "loss": not_additive(weighted_mean(losses.cross_entropy(found.logits, found.labels), found.weights)),
             "accuracy": weighted_mean(losses.hits(found.logits, found.labels), found.weights),
         }
         return metrics["loss"].value(), Out(stats, metrics)

@@ -28,7 +28,7 @@ def taught(model: Model, teacher: Model, *, name: str = "teacher") -> Taught:
 
     They are the entry `name` of stats, {"params": ..., "stats": ...}: they are placed and saved with the rest, and
     a run that resumes needs no other run. Fresh ones are of no use: load them by the Experiment's
-    `start=pretrained(RUN, {r"stats/teacher/params/(.*)": r"\\1"})`, with a second line
+    `init_from=pretrained(RUN, {r"stats/teacher/params/(.*)": r"\\1"})`, with a second line
     `r"stats/teacher/stats/(.*)": r"stats/\\1"` where the teacher has stats (BatchNorm); or give a teacher whose init
     returns the arrays. Raises UserError where the model keeps a stats entry of that name.
     """

@@ -74,7 +74,7 @@ def p_value(p: float) -> str:
     return "–" if p != p else "< 0.001" if p < 1e-3 else f"= {p:.2g}"
 
 
-def told(found: Comparison) -> str:
+def format_comparison(found: Comparison) -> str:
     """The comparison as the lines of a text."""
     names = [group.name for group in found.groups]
     lines = [f"{group.name}  {described(group)}" for group in found.groups]

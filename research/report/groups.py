@@ -27,7 +27,8 @@ class Differs(NamedTuple):
 
 
 def grouped(runs: Sequence[Run], *, same_code: bool = False) -> list[Group]:
-    """Groups in the order given: the same experiment, source, knobs, origin, versions, commit and uncommitted Python.
+    """Groups in the order given: the same experiment, source, knobs, first checkpoint, versions, commit and
+    uncommitted Python.
 
     `same_code` says that commit and uncommitted changes do not matter. Raises UserError for a folder given twice and
     for two runs of one recipe and one seed: as seeds they would count double.
@@ -57,7 +58,7 @@ def grouped(runs: Sequence[Run], *, same_code: bool = False) -> list[Group]:
 def recipe(run: Run, *, same_code: bool = False) -> dict:
     """What a run's numbers depend on besides its seed and its hardware."""
     about = run.about
-    parts = {name: about.get(name) for name in ("experiment", "knobs", "origin", "versions")}
+    parts = {name: about.get(name) for name in ("experiment", "knobs", "start_from", "versions")}
     parts["source"] = sources(run)
     return parts if same_code else {**parts, "commit": about.get("commit"), "uncommitted": uncommitted(run)}
 
@@ -96,7 +97,7 @@ def differences(groups: Sequence[Group]) -> list[Differs]:
         "knob": [run.about.get("knobs") for run in first],
         "version": [run.about.get("versions") for run in first],
         "source": [{path: _digest(text) for path, text in sources(run).items()} for run in first],
-        "run": [{k: run.about[k] for k in ("experiment", "origin", "commit") if run.about.get(k)} for run in first],
+        "run": [{k: run.about[k] for k in ("experiment", "start_from", "commit") if run.about.get(k)} for run in first],
         "code": [{"uncommitted changes": _digest(found) if (found := uncommitted(run)) else "none"} for run in first],
         "hardware": [run.about.get("hardware") for run in first],
     }

@@ -92,7 +92,7 @@ def _claims(run: Run, found, word) -> Html:
         verdict = judge(claim, found)
         said = verdict.outcome + " so far" * (verdict.measured is not None and word != "finished")
         badge = element("span", said, class_=f"badge {verdict.outcome.replace(' ', '-')}")
-        under = [element("div", words, class_="faint") for words in (claim.get("source"), verdict.remark) if words]
+        under = [element("div", words, class_="faint") for words in (claim.get("reference"), verdict.remark) if words]
         bound = element("span", verdict.bound, class_="whole")
         rows.append([join([claim["metric"], *under]), bound, figure(verdict.measured), badge])
     head = ["claim", "bound", "measured", "verdict"]

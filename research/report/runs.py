@@ -128,7 +128,7 @@ def defaults(file) -> dict[str, Any]:
     return found
 
 
-def told(found: Sequence[Listed], *, now: float | None = None) -> str:
+def format_runs(found: Sequence[Listed], *, now: float | None = None) -> str:
     """The runs as the lines of a text: name, status, step, seed, age, the main metric, and the knobs that differ."""
     if not found:
         return "no run."

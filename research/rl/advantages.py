@@ -16,15 +16,15 @@ def generalized_advantages(
     terminated: Bool[Array, " time *environments"],
     truncated: Bool[Array, " time *environments"],
     discount: float,
-    trace: float,
+    gae_lambda: float,
 ) -> Float[Array, " time *environments"]:
     """Generalised advantage estimation, in f32 (Schulman et al. 2016, equation 16).
 
-        delta_t = r_t + discount * V(s_t+1) - V(s_t),  A_t = delta_t + discount * trace * A_t+1
+        delta_t = r_t + discount * V(s_t+1) - V(s_t),  A_t = delta_t + discount * gae_lambda * A_t+1
 
     `next_values` are those of the state that the action led to, before any reset. V(s_t+1) is 0 if `terminated`; if
     `truncated` it stays (Pardo et al. 2018): the task would have gone on. Either ends the sum, as does the last row.
-    With trace 0 the advantage is the error of one step, with trace 1 the discounted return less V(s_t).
+    With gae_lambda 0 the advantage is the error of one step, with gae_lambda 1 the discounted return less V(s_t).
     """
     going = 1 - terminated.astype(jnp.float32)
     same = going * (1 - truncated.astype(jnp.float32))
@@ -32,7 +32,7 @@ def generalized_advantages(
 
     def back(later, row):
         error, same = row
-        advantage = error + discount * trace * same * later
+        advantage = error + discount * gae_lambda * same * later
         return advantage, advantage
 
     errors = errors.astype(jnp.float32)

@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.core import Ctx, Measure, draw, repeat, weighted_mean
-from research.data import Sweep, arrays, sweep
+from research.data import EvalBatches, arrays, eval_batches
 from research.fields import field
 from research.rl.environment import Environment
 from research.rl.policies import greedy
 
 
-def trials(count: int, *, first: int = 0, size: int | None = None) -> Sweep:
+def trials(count: int, *, first: int = 0, size: int | None = None) -> EvalBatches:
     """The source of an Eval of `count` episodes, of the seeds from `first` on: batches {"seed": u32, "mask": f32} of
     `size`, by default one batch.
     """
-    return sweep(arrays(seed=np.arange(first, first + count, dtype=np.uint32)), size or count)
+    return eval_batches(arrays(seed=np.arange(first, first + count, dtype=np.uint32)), size or count)
 
 
 def measure_return(

@@ -55,14 +55,13 @@ def ppo(model: Model | Callable, *, clip: float = 0.2, value_weight: float = 0.5
 
 
 def minibatches(
-    model: Model | Callable, *, discount: float, trace: float, epochs: int, parts: int
+    model: Model | Callable, *, discount: float, gae_lambda: float, epochs: int, num_minibatches: int
 ) -> Callable[..., Experience]:
-    """The `batches` of `acting` for `ppo`: a rollout gone through `epochs` times, in `parts` minibatches each time.
+    """The `batches` of `acting` for `ppo`: `epochs` passes over a rollout, each in `num_minibatches` minibatches.
 
-    Every epoch has an order of its own. If `parts` does not divide the rollout's transitions, it leaves some out.
-    Advantages (see `generalized_advantages`; `trace` is lambda) are brought to mean 0 and variance 1 over the rollout;
-    the value's `target` is the advantage, before that, plus the value. Takes the notes of `sampling`. Keeps nothing in
-    stats.
+    Every epoch shuffles anew. If `num_minibatches` does not divide the rollout's transitions, each epoch leaves some
+    out. Advantages (see `generalized_advantages`) are normalised to mean 0 and variance 1 over the rollout; the
+    value's `target` is the advantage before that, plus the value. Takes the notes of `sampling`. Keeps no stats.
     """
     apply = getattr(model, "apply", model)
 
@@ -73,7 +72,7 @@ def minibatches(
         value = trajectory.notes["value"]
         advantage = generalized_advantages(
             trajectory.reward, value, following.reshape(shape),
-            terminated=trajectory.terminated, truncated=trajectory.truncated, discount=discount, trace=trace,
+            terminated=trajectory.terminated, truncated=trajectory.truncated, discount=discount, gae_lambda=gae_lambda,
         )  # fmt: skip
         rows = {
             "observation": trajectory.observation,
@@ -83,9 +82,9 @@ def minibatches(
             "target": advantage + value,
         }
         count = advantage.size
-        size = count // parts
+        size = count // num_minibatches
         orders = jax.vmap(lambda key: jax.random.permutation(key, count))(draw(key, "order", jnp.arange(epochs)))
-        chosen = orders[:, : parts * size].reshape(epochs * parts, size)
+        chosen = orders[:, : num_minibatches * size].reshape(epochs * num_minibatches, size)
         return Experience({}, {name: flat(x)[chosen] for name, x in rows.items()})
 
     return batches

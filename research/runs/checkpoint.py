@@ -1,7 +1,7 @@
 """Checkpoints: the State and what a run must remember beside it, written by Orbax in the background.
 
 A checkpoint is `checkpoints/<step>/`: `state` (plain nested arrays by name, readable without any class) and
-`meta/meta.json` (format, step, a checksum of every array, the loop's memory). Disks and networks flip bits
+`meta/meta.json` (format, step, a checksum of every array, the loop's `Progress`). Disks and networks flip bits
 without a word, so every restore is verified; what does not verify is set aside, never deleted.
 """
 
@@ -46,13 +46,13 @@ def _silent_about_lost_reads(hook):
     Python would print a page for each, at some later moment. The failure itself is raised and told.
     """
 
-    def told(unraisable):
+    def filtered(unraisable):
         code = getattr(unraisable.object, "cr_code", None)
         dropped = code is not None and os.path.join("orbax", "checkpoint") in code.co_filename
         if not dropped and str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
-    return told
+    return filtered
 
 
 sys.unraisablehook = _silent_about_lost_reads(sys.unraisablehook)

@@ -21,9 +21,9 @@ from research.runs.experiment_file import Loaded, read_sources, write_sources
 from research.system.provenance import git_state, hardware, versions
 
 
-def folder_name(loaded: Loaded, knobs: Mapping[str, Any], *, seed: int, origin: str = "") -> str:
+def folder_name(loaded: Loaded, knobs: Mapping[str, Any], *, seed: int, start_from: str = "") -> str:
     """`<experiment>-<hash of its knobs>-s<seed>`: the same command finds the same folder again."""
-    text = json.dumps([plain(knobs), origin] if origin else plain(knobs), sort_keys=True)
+    text = json.dumps([plain(knobs), start_from] if start_from else plain(knobs), sort_keys=True)
     return f"{loaded.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-s{seed}"
 
 
@@ -47,7 +47,7 @@ def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: v if isinstance(v, bool | int | float | str | None) else str(v) for name, v in knobs.items()}
 
 
-def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", origin: str = "") -> dict:
+def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", start_from: str = "") -> dict:
     """Makes the run folder, or checks that it is of this very experiment; returns the content of `run.json`.
 
     A run that failed before its first checkpoint is begun again with the present source, knobs and seed: a failed start
@@ -58,9 +58,9 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     about = folder / "run.json"
     if about.exists():
         known = read_json(about)
-        given = {"knobs": plain(knobs), "seed": seed, "origin": origin}
-        other = (known["experiment"], known["origin"]) != (loaded.name, origin)
-        if other or _has_checkpoints(folder, origin):
+        given = {"knobs": plain(knobs), "seed": seed, "start_from": start_from}
+        other = (known["experiment"], known["start_from"]) != (loaded.name, start_from)
+        if other or _has_checkpoints(folder, start_from):
             _check_same(folder, known, loaded, given)
             return known
         shutil.rmtree(folder / "source", ignore_errors=True)
@@ -74,7 +74,7 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
         "doc": loaded.doc,
         "knobs": plain(knobs),
         "seed": seed,
-        "origin": origin,
+        "start_from": start_from,
         "versions": versions(),
         "hardware": hardware(),
         "commit": commit,
@@ -85,9 +85,9 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     return known
 
 
-def _has_checkpoints(folder, origin):
+def _has_checkpoints(folder, start_from):
     """Whether the run has saved anything, be it damaged now; the checkpoint that it began with does not count."""
-    brought = origin.rpartition("@")[2]
+    brought = start_from.rpartition("@")[2]
     saved = any(path.name.isdigit() and path.name != brought for path in (folder / "checkpoints").glob("*"))
     return saved or (folder / "damaged").exists()
 
@@ -110,7 +110,7 @@ def _check_same(folder, known, loaded, given):
         )
     differ = [
         f"  {name}: {was.get(name)!r} in the run, {now.get(name)!r} given"
-        for was, now in ((known["knobs"], given["knobs"]), (known, {k: given[k] for k in ("seed", "origin")}))
+        for was, now in ((known["knobs"], given["knobs"]), (known, {k: given[k] for k in ("seed", "start_from")}))
         for name in (now if was is known else {**was, **now})
         if was.get(name) != now.get(name)
     ]

@@ -17,7 +17,7 @@ from research.runs.checkpoint import Checkpoints
 from research.runs.experiment_file import Loaded, load
 from research.runs.folder import find_run
 from research.runs.knobs import knobs_of, resolve
-from research.runs.origin import origin_of
+from research.runs.named_checkpoint import find_checkpoint
 from research.system.compilation_cache import keep_compiled
 
 
@@ -60,14 +60,14 @@ def open_run(path) -> OpenedRun:
 
     Raises UserError where there is no such run or checkpoint, and for a damaged checkpoint.
     """
-    origin = origin_of(str(path))
-    folder, about, experiment = reopen(origin.folder)
+    named = find_checkpoint(str(path))
+    folder, about, experiment = reopen(named.folder)
     built = build(experiment, seed=about["seed"])
     with Checkpoints(folder / "checkpoints", keep=experiment.keep) as checkpoints:
-        state = checkpoints.restore(built.abstract, step=origin.step).state
+        state = checkpoints.restore(built.abstract, step=named.step).state
     view = next(iter(experiment.evals.values())).view if experiment.evals else live
     trained = Trained(experiment.apply, *view(state))
-    return OpenedRun(folder, about, experiment, origin.step, state, view, trained, built.mesh)
+    return OpenedRun(folder, about, experiment, named.step, state, view, trained, built.mesh)
 
 
 def knob_values(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:

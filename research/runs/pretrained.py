@@ -12,7 +12,7 @@ from research.wrappers.frozen import FROZEN
 
 
 def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
-    """A `start` for an Experiment: `(params, stats) -> (params, stats)`, with arrays of another run's checkpoint.
+    """An `init_from` for an Experiment: `(params, stats) -> (params, stats)`, with arrays of another run's checkpoint.
 
     `run` is RUN, RUN@step or RUN@best. `names` maps patterns of names here to names there, e.g.
     `{r"encoder/(.*)": r"backbone/\\1"}`; None takes every array that has the same name. A name is a path such as
@@ -54,10 +54,10 @@ def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
 def read_arrays(run):
     """(params, stats) of `RUN`, `RUN@step` or `RUN@best` as nested dicts of numpy arrays, verified."""
     from research.runs.checkpoint import read_raw
-    from research.runs.origin import origin_of
+    from research.runs.named_checkpoint import find_checkpoint
 
-    origin = origin_of(run)
-    state = read_raw(origin.folder / "checkpoints" / str(origin.step))
+    named = find_checkpoint(run)
+    state = read_raw(named.folder / "checkpoints" / str(named.step))
     return state["params"], state.get("stats") or {}
 
 

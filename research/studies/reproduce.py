@@ -201,7 +201,9 @@ def _row(group, claim, forms):
     hardware, versions = last["hardware"], last["versions"]
     where = f"{hardware['devices']} x {hardware['device']}, {hardware['cores']} cores of {hardware['processor']}"
     where += f"; jax {versions['jax']}, python {versions['python']}; {last['commit'][:9]}"
-    return Row(f"{last['file']} {knobs}".strip(), f"{metric} {bound}", claim["source"], measured, outcome, cost, where)
+    return Row(
+        f"{last['file']} {knobs}".strip(), f"{metric} {bound}", claim["reference"], measured, outcome, cost, where
+    )
 
 
 def write_page(page=PAGE, *, store=STORE, folder="experiments"):
@@ -242,7 +244,7 @@ def claims_in(source: str) -> list[str]:
 
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     claims = [call for call in calls if getattr(call.func, "id", "") == "Claim" and call.args]
-    bounds = [" and ".join(bound(k) for k in call.keywords if k.arg != "source") for call in claims]
+    bounds = [" and ".join(bound(k) for k in call.keywords if k.arg != "reference") for call in claims]
     return [f"{told(call.args[0])} {text}".strip() for call, text in zip(claims, bounds, strict=True)]
 
 

@@ -9,7 +9,7 @@ from jax import monitoring
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-def memory() -> int:
+def peak_memory() -> int:
     """The most bytes held so far: on the first device where it tells (an accelerator), else by this process."""
     told = jax.local_devices()[0].memory_stats()
     if told and "peak_bytes_in_use" in told:

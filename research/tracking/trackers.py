@@ -10,7 +10,7 @@ from pathlib import Path
 
 from research.errors import UserError
 from research.events import Ended, Evaluated, Interval, Noted, Saved, Started
-from research.system.resources import compilations, memory
+from research.system.resources import compilations, peak_memory
 
 
 def tensorboard(folder, about=None):
@@ -86,7 +86,7 @@ def timing_writer(path):
     def write(event):
         match event:
             case Interval():
-                line = {"step": event.step, **event.timing, "memory": memory(), "compiling": compiled()}
+                line = {"step": event.step, **event.timing, "memory": peak_memory(), "compiling": compiled()}
             case Evaluated():
                 line = {"step": event.step, "event": "evaluated", "text": event.name, **event.results.timing}
             case Saved():

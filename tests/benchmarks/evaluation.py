@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.core import Eval, State
-from research.data import arrays, sweep
+from research.data import arrays, eval_batches
 from research.distributed.sharding import make_mesh
 from research.evaluate import evaluator
 from research.metrics.classification import measure_classification
@@ -27,7 +27,9 @@ def prepared(work: works.Work):
 def ours(work: works.Work, gate: Gate):
     """The evaluator that the loop uses: with its confusion matrix, and the results as numbers on the host."""
     model, params, records = prepared(work)
-    made = Eval(sweep(arrays(**records), work.sizes.batch), measure_classification(num_classes=work.sizes.classes))
+    made = Eval(
+        eval_batches(arrays(**records), work.sizes.batch), measure_classification(num_classes=work.sizes.classes)
+    )
     evaluate = evaluator(made, model.apply, mesh=make_mesh({"data": 1}, devices=jax.devices()[:1]))
     state = State(np.uint32(0), np.uint32(0), np.int32(0), params, {}, ())
     turns(gate, lambda: evaluate(state), wait=lambda _: None)

@@ -19,7 +19,7 @@ class Memory(NamedTuple):
 def of_ours(work: works.Work) -> Memory:
     """Of the step that the loop calls."""
     built = build(ours.experiment(work), devices=jax.devices()[:1])
-    return _memory(built.step, (built.abstract, built.abstract_open), work.batch)
+    return _memory(built.step, (built.abstract, built.abstract_sums), work.batch)
 
 
 def of_floor(work: works.Work) -> Memory:

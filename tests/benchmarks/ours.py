@@ -125,7 +125,7 @@ def train(work: works.Work, gate: Gate, *, stride: int = 1):
 
 
 def mean_between(before, after) -> float:
-    """The mean loss of the steps from one Open to a later one."""
+    """The mean loss of the steps from one MetricSums to a later one."""
     before, after = (jax.device_get(sums).metrics["loss"] for sums in (before, after))
     return float((after.sum - before.sum) / (after.weight - before.weight))
 
@@ -134,7 +134,7 @@ def step_alone(work: works.Work, gate: Gate):
     """Takes turns with the compiled step that the loop calls, its batch on the device as in the other contenders."""
     built = build(experiment(work), devices=jax.devices()[: work.sizes.devices])
     gate.facts["parameters"] = sum(x.size for x in jax.tree.leaves(built.abstract.params))
-    state, sums, batch = built.fresh(), built.fresh_open(), jax.device_put(work.batch)
+    state, sums, batch = built.fresh(), built.fresh_sums(), jax.device_put(work.batch)
 
     def one():
         nonlocal state, sums

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from research.core import Eval, Model
-from research.data import arrays, batches, digits, stratified, sweep
+from research.data import arrays, batches, digits, eval_batches, stratified
 from research.experiment import Experiment
 from research.metrics.classification import measure_classification
 from research.model import from_nnx
@@ -41,7 +41,7 @@ def patient(
     fields = dict(
         init=model.init, apply=model.apply, loss=classify(model), optimizer=optax.adam(schedule),
         schedules={"learning_rate": schedule}, source=batches(arrays(**train), 32), steps=200,
-        evals={"test": Eval(sweep(arrays(**test), 100), measure_classification(num_classes=10))},
+        evals={"test": Eval(eval_batches(arrays(**test), 100), measure_classification(num_classes=10))},
     )  # fmt: skip
     return Experiment(**{**fields, **parts})
 

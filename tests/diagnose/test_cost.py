@@ -17,7 +17,7 @@ from research.experiment import build
 from research.model import from_nnx
 from research.models.mlp import MLP
 from research.objectives.classify import classify
-from research.optim.memory import narrow
+from research.optim.compact_state import narrow
 from tests import toys
 
 X = jnp.ones((8, 16))

@@ -9,12 +9,12 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_wine
 
 from research.core import Eval
-from research.data import arrays, batches, generated, subset, sweep
+from research.data import arrays, batches, eval_batches, generated, subset
 from research.diagnose import copies, data, suspects
+from research.diagnose.case import make_case
 from research.diagnose.finding import Finding
 from research.diagnose.layer import first_layer_inputs
 from research.diagnose.outcome import Passed, Skipped
-from research.diagnose.subject import subject
 from research.diagnose.tables import Table, tables
 from research.metrics.classification import measure_classification
 from research.metrics.probe import probe
@@ -45,14 +45,14 @@ def columns(load):
 
 
 @pytest.mark.parametrize(
-    ("ready", "sets"),
+    ("case", "sets"),
     [(ASKED, pair()), (COLUMNS, columns(load_breast_cancer)), (COLUMNS, columns(load_wine))],
     ids=["digits", "breast cancer", "wine"],
 )
-def test_sound_data_pass(ready, sets):
+def test_sound_data_pass(case, sets):
     assert isinstance(data.finite(sets), Passed)
     for check in (copies.duplicates, data.constant, suspects.giveaways, suspects.suspect_labels):
-        assert isinstance(check(ready, sets), Passed), check(ready, sets)
+        assert isinstance(check(case, sets), Passed), check(case, sets)
 
 
 def test_numbers_that_are_not_finite_are_named_by_set_field_and_record():
@@ -101,7 +101,7 @@ def test_sampling_is_said():
 
 
 def test_labels_out_of_range_absent_classes_and_imbalance():
-    sound = subject(patient())
+    sound = make_case(patient())
     assert "10 classes" in data.balance(sound, tables(sound)).text
 
     def only(keep):
@@ -185,10 +185,10 @@ def test_a_feature_that_gives_the_label_away():
 
 
 def test_what_reaches_the_first_layer_is_looked_at_and_not_what_is_stored():
-    sound = subject(patient())
+    sound = make_case(patient())
     assert isinstance(data.scale(sound, tables(sound)), Passed)
     for prepare in (lambda x: x.astype(jnp.float32), lambda x: 16.0 * x, lambda x: x / 16 / 255):
-        raw = subject(patient(prepare=prepare))
+        raw = make_case(patient(prepare=prepare))
         found = data.scale(raw, tables(raw))
         assert isinstance(found, Finding) and found.problem, found
     other = data.scale(sound, pair(lambda train, test: test.update(image=test["image"] / 255)))
@@ -215,10 +215,10 @@ def test_columns_of_few_values_repeat_by_nature():
     bits = np.random.default_rng(0).integers(0, 2, (2000, 10)).astype(np.float32)
     label = (bits.sum(1) % 2).astype(np.int32)
     train, test = (arrays(image=bits[part], label=label[part]) for part in (slice(1600), slice(1600, None)))
-    evals = {"test": Eval(sweep(test, 100), measure_classification(num_classes=2))}
+    evals = {"test": Eval(eval_batches(test, 100), measure_classification(num_classes=2))}
     network = lambda rngs: MLP((10,), hidden=(8,), num_classes=2, rngs=rngs)
-    ready = subject(patient(network=network, prepare=lambda x: x, source=batches(train, 32), evals=evals))
-    found = copies.duplicates(ready, tables(ready))
+    case = make_case(patient(network=network, prepare=lambda x: x, source=batches(train, 32), evals=evals))
+    found = copies.duplicates(case, tables(case))
     assert isinstance(found, Finding) and not found.problem, found
 
 
@@ -227,21 +227,24 @@ def test_what_a_probe_is_fitted_to_is_no_leak():
     made = patient()
     train, test = arrays(**records(0)), arrays(**records(1))
     fitted = probe(train, test)
-    ready = subject(patient(source=batches(train, 32), evals={**made.evals, "probe": fitted}))
-    (found,) = [table for table in tables(ready) if table.name == "probe"]
+    case = make_case(patient(source=batches(train, 32), evals={**made.evals, "probe": fitted}))
+    (found,) = [table for table in tables(case) if table.name == "probe"]
     assert len(found.rows) == len(found.fields["label"]) == found.total == len(test) and not found.sampled
-    assert isinstance(copies.duplicates(ready, tables(ready)), Passed)
+    assert isinstance(copies.duplicates(case, tables(case)), Passed)
 
 
 def test_tables_read_each_set_once_and_sample_what_is_large():
     made = patient()
     train = arrays(**records(0))
-    extra = {"again": made.evals["test"], "on train": made.evals["test"]._replace(source=sweep(train, 100))}
-    ready = subject(patient(source=batches(train, 32), evals={**made.evals, **extra}))
-    assert [(t.name, t.training, len(t.rows)) for t in tables(ready)] == [("train", True, 800), ("test", False, 200)]
-    few = tables(ready, most=50)[0]
+    extra = {"again": made.evals["test"], "on train": made.evals["test"]._replace(source=eval_batches(train, 100))}
+    case = make_case(patient(source=batches(train, 32), evals={**made.evals, **extra}))
+    assert [(t.name, t.training, len(t.rows)) for t in tables(case)] == [
+        ("train", True, 800),
+        ("test", False, 200),
+    ]
+    few = tables(case, most=50)[0]
     assert len(few.rows) == 50 and few.total == 800
     np.testing.assert_array_equal(few.fields["label"], train.columns["label"][few.rows])
     source = generated(batches(subset(train, np.arange(64)), 32), 32)
-    drawn = tables(subject(patient(source=source)))[0]
+    drawn = tables(make_case(patient(source=source)))[0]
     assert drawn.drawn and len(drawn.rows) == 8 * 32

@@ -12,9 +12,9 @@ from PIL import Image
 
 from research.core import Mean, Out
 from research.diagnose import rate
+from research.diagnose.case import make_case
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Passed
-from research.diagnose.subject import subject
 from tests import toys
 from tests.diagnose.patients import patient
 
@@ -37,7 +37,7 @@ def quadratic(curvature, learning_rate, **changes):
 
 @pytest.mark.parametrize("learning_rate", [0.01, 0.1])
 def test_a_quadratic_turns_at_its_stability_limit(learning_rate):
-    found = rate.range_test(subject(quadratic([20.0, 1.0, 0.1], learning_rate)))
+    found = rate.range_test(make_case(quadratic([20.0, 1.0, 0.1], learning_rate)))
     limit = 2 / 20.0
     assert found.reference == pytest.approx(learning_rate)
     assert limit < found.diverged * learning_rate < 3 * limit
@@ -50,10 +50,10 @@ def test_the_schedule_is_held_at_its_highest_and_adam_is_linear_in_its_rate():
     schedule = optax.warmup_cosine_decay_schedule(0.0, 0.02, 10, 40)
     warmed = quadratic([1.0, 0.5], 1.0)
     warmed = dataclasses.replace(warmed, optimizer=optax.adam(schedule), schedules={"learning_rate": schedule})
-    ready = subject(warmed)
-    assert rate.peak(ready) == (10, pytest.approx(0.02))
+    case = make_case(warmed)
+    assert rate.peak(case) == (10, pytest.approx(0.02))
     plain = dataclasses.replace(warmed, optimizer=optax.adam(0.02), schedules={"learning_rate": lambda step: 0.02})
-    curves = [rate.range_test(ready, steps=30).losses, rate.range_test(subject(plain), steps=30).losses]
+    curves = [rate.range_test(case, steps=30).losses, rate.range_test(make_case(plain), steps=30).losses]
     np.testing.assert_allclose(*curves, rtol=1e-5)
 
 
@@ -75,14 +75,14 @@ def test_a_rate_is_judged_by_where_the_loss_diverges():
 
 
 def test_too_high_a_rate_on_the_digits_is_a_problem_and_a_sound_one_is_not(tmp_path):
-    sound, high = subject(patient()), subject(patient(rate=1.0))
+    sound, high = make_case(patient()), make_case(patient(rate=1.0))
     found = rate.range_test(sound)
     outcome = rate.rate(sound, found)
     assert isinstance(outcome, Passed), outcome
     assert 3e-4 < found.suggestion * 3e-3 < 3e-2
     told = rate.rate(high, rate.range_test(high))
     assert isinstance(told, Finding) and told.problem and "diverges at" in told.text
-    tiny = subject(patient(rate=1e-7))
+    tiny = make_case(patient(rate=1e-7))
     told = rate.rate(tiny, rate.range_test(tiny))
     assert isinstance(told, Finding), told
     svg = rate.picture(found, tmp_path / "rate.png")
@@ -92,6 +92,6 @@ def test_too_high_a_rate_on_the_digits_is_a_problem_and_a_sound_one_is_not(tmp_p
 
 def test_a_loss_that_never_falls_is_a_problem():
     stuck = quadratic([0.0, 0.0], 0.1)
-    ready = subject(stuck)
-    told = rate.rate(ready, rate.range_test(ready, steps=20))
+    case = make_case(stuck)
+    told = rate.rate(case, rate.range_test(case, steps=20))
     assert told.problem and "falls at no rate" in told.text

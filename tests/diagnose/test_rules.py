@@ -17,7 +17,7 @@ from research.diagnose.live import diagnosis, explained
 from research.errors import UserError
 from research.report.layers import layer_plots
 from research.runs.reader import Evaluation, Run, Series, read_run
-from research.system.resources import compilations, memory
+from research.system.resources import compilations, peak_memory
 from tests.report.runs import write_json, write_lines
 
 
@@ -267,7 +267,7 @@ def test_compilations_are_timed_until_the_end():
     close()
     jax.jit(lambda x: jnp.sin(x) * 4.25)(jnp.ones(7))
     assert taken() == 0
-    assert 2**20 < memory() < 2**44
+    assert 2**20 < peak_memory() < 2**44
 
 
 def test_a_shape_that_changes_compiles_again_and_is_named(tmp_path):

@@ -9,7 +9,7 @@ import optax
 
 from research import events
 from research.core import Eval, Model, draw
-from research.data import arrays, batches, digits, generated, stratified, sweep
+from research.data import arrays, batches, digits, eval_batches, generated, stratified
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.errors import UserError
@@ -67,7 +67,7 @@ def experiment(model=None, *, records=None, source=None, optimizer=None, steps=2
     fields = dict(
         init=model.init, apply=model.apply, loss=classify(model), optimizer=optimizer or optax.adam(2e-3),
         source=source or batches(train, 64), steps=steps, log_every=max(1, steps // 50), save_every=steps,
-        evals={"valid": Eval(sweep(valid, 500), measure_classification(num_classes=10), every=steps // 10)},
+        evals={"valid": Eval(eval_batches(valid, 500), measure_classification(num_classes=10), every=steps // 10)},
     )  # fmt: skip
     return Experiment(**{**fields, **changes})
 

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from research import verbs
 from research.__main__ import main
-from research.core import Mean, Out, weighted_mean, whole
+from research.core import Mean, Out, not_additive, weighted_mean
 from research.data import batches
 from research.distributed.pmap import check_replicated
 from research.distributed.sharding import make_mesh, place
@@ -45,7 +45,7 @@ def experiment(**changes):
 def losses(made, *, strategy, devices, steps=6):
     """(the loss after every call, the last State, the compiled step)."""
     built = build(made, strategy=strategy, devices=devices)
-    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     found, axis = [], int(made.stride > 1)
     for step in range(0, steps, made.stride):
         state, sums = built.step(state, sums, place(batch_at(step), built.mesh, axis=axis))
@@ -97,7 +97,7 @@ def test_batch_norm_differs_under_pmap_unless_its_groups_are_the_rows_of_a_devic
 
 def _whole(params, ctx):
     value, out = masked(toys.model().apply)(params, ctx)
-    return value, Out(out.stats, {**out.metrics, "loss": whole(out.metrics["loss"])})
+    return value, Out(out.stats, {**out.metrics, "loss": not_additive(out.metrics["loss"])})
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ def test_rules_that_split_are_refused():
 
 FILE = """
 from research.core import Eval
-from research.data import sweep
+from research.data import eval_batches
 from tests import toys
 from tests.distributed import test_pmap
 def experiment(*, steps: int = 10):
-    evals = {"test": Eval(sweep(toys.DATA, 13), toys.measure, every=10)}
+    evals = {"test": Eval(eval_batches(toys.DATA, 13), toys.measure, every=10)}
     return test_pmap.experiment(steps=steps, evals=evals)
 """
 

@@ -159,7 +159,7 @@ def test_an_experiment_is_sharded_and_says_so():
         mesh={"fsdp": -1}, rules=((r"wide", P("fsdp")),),
     )  # fmt: skip
     built = build(made, devices=FOUR)
-    now, _ = built.step(built.fresh(), built.fresh_open(), place(built.source(0)(0), built.mesh))
+    now, _ = built.step(built.fresh(), built.fresh_sums(), place(built.source(0)(0), built.mesh))
     assert now.params["wide"].addressable_shards[0].data.shape == (1, 8)
     assert now.opt[0].mu["wide"].addressable_shards[0].data.shape == (1, 8)
     single = build(toys.experiment(), devices=ONE)

@@ -6,7 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from research.core import Mean, Out, draw, gradient, merge, whole
+from research.core import Mean, Out, draw, gradient, merge, not_additive
 from research.distributed.sharding import make_mesh, place
 from research.errors import UserError
 from research.gradients.accumulate import accumulate
@@ -88,7 +88,7 @@ def test_what_cannot_be_split_is_refused(monkeypatch):
 
     def contrastive(params, ctx):
         value, out = LOSS(params, ctx)
-        return value, Out(out.stats, {**out.metrics, "loss": whole(out.metrics["loss"])})
+        return value, Out(out.stats, {**out.metrics, "loss": not_additive(out.metrics["loss"])})
 
     with pytest.raises(UserError, match="accumulate splits the batch"):
         accumulate(gradient(contrastive), 2)(PARAMS, ctx())

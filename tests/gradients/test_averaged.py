@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from research.core import Out, draw, gradient, whole
+from research.core import Out, draw, gradient, not_additive
 from research.distributed.sharding import make_mesh
 from research.errors import UserError
 from research.gradients.accumulate import accumulate
@@ -97,7 +97,7 @@ def test_errors():
 
     def contrastive(params, ctx):
         value, out = LOSS(params, ctx)
-        return value, Out(out.stats, {**out.metrics, "loss": whole(out.metrics["loss"])})
+        return value, Out(out.stats, {**out.metrics, "loss": not_additive(out.metrics["loss"])})
 
     with pytest.raises(UserError, match="averaged splits the batch"):
         devices(averaged(gradient(contrastive), axis="data"), "vmap")

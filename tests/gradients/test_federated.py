@@ -6,7 +6,19 @@ import numpy as np
 import optax
 import pytest
 
-from research.core import Ctx, Mean, Model, Out, State, Whole, draw, gradient, train_step, weighted_mean, whole
+from research.core import (
+    Ctx,
+    Mean,
+    Model,
+    NotAdditive,
+    Out,
+    State,
+    draw,
+    gradient,
+    not_additive,
+    train_step,
+    weighted_mean,
+)
 from research.distributed.sharding import make_mesh, place
 from research.errors import UserError
 from research.fields import example_weights
@@ -240,14 +252,14 @@ def test_a_loss_that_does_not_add_over_examples_is_taken_client_by_client():
     def spread(params, ctx):
         x = ctx.batch["x"] * params
         value = jnp.var(x)
-        mean = whole(weighted_mean(value[None], jnp.asarray([len(x)])))
+        mean = not_additive(weighted_mean(value[None], jnp.asarray([len(x)])))
         return mean.value(), Out({}, {"loss": mean})
 
     x = RNG.normal(size=(2, 1, 4)).astype(np.float32)
     found, out = jax.jit(federated(gradient(spread), optax.sgd(1.0)))(jnp.float32(2), ctx_of({"x": x}))
     np.testing.assert_allclose(found, 4 * x.var(-1).mean(), rtol=1e-5)
     # A round adds over its clients, so who splits it by clients may.
-    assert not isinstance(out.metrics["loss"], Whole) and out.metrics["loss"].weight == 8
+    assert not isinstance(out.metrics["loss"], NotAdditive) and out.metrics["loss"].weight == 8
 
 
 def test_secure_aggregation_gives_the_same_round():

@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from research.core import Ctx, Mean, Out, draw, gradient, weighted_mean, whole
+from research.core import Ctx, Mean, Out, draw, gradient, not_additive, weighted_mean
 from research.distributed.sharding import make_mesh, place
 from research.errors import UserError
 from research.fields import example_weights
@@ -233,7 +233,7 @@ def test_what_cannot_be_private_is_an_error(knobs, message):
 
 def test_a_loss_of_the_whole_batch_is_refused():
     def contrast(params, ctx):
-        mean = whole(Mean(jnp.var(ctx.batch["image"] @ params["w"]), jnp.float32(1)))
+        mean = not_additive(Mean(jnp.var(ctx.batch["image"] @ params["w"]), jnp.float32(1)))
         return mean.value(), Out({}, {"loss": mean})
 
     with pytest.raises(UserError, match="private splits the batch"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.life import AGAIN, OVER, barred, told
+from launch.life import AGAIN, OVER, barred, read_status
 
 # Tells status argv[1] and step argv[2], prints, waits for a signal where argv[3] is "wait", leaves with argv[4].
 SCRIPT = """
@@ -110,4 +110,4 @@ def test_a_launcher_without_a_status_file_is_told_so():
     command = [sys.executable, "-m", "launch.life", "--", "true"]
     ended = subprocess.run(command, env=env, capture_output=True, text=True)
     assert ended.returncode == 2 and "RESEARCH_STATUS_FILE is not set" in ended.stderr
-    assert told(Path("nowhere"))["step"] == -1
+    assert read_status(Path("nowhere"))["step"] == -1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from research.core import Eval, State, Trained
-from research.data import arrays, subset, sweep
+from research.data import arrays, eval_batches, subset
 from research.data.readers.arrays import Arrays
 from research.distributed.sharding import make_mesh
 from research.errors import UserError
@@ -45,7 +45,8 @@ def run(ev, *, apply=linear, params=W, devices=1):
 def found():
     """On four devices, in batches whose last is ragged."""
     by = {"length": LENGTH, "source": SOURCE, "class": classes(("no", "yes"))}
-    return run(sliced(Eval(sweep(DATA, 24), MEASURE, finish=FINISH), by=by, higher=["accuracy", "auc"], lower=["loss"]),
+    checked = Eval(eval_batches(DATA, 24), MEASURE, finish=FINISH)
+    return run(sliced(checked, by=by, higher=["accuracy", "auc"], lower=["loss"]),
                devices=4)  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def test_a_slice_has_the_numbers_of_the_set_that_is_that_slice_alone(found):
         "source": [source == 0, source == 1],
         "class": [LABEL == 0, LABEL == 1],
     }
-    plain = run(Eval(sweep(DATA, COUNT), MEASURE, finish=FINISH))
+    plain = run(Eval(eval_batches(DATA, COUNT), MEASURE, finish=FINISH))
     for name, value in plain.numbers.items():
         assert found.numbers[name] == pytest.approx(value, rel=1e-5)
     np.testing.assert_array_equal(found.arrays["confusion"], plain.arrays["confusion"])
@@ -65,7 +66,9 @@ def test_a_slice_has_the_numbers_of_the_set_that_is_that_slice_alone(found):
         for k, part in enumerate(members):
             own = {name: found.arrays[f"slices/{way}/{name}"][k] for name in plain.numbers}
             if part.any():
-                alone = run(Eval(sweep(subset(DATA, np.flatnonzero(part)), COUNT), MEASURE, finish=FINISH)).numbers
+                alone = run(
+                    Eval(eval_batches(subset(DATA, np.flatnonzero(part)), COUNT), MEASURE, finish=FINISH)
+                ).numbers
             else:
                 alone = dict.fromkeys(plain.numbers, np.nan)
             assert own == pytest.approx(dict(alone), rel=1e-5, nan_ok=True)
@@ -103,11 +106,11 @@ def test_any_evaluation_can_be_sliced_and_the_model_runs_once():
         return params[tokens] @ params, {}
 
     long = bands(lambda batch: (batch["segments"] > 0).sum(-1), (5,))
-    ev = Eval(sweep(data, 8), measure_language(bytes_of=lambda labels: jnp.ones(labels.shape)))
+    ev = Eval(eval_batches(data, 8), measure_language(bytes_of=lambda labels: jnp.ones(labels.shape)))
     results = run(sliced(ev, by={"tokens": long}), apply=network, params=table)
     assert set(seen) == {(8, 9)}
     part = np.flatnonzero((segments > 0).sum(1) < 5)
-    alone = run(ev._replace(source=sweep(subset(data, part), 8)), apply=network, params=table)
+    alone = run(ev._replace(source=eval_batches(subset(data, part), 8)), apply=network, params=table)
     assert set(alone.numbers) == {"loss", "accuracy", "perplexity", "bits_per_byte"} and 0 < len(part) < 12
     for name, value in alone.numbers.items():
         assert results.arrays[f"slices/tokens/{name}"][0] == pytest.approx(value, rel=1e-5)
@@ -127,7 +130,7 @@ def test_an_evaluation_of_rows_alone_is_sliced_where_its_numbers_can_be_had():
     """A linear probe cannot be fitted to the records of one class."""
     label = np.arange(40, dtype=np.int32) % 2
     data = arrays(image=np.eye(2, dtype=np.float32)[label], label=label, half=(np.arange(40) // 20).astype(np.int32))
-    test = sweep(Arrays({**data.columns, "split": np.arange(40, dtype=np.int32) // 2 % 2}), 16)
+    test = eval_batches(Arrays({**data.columns, "split": np.arange(40, dtype=np.int32) // 2 % 2}), 16)
     made = sliced(
         Eval(test, measure_features(), finish=score()), by={"class": classes(2), "half": classes(2, labels="half")}
     )
@@ -137,7 +140,7 @@ def test_an_evaluation_of_rows_alone_is_sliced_where_its_numbers_can_be_had():
 
 
 def test_mistakes_are_told(monkeypatch):
-    ev = Eval(sweep(DATA, 24), MEASURE)
+    ev = Eval(eval_batches(DATA, 24), MEASURE)
     with pytest.raises(UserError, match="unknown metric 'acuracy'.*accuracy"):
         run(sliced(ev, by={"source": SOURCE}, higher=["acuracy"]))
     with pytest.raises(UserError, match=r"slices by 'x' are float32\[24, 4\]; expected an int for each of 24"):

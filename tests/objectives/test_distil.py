@@ -160,7 +160,7 @@ def small_run(model, loss, **more):
                    **more),
         devices=jax.devices()[:1],
     )  # fmt: skip
-    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     first = jax.tree.map(np.asarray, (state.params, state.stats))
     for step in range(5):
         state, sums = built.step(state, sums, batch_at(step))
@@ -178,7 +178,7 @@ def test_a_taught_model_keeps_a_runs_weights_beside_it_unchanged_and_learns_from
         "research.runs.pretrained.read_arrays", lambda run: ({"w": np.asarray(3 * V)}, {"norm": {"mean": mean}})
     )
     loss = distil(model, teacher, view=view, weight=1.0)
-    (_, stats), state, _ = small_run(model, loss, start=pretrained("RUN", names, tell=lambda text: None))
+    (_, stats), state, _ = small_run(model, loss, init_from=pretrained("RUN", names, tell=lambda text: None))
     np.testing.assert_array_equal(stats["teacher"]["params"]["w"], 3 * V)
     np.testing.assert_array_equal(stats["teacher"]["stats"]["norm"]["mean"], mean)
     jax.tree.map(np.testing.assert_array_equal, stats["teacher"], state.stats["teacher"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from research.core import Ctx, Mean, Out, State, Whole, draw, whole
+from research.core import Ctx, Mean, NotAdditive, Out, State, draw, not_additive
 from research.errors import UserError
 from research.experiment import build
 from research.objectives.elastic import elastic, fisher_diagonal, gaussian
@@ -74,10 +74,10 @@ def test_the_penalty_and_its_gradient():
 
 
 def test_a_whole_loss_stays_one():
-    loss = lambda params, ctx: (jnp.float32(2), Out({}, {"loss": whole(Mean(jnp.float32(2), jnp.float32(1)))}))
+    loss = lambda params, ctx: (jnp.float32(2), Out({}, {"loss": not_additive(Mean(jnp.float32(2), jnp.float32(1)))}))
     held = elastic(loss, {}, strength=1.0)
     _, out = held.loss(W, Ctx({}, {"elastic": held.memory(None, W)}, draw(0), jnp.int32(0)))
-    assert isinstance(out.metrics["loss"], Whole)
+    assert isinstance(out.metrics["loss"], NotAdditive)
 
 
 def test_tasks_are_consolidated_in_turn():
@@ -102,7 +102,7 @@ def test_in_a_run_the_weights_of_the_given_update_become_the_anchor():
         held = elastic(toys.loss_of(model.apply), {4: fisher}, strength=strength)
         experiment = toys.experiment(loss=None, techniques=(held,))
         built = build(experiment, devices=jax.devices()[:1])
-        state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+        state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
         for step in range(9):
             state, sums = built.step(state, sums, batch_at(step))
             plain = np.asarray(state.params["w"]) if step == 3 else plain

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, Whole, draw, gradient
+from research.core import Ctx, NotAdditive, draw, gradient
 from research.errors import UserError
 from research.objectives.grad_norm import balanced, grad_norm
 from research.objectives.multi_task import fixed, multi_task
@@ -65,7 +65,7 @@ def test_the_weights_follow_the_gradient_of_equation_2():
     plain, _ = jax.jit(gradient(weighted(fixed(weights))))(W, where)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), grads, plain)
     np.testing.assert_allclose([out.stats["grad_norm"]["first"][name] for name in TASKS], list(first.values()))
-    assert out.stats["seen"] == 1 and isinstance(out.metrics["loss"], Whole)
+    assert out.stats["seen"] == 1 and isinstance(out.metrics["loss"], NotAdditive)
 
 
 def test_the_first_losses_are_kept_and_without_a_rate_it_is_the_plain_gradient():

@@ -75,7 +75,7 @@ def test_some_steps_are_the_recursion_by_hand():
         optimizer=optax.sgd(0.5), source=source, steps=8, techniques=(average,),
     )  # fmt: skip
     built = build(experiment, devices=jax.devices()[:1])
-    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     w = mean = np.asarray(W, np.float64)
     for step in range(5):
         batch = batch_at(step)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, Whole, check_additive, draw
+from research.core import Ctx, NotAdditive, check_additive, draw
 from research.errors import UserError
 from research.objectives.classify import classify
 from research.objectives.mmd import align, mean_variance, squared_mmd
@@ -96,7 +96,7 @@ def test_the_loss_is_the_cross_entropy_and_the_distance_of_the_features():
     assert out.metrics["loss"].value() == value and out.stats == {"seen": 5}
     with pytest.raises(UserError, match="accumulate splits"):
         check_additive(out.metrics, by="accumulate")
-    assert isinstance(out.metrics["loss"], Whole)
+    assert isinstance(out.metrics["loss"], NotAdditive)
     later, _ = run(align(encoder, classifier, strength=lambda step: 0.1 * step, scales=(1.0, 2.0)), step=7)
     np.testing.assert_allclose(later, value, rtol=1e-6)
 

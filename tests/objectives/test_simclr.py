@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.core import Ctx, Whole, check_additive
+from research.core import Ctx, NotAdditive, check_additive
 from research.errors import UserError
 from research.objectives.simclr import simclr
 
@@ -86,7 +86,7 @@ def test_the_two_views_differ_and_change_with_the_key():
 
 def test_it_may_not_be_split_and_needs_its_field():
     out = jax.eval_shape(LOSS, W, ctx({"image": X}))[1]
-    assert isinstance(out.metrics["loss"], Whole)
+    assert isinstance(out.metrics["loss"], NotAdditive)
     with pytest.raises(UserError, match="accumulate splits the batch"):
         check_additive(out.metrics, by="accumulate")
     with pytest.raises(UserError, match="unknown batch field 'image'"):

@@ -11,7 +11,7 @@ from tests import toys
 def trajectory(average, steps=15):
     experiment = toys.experiment(techniques=(average,))
     built = build(experiment, devices=jax.devices()[:1])
-    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     params = [np.asarray(state.params["w"])]
     for step in range(steps):
         state, sums = built.step(state, sums, batch_at(step))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-CLAIMS = [{"metric": "test/accuracy", "at_least": 0.97, "at_most": None, "source": "a paper"}]
+CLAIMS = [{"metric": "test/accuracy", "at_least": 0.97, "at_most": None, "reference": "a paper"}]
 LABEL = np.array([0, 1, 2, 0, 1, 2])
 PREDICTION = np.array([0, 2, 2, 1, 0, 2])
 ROWS = {

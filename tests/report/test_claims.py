@@ -26,7 +26,7 @@ RESULTS = {"test": {"accuracy": 0.97, "loss": 0.2, "broken": None, "nan": math.n
     ],
 )
 def test_verdicts(metric, low, high, outcome, bound):
-    verdict = judge({"metric": metric, "at_least": low, "at_most": high, "source": ""}, RESULTS)
+    verdict = judge({"metric": metric, "at_least": low, "at_most": high, "reference": ""}, RESULTS)
     assert (verdict.outcome, verdict.bound) == (outcome, bound)
     assert (verdict.measured is None) == (outcome == "not measured") == bool(verdict.remark)
 

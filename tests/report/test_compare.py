@@ -13,7 +13,7 @@ from research.__main__ import main
 from research.errors import UserError
 from research.metrics.difference import over_seeds
 from research.report.compare import compare, no_regression
-from research.report.compare_page import told, verdict, write
+from research.report.compare_page import format_comparison, verdict, write
 from research.report.direction import better, main_metric, named
 from research.report.groups import grouped
 from research.report.rows import auc_scores, scores
@@ -51,7 +51,7 @@ def test_runs_that_differ_by_seed_only_have_no_winner_and_are_not_tested(trained
         assert found.one_recipe and all(not line.shown and line.difference is None for line in found.metrics)
         (said,) = verdict(found)
         assert said.startswith("No winner: the runs differ by seed only.") and f"(n = {len(runs)})" in said
-        assert " is better" not in told(found) and " is worse" not in told(found)
+        assert " is better" not in format_comparison(found) and " is worse" not in format_comparison(found)
     values = [accuracy(folder) for folder in trained["good"]]
     assert f"{np.mean(values):.4f} ± {stats.sem(values):.2g} (n = 6)" in said
 

@@ -112,7 +112,7 @@ def test_what_a_run_says_stays_text(tmp_path):
     folder = bare(tmp_path)
     write_json(folder / "run.json", about(
         summary=evil, doc=evil, knobs={evil: evil}, versions={evil: evil}, hardware=evil, commit=evil, command=evil,
-        experiment=evil, seed=evil, claims=[{"metric": evil, "at_least": 1.0, "at_most": None, "source": evil}],
+        experiment=evil, seed=evil, claims=[{"metric": evil, "at_least": 1.0, "at_most": None, "reference": evil}],
     ))  # fmt: skip
     write_json(folder / "status.json", {"status": evil, "step": 1, "results": {evil: {evil: 1.0}}, "text": evil})
     write_lines(folder / "metrics.jsonl", [{"step": 1, f"train/{evil}": 1.0}, {"step": 2, f"{evil}/loss": 1.0}])

@@ -4,7 +4,7 @@ import pytest
 
 from research.__main__ import main
 from research.errors import UserError
-from research.report.runs import age, defaults, listed, runs, told
+from research.report.runs import age, defaults, format_runs, listed, runs
 from tests.report.runs import about, bare, write_json
 
 SOURCE = "def experiment(*, width: int = 64, rate: float = 1e-3, sizes: tuple = (8, 8), other=print):\n    pass\n"
@@ -48,7 +48,7 @@ def test_all_are_listed_and_the_damaged_say_so(folder):
     assert (found["b"].metric, found["b"].value, found["b"].seed, found["d"].value) == ("test/accuracy", 0.95, 1, None)
     assert found["a"].changed == {} and found["b"].changed == {"width": 32}
     assert found["c"].changed == {"rate": 1e-2, "network": "cnn"}  # a knob of another form of the file counts
-    text = told(runs(folder), now=1700000000.0 + 7200)
+    text = format_runs(runs(folder), now=1700000000.0 + 7200)
     assert "2 h" in text and "width=32" in text and "5/20" in text and text.count("\n") == 6
 
 
@@ -106,7 +106,7 @@ def test_a_folder_that_is_none(tmp_path, folder):
         runs(folder / "sweeb")
     with pytest.raises(UserError, match="no folder test/accuracy>0.9. A condition goes behind --where. Give"):
         runs("test/accuracy>0.9")
-    assert told(runs(folder / "no_run")) == "no run."
+    assert format_runs(runs(folder / "no_run")) == "no run."
     assert runs(folder / "no_run", where=["width=3"]) == []
 
 

@@ -12,9 +12,9 @@ TERMINATED = RNG.random((T, N)) < 0.1
 TRUNCATED = RNG.random((T, N)) < 0.1  # some steps are both
 
 
-def found(trace, discount=0.9):
+def found(gae_lambda, discount=0.9):
     f = jax.jit(lambda: generalized_advantages(
-        REWARDS, VALUES, NEXT, terminated=TERMINATED, truncated=TRUNCATED, discount=discount, trace=trace,
+        REWARDS, VALUES, NEXT, terminated=TERMINATED, truncated=TRUNCATED, discount=discount, gae_lambda=gae_lambda,
     ))  # fmt: skip
     return np.asarray(f())
 
@@ -54,6 +54,6 @@ def test_with_a_full_trace_it_is_the_return_less_the_value():
         last = np.where(TERMINATED[t], 0, np.where(TRUNCATED[t], agree[t], later))
         later = returns[t] = REWARDS[t] + 0.95 * last
     f = generalized_advantages(
-        REWARDS, VALUES, agree, terminated=TERMINATED, truncated=TRUNCATED, discount=0.95, trace=1.0
+        REWARDS, VALUES, agree, terminated=TERMINATED, truncated=TRUNCATED, discount=0.95, gae_lambda=1.0
     )
     np.testing.assert_allclose(f, returns - VALUES, atol=2e-5)

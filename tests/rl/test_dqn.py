@@ -90,7 +90,7 @@ def learned(limit, discount=0.9):
         transform=lambda step: acting(step, world, policy=policy, batches=memory.use, length=1, updates=1),
     )  # fmt: skip
     built = build(experiment, devices=jax.devices()[:1])
-    state, _ = built.step(built.fresh(), built.fresh_open(), built.source(0)(0))
+    state, _ = built.step(built.fresh(), built.fresh_sums(), built.source(0)(0))
     return np.asarray(state.params)
 
 

@@ -123,7 +123,7 @@ def trajectory(length=5, count=4):
 def test_minibatches_hold_every_transition_once_an_epoch_with_what_belongs_to_it():
     played = trajectory()
     state = State(jnp.uint32(0), jnp.uint32(0), jnp.int32(0), PARAMS, {"seen": jnp.int32(0)}, None)
-    batches = jax.jit(lambda key: minibatches(apply, discount=0.9, trace=0.8, epochs=3, parts=4)(
+    batches = jax.jit(lambda key: minibatches(apply, discount=0.9, gae_lambda=0.8, epochs=3, num_minibatches=4)(
         state, jax.tree.map(jnp.asarray, played), key=key,
     ))  # fmt: skip
     changed, rows = batches(jax.random.key(0))
@@ -133,7 +133,7 @@ def test_minibatches_hold_every_transition_once_an_epoch_with_what_belongs_to_it
     assert len({tuple(order) for order in names}) == 3
     advantages = np.asarray(generalized_advantages(
         played.reward, played.notes["value"], played.next_observation @ PARAMS["critic"],
-        terminated=played.terminated, truncated=played.truncated, discount=0.9, trace=0.8,
+        terminated=played.terminated, truncated=played.truncated, discount=0.9, gae_lambda=0.8,
     ))  # fmt: skip
     expected = {
         "action": played.action,

@@ -7,7 +7,7 @@ import pytest
 
 from research import losses
 from research.core import Trained, merge
-from research.data import arrays, sweep
+from research.data import arrays, eval_batches
 from research.errors import UserError
 from research.robust.attack import ascend, fgsm, margin, measure_robust, pgd
 from research.robust.norms import l1, l2, linf
@@ -143,7 +143,7 @@ def test_robust_accuracy_over_padded_batches():
         return measure_robust(epsilon=epsilon, steps=8, bounds=(0, 1), restarts=3)(TRAINED, batch)
 
     def evaluate(size, epsilon=0.15):
-        source = sweep(arrays(image=x, label=y), size)
+        source = eval_batches(arrays(image=x, label=y), size)
         parts = [jax.device_get(step(source(i), epsilon)) for i in range(len(source))]
         totals = {name: [part[name] for part in parts] for name in ("accuracy", "robust_accuracy")}
         values = {name: float(functools.reduce(merge, means).value()) for name, means in totals.items()}

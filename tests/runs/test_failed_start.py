@@ -52,8 +52,8 @@ def test_begun_from_another_run_it_is_begun_there_again(tmp_path):
         train(file, SOUND, run_dir=folder, start_from=first.folder)
 
 
-@pytest.mark.parametrize("origin", ["second", None])
-def test_begun_from_another_run_it_does_not_pass_for_one_with_another_beginning(tmp_path, origin):
+@pytest.mark.parametrize("start_from", ["second", None])
+def test_begun_from_another_run_it_does_not_pass_for_one_with_another_beginning(tmp_path, start_from):
     """Its folder holds the first run's checkpoint already."""
     file, folder = tmp_path / "mine.py", tmp_path / "run"
     first = train(file, SOUND, run_dir=tmp_path / "first")
@@ -61,8 +61,8 @@ def test_begun_from_another_run_it_does_not_pass_for_one_with_another_beginning(
     with pytest.raises(AttributeError):
         broken = SOUND.replace("    cost = ", "    None.shape\n    cost = ")
         train(file, broken, run_dir=folder, start_from=first.folder)
-    with pytest.raises(UserError, match="was edited|origin: 'first@12' in the run"):
-        train(file, SOUND, run_dir=folder, start_from=origin and tmp_path / origin)
+    with pytest.raises(UserError, match="was edited|start_from: 'first@12' in the run"):
+        train(file, SOUND, run_dir=folder, start_from=start_from and tmp_path / start_from)
 
 
 def test_what_failed_later_keeps_its_step(tmp_path):

@@ -91,7 +91,7 @@ def test_frozen_params_stay_without_moments():
         steps=5,
     )  # fmt: skip
     built = build(experiment, devices=jax.devices()[:1])
-    state, sums, batch_at = built.fresh(), built.fresh_open(), built.source(0)
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     before = jax.device_get(state)
     assert set(state.params) == {"head"} and set(state.opt[0].mu) == {"head"}
     for step in range(5):

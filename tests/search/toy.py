@@ -9,7 +9,7 @@ import optax
 
 from research.core import Eval, Mean, Out
 from research.data import arrays, batches, generated
-from research.data import sweep as in_order
+from research.data import eval_batches as in_order
 from research.experiment import Best, Experiment
 
 STEPS = 12

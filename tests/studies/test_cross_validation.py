@@ -14,7 +14,7 @@ import optax
 
 from research.core import Eval
 from research.data import batches
-from research.data import folds as split, subset, sweep
+from research.data import folds as split, subset, eval_batches
 from research.experiment import Experiment
 from tests import toys
 
@@ -23,7 +23,7 @@ def experiment(*, fold: int = 0, folds: int = 2, steps: int = 8) -> Experiment:
     part = split(50, folds, seed=0)[fold]
     return toys.experiment(
         source=batches(subset(toys.DATA, part.train), 8),
-        evals={"test": Eval(sweep(subset(toys.DATA, part.test), 16), toys.measure)},
+        evals={"test": Eval(eval_batches(subset(toys.DATA, part.test), 16), toys.measure)},
         steps=steps, log_every=4, save_every=8,
     )
 '''

@@ -29,7 +29,7 @@ from tests import toys
 def experiment(*, {knob}: float = 0.3, bound: float = 5.0):
     """Knobs."""
     return toys.experiment(noise={knob}, claims=(
-        Claim("test/mse", at_most=bound, source="a paper, table 3"), Claim("test/other", at_least=1)))
+        Claim("test/mse", at_most=bound, reference="a paper, table 3"), Claim("test/other", at_least=1)))
 '''
 
 
@@ -145,9 +145,9 @@ def test_what_cannot_be_reproduced_is_said(folder, monkeypatch, capsys):
 
 def test_claims_are_read_off_a_source_that_is_not_run():
     text = (
-        "x = Claim('a/b', at_least=0.5, at_most=LIMIT, source='x'), Claim(name, **BOUNDS[kind], source='y'), Claim('c')"
+        "x = Claim('a/b', at_least=0.5, at_most=LIMIT, reference='x'), Claim(a, **BOUNDS[k], reference='y'), Claim('c')"
     )
-    assert reproduce.claims_in(text) == ["a/b at least 0.5 and at most LIMIT", "name BOUNDS[kind]", "c"]
+    assert reproduce.claims_in(text) == ["a/b at least 0.5 and at most LIMIT", "a BOUNDS[k]", "c"]
 
 
 def test_the_form_of_a_source_is_its_code():

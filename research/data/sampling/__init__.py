@@ -4,7 +4,7 @@
 is `source(step, rows=) -> batch` with a mask. Nothing is restored: random access makes resuming exact.
 
     training      batches, mixture, paired (with unlabelled), poisson, clients (federated), few_shot, sequence
-    evaluation    batches (sweep)
+    evaluation    batches (eval_batches)
     records       splits (stratified, shuffled, folds)
     the loop      prefetch, process_rows
 

@@ -47,8 +47,8 @@ class Batches:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Evaluation batches of `size` records in order, each record once; made by `sweep`."""
+class EvalBatches:
+    """Evaluation batches of `size` records in order, each record once; made by `eval_batches`."""
 
     data: Any
     size: int
@@ -64,12 +64,12 @@ class Sweep:
     def __call__(self, step: int, rows=slice(None)):
         step = operator.index(step)
         if not 0 <= step < len(self):
-            raise IndexError(f"batch {step} of a sweep of {len(self)} batches")
+            raise IndexError(f"batch {step} of {len(self)} batches")
         indices = positions(step, self.size, rows)
         real = indices < len(self.data)
         fields = records.numbers(records.columns(self.data, np.where(real, indices, step * self.size)))
         if "mask" in fields:
-            raise UserError("the records have a field 'mask', which a sweep adds by itself; rename it with mapped().")
+            raise UserError("the records have a field 'mask', which eval_batches adds; rename it with mapped().")
         return {**fields, "mask": real.astype(np.float32)}
 
 
@@ -90,15 +90,15 @@ def batches(data, size: int, *, augment=None, shuffle: bool = True) -> Batches:
     return Batches(data, check_size(size), augment, shuffle)
 
 
-def sweep(data, size: int) -> Sweep:
-    """Evaluation batches: `sweep(data, size)(i)` is {field: [size, ...], "mask": f32 [size]} for i < len(sweep).
+def eval_batches(data, size: int) -> EvalBatches:
+    """Evaluation batches: `eval_batches(data, size)(i)` is {field: [size, ...], "mask": f32 [size]} for every i < len.
 
     Records come in order, each once. The last batch is padded by repeating its first record, so that padding holds
     valid values; `mask` is 1 for a record and 0 for padding, in every batch. `rows` as in `batches`.
     Raises UserError for empty data, a size below 1, records that do not stack or that have a field `mask`.
     """
     records.size_of(data, what="the evaluation set")
-    return Sweep(data, check_size(size))
+    return EvalBatches(data, check_size(size))
 
 
 def positions(step: int, size: int, rows=slice(None)) -> np.ndarray:

@@ -8,7 +8,7 @@ from research.distributed.sharding import BATCH_AXES, place, placement
 from research.errors import UserError
 
 
-def share(batch_at: BatchAt, mesh, *, size: int, axis: int = 0, complete=lambda batch: batch):
+def read_own_rows(batch_at: BatchAt, mesh, *, size: int, axis: int = 0, complete=lambda batch: batch):
     """(read, put): `put(read(step))` is the global batch of `batch_at(step)`, split over the mesh along `axis`.
 
     It is the same for any number of processes. In a job of several, `read` asks for `rows=` of the `size` that the

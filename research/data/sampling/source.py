@@ -104,7 +104,7 @@ def check_evaluation_source(name: str, source):
         missing = [field for field in ("size", "examples", "data", "__len__") if not hasattr(source, field)]
         raise UserError(
             f"the source of the evaluation {name!r} is {source!r}, which lacks {', '.join(missing) or '__call__'}. "
-            "Expected what sweep(data, size) makes."
+            "Expected what eval_batches(data, size) makes."
         )
 
 

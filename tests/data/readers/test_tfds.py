@@ -16,7 +16,17 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from research.data import arrays, batches, digits, fashion_mnist, in_memory, pack, stdlib_text, sweep, tfds_source
+from research.data import (
+    arrays,
+    batches,
+    digits,
+    eval_batches,
+    fashion_mnist,
+    in_memory,
+    pack,
+    stdlib_text,
+    tfds_source,
+)
 from research.data.readers import decoded_cache
 from research.data.readers.idx import read_idx
 from research.data.readers.tfds import prepared, quiet
@@ -266,7 +276,7 @@ def test_mocked_tfds(name, tmp_path):
             assert len(data.classes) == 10
             batch = batches(data, 4)(0)(1)
             assert {k: v.shape for k, v in batch.items()} == {"image": (4, 32, 32, 3), "label": (4,)}
-            assert sweep(data, 4)(1)["mask"].tolist() == [1, 1, 0, 0]
+            assert eval_batches(data, 4)(1)["mask"].tolist() == [1, 1, 0, 0]
 
 
 class Sentences(tfds.core.GeneratorBasedBuilder):

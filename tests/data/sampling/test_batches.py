@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from research.data import arrays, batches, digits, mapped, sweep
-from research.data.sampling.batches import Batches, Sweep
+from research.data import arrays, batches, digits, eval_batches, mapped
+from research.data.sampling.batches import Batches, EvalBatches
 from research.errors import UserError
 
 
@@ -157,13 +157,13 @@ def test_sizes_and_lengths():
     source = batches(numbered(23), 5)
     assert (source.size, source.examples) == (5, 23)
     assert isinstance(source, Batches) and source == batches(source.data, 5)
-    checks = sweep(source.data, 5)
-    assert (len(checks), checks.size, checks.examples) == (5, 5, 23) and isinstance(checks, Sweep)
+    checks = eval_batches(source.data, 5)
+    assert (len(checks), checks.size, checks.examples) == (5, 5, 23) and isinstance(checks, EvalBatches)
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 23, 30])
 def test_a_sweep_sees_every_record_once_in_order(size):
-    checks = sweep(numbered(23), size)
+    checks = eval_batches(numbered(23), size)
     parts = [checks(i) for i in range(len(checks))]
     assert all(part["mask"].shape == (size,) and part["mask"].dtype == np.float32 for part in parts)
     mask = np.concatenate([part["mask"] for part in parts])
@@ -175,7 +175,7 @@ def test_a_sweep_sees_every_record_once_in_order(size):
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_a_sweep_splits_over_processes(processes):
-    checks, share = sweep(numbered(17), 12), 12 // processes
+    checks, share = eval_batches(numbered(17), 12), 12 // processes
     for i in range(2):
         parts = [checks(i, slice(p * share, (p + 1) * share)) for p in range(processes)]
         same({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, checks(i))
@@ -194,7 +194,7 @@ def test_a_pipeline_over_real_images(data_dir):
     ("make", "words"),
     [
         (lambda: batches(arrays(x=np.zeros(0)), 2), "is empty"),
-        (lambda: sweep([], 2), "evaluation set is empty"),
+        (lambda: eval_batches([], 2), "evaluation set is empty"),
         (lambda: batches(iter([1]), 2), "without len()"),
         (lambda: batches(numbered(3), 0), "batch size of 0"),
         (lambda: batches(numbered(3), 2.0), "batch size of 2.0"),
@@ -207,7 +207,7 @@ def test_a_pipeline_over_real_images(data_dir):
         (lambda: batches([{"x": {"y": 1}}], 1)(0)(0), "is a dict; expected a number"),
         (lambda: batches([{"x": np.zeros(2)}, {"x": np.zeros(3)}], 2)(0)(0), "'x' has the shape"),
         (lambda: batches(arrays(x=[[1, 2], [3]]), 2)(0)(0), "'x' has the shape"),
-        (lambda: sweep(arrays(mask=np.ones(3)), 2)(0), "field 'mask'"),
+        (lambda: eval_batches(arrays(mask=np.ones(3)), 2)(0), "field 'mask'"),
     ],
 )
 def test_errors(make, words):

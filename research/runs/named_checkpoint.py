@@ -10,7 +10,7 @@ from research.runs.checkpoint import committed, read_meta, write_meta
 from research.runs.folder import find_run
 
 
-class Origin(NamedTuple):
+class NamedCheckpoint(NamedTuple):
     """A checkpoint of a run; `label` names it in the identity of a run that began there."""
 
     folder: Path
@@ -18,8 +18,8 @@ class Origin(NamedTuple):
     label: str
 
 
-def origin_of(text: str) -> Origin:
-    """The Origin that `RUN`, `RUN@newest`, `RUN@best` or `RUN@<step>` names. Raises UserError where there is none."""
+def find_checkpoint(text: str) -> NamedCheckpoint:
+    """The checkpoint that `RUN`, `RUN@newest`, `RUN@best` or `RUN@<step>` names. Raises UserError if there is none."""
     name, _, which = str(text).partition("@")
     folder = find_run(name)
     scores = committed(folder / "checkpoints")
@@ -33,22 +33,22 @@ def origin_of(text: str) -> Origin:
         step = int(which)
     else:
         raise UserError(f"{folder} has no checkpoint {which!r}. There are: newest, best, {sorted(scores)}.")
-    return Origin(folder, step, f"{folder.name}@{step}")
+    return NamedCheckpoint(folder, step, f"{folder.name}@{step}")
 
 
-def bring(origin: Origin, folder):
+def copy_checkpoint(named: NamedCheckpoint, folder):
     """Copies a checkpoint, and the record up to it, into a new run folder. Done again after a kill, it is whole."""
     folder = Path(folder)
-    target = folder / "checkpoints" / str(origin.step)
+    target = folder / "checkpoints" / str(named.step)
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    source = origin.folder / "checkpoints" / str(origin.step)
+    source = named.folder / "checkpoints" / str(named.step)
     try:
         meta = read_meta(source / "meta")
     except (OSError, ValueError) as error:
         raise UserError(f"the checkpoint {source} is damaged: {error}") from error
-    with open(origin.folder / "metrics.jsonl", "rb") as record:
+    with open(named.folder / "metrics.jsonl", "rb") as record:
         (folder / "metrics.jsonl").write_bytes(record.read(meta["bytes"]))
     with replacing(target) as part:
         shutil.rmtree(part, ignore_errors=True)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from research.experiment import build
-from research.optim.memory import narrow, offloaded, round_at_random
+from research.optim.compact_state import narrow, offloaded, round_at_random
 from research.runs.checkpoint import Checkpoints
 from research.tree import shapes
 from tests import toys
@@ -87,7 +87,7 @@ def test_the_state_takes_half_the_bytes():
 def test_an_offloaded_state_lives_on_the_host_between_steps_and_changes_no_number(tmp_path):
     def ran(optimizer):
         built = build(toys.experiment(optimizer=optimizer, on_nonfinite="skip"), devices=jax.devices()[:1])
-        state, sums = built.fresh(), built.fresh_open()
+        state, sums = built.fresh(), built.fresh_sums()
         for step in range(3):
             state, sums = built.step(state, sums, built.source(0)(step))
         return built, state

@@ -45,7 +45,7 @@ class Answer(NamedTuple):
     states: Mapping[str, Any]
 
 
-class Subject(NamedTuple):
+class Case(NamedTuple):
     """An experiment `built` for a seed, with its `state` at step 0 (numpy) and its first training `batch`.
 
     `question` is the first evaluation that calls the model once a batch; None, for the reason `silent`, where there is
@@ -63,7 +63,7 @@ class Subject(NamedTuple):
     plain: GradFn | None
 
 
-def subject(experiment: Experiment, *, seed: int = 0) -> Subject:
+def make_case(experiment: Experiment, *, seed: int = 0) -> Case:
     """The experiment made ready, on one device where its mesh allows that: a check needs no more.
 
     Raises UserError for what `research.experiment.build` raises it for.
@@ -81,7 +81,7 @@ def subject(experiment: Experiment, *, seed: int = 0) -> Subject:
     if wired.transform is None:
         first = experiment.source(seed)(0)
         plain = gradient(wired.loss) if _traces(wired.loss, built.abstract, first) else None
-    return Subject(experiment, built, state, batch, question, why, small, plain)
+    return Case(experiment, built, state, batch, question, why, small, plain)
 
 
 def context(state, batch) -> Ctx:
@@ -89,28 +89,28 @@ def context(state, batch) -> Ctx:
     return Ctx(batch, state.stats, draw(state.seed, "step", state.salt, state.step), state.step)
 
 
-def takes(ready: Subject, batch) -> bool:
+def takes(case: Case, batch) -> bool:
     """Whether the experiment's loss can be traced on the batch."""
-    return _traces(ready.built.wired.loss, ready.built.abstract, batch)
+    return _traces(case.built.wired.loss, case.built.abstract, batch)
 
 
-def stepper(ready: Subject, *, optimizer, grad_fn=None) -> tuple[Step, State]:
+def stepper(case: Case, *, optimizer, grad_fn=None) -> tuple[Step, State]:
     """The experiment's step, compiled, with another optimizer (and another GradFn), one optimizer step a call unless
     there is a transform; and the State that it begins with.
     """
-    wired = ready.built.wired
+    wired = case.built.wired
     step = train_step(grad_fn or wired.grad_fn or gradient(wired.loss), optimizer, wired.after)
     step = wired.transform(step) if wired.transform else step
-    layout = jax.tree.map(lambda x: x.sharding, ready.built.abstract)
-    params, stats = (sharding.put(x, y) for x, y in zip(ready.state[3:5], layout[3:5], strict=True))
-    state = ready.state._replace(params=params, stats=stats, opt=jax.jit(optimizer.init)(params))
-    return jax.jit(sharding.under(ready.built.mesh, step)), state
+    layout = jax.tree.map(lambda x: x.sharding, case.built.abstract)
+    params, stats = (sharding.put(x, y) for x, y in zip(case.state[3:5], layout[3:5], strict=True))
+    state = case.state._replace(params=params, stats=stats, opt=jax.jit(optimizer.init)(params))
+    return jax.jit(sharding.under(case.built.mesh, step)), state
 
 
-def training_batches(ready: Subject):
+def training_batches(case: Case):
     """The Source that fits `stepper`."""
-    ex = ready.experiment
-    return stacked(ex.source, ex.stride if ex.transform else 1)(ready.built.seed)
+    ex = case.experiment
+    return stacked(ex.source, ex.stride if ex.transform else 1)(case.built.seed)
 
 
 class Probe(NamedTuple):
