@@ -17,7 +17,7 @@ def check_settings(ex):
     for name, ev in ex.evals.items():
         if not isinstance(ev, Eval):
             raise UserError(
-                f"evals[{name!r}] is a {type(ev).__name__}; expected an Eval, such as "
+                f"evals[{name!r}] is of type {type(ev).__name__}; expected an Eval, such as "
                 "Eval(eval_batches(data, 500), measure)."
             )
         if name in TAKEN or not re.fullmatch(r"\w[\w .+-]*", name):

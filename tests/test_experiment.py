@@ -142,7 +142,7 @@ TEST = toys.experiment().evals["test"]
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (dict(evals={"test": TEST.source}), r"evals\['test'\] is a Sweep; expected an Eval"),
+        (dict(evals={"test": TEST.source}), r"evals\['test'\] is of type EvalBatches; expected an Eval"),
         (dict(evals={"test/en": TEST}), "cannot be called 'test/en'.*no slash"),
         (dict(evals={"train": TEST}), "cannot be called 'train'"),
         (dict(evals={"../test": TEST}), "cannot be called"),

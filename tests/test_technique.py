@@ -192,7 +192,7 @@ def test_a_view_that_computes_on_the_host_is_left_alone():
 
 def test_an_evaluation_source_says_its_size():
     evals = {"valid": Eval(lambda step: None, toys.measure)}
-    refused(r"evaluation 'valid' is .*lacks size, examples, data, __len__\..*sweep\(data, size\)", evals=evals)
+    refused(r"evaluation 'valid' is .*lacks size, examples, data, __len__\..*eval_batches\(data, size\)", evals=evals)
 
 
 @pytest.mark.parametrize("rate", ["0.1", True, [0.1]])

@@ -68,7 +68,7 @@ def experiment(**changes):
     model = from_nnx(lambda rngs: MLP((4,), hidden=(6,), num_classes=3, rngs=rngs))
     data = {"x": np.zeros((8, 4), np.float32), "label": np.zeros(8, np.int64)}
     fields = dict(init=model.init, apply=model.apply, loss=classify(model, inputs="x"), optimizer=optax.adam(0.1),
-                  source=generated(lambda seed: lambda step: data, 8), steps=4, evals={}, start=None)  # fmt: skip
+                  source=generated(lambda seed: lambda step: data, 8), steps=4, evals={}, init_from=None)  # fmt: skip
     return dataclasses.replace(toys.experiment(), **{**fields, **changes})
 
 
