@@ -29,6 +29,7 @@ from research.data.sampling.source import BatchAt, TrainingSource, check_source
 from research.distributed import sharding
 from research.distributed.pmap import AXIS, check_replicated, pmapped
 from research.errors import UserError, unknown
+from research.evaluate import evaluator
 from research.gradients.averaged import averaged
 from research.metric_sums import MetricSums
 from research.technique import Technique, brought, check_names, check_read, memories
@@ -139,7 +140,8 @@ def wire(ex: Experiment) -> Wired:
 class Built(NamedTuple):
     """An experiment made ready for a seed: checked, placed on a mesh, with every interval in steps.
 
-    `fresh()` gives the State at step 0, `step(state, open, batch)` the compiled step that also adds up metrics;
+    `fresh()` is the State at step 0, `step(state, sums, batch)` the compiled step that also adds up metrics;
+    `evaluators` {name: (state, interrupted) -> Results} are the evaluations (see `research.evaluate.evaluator`);
     `abstract` and `abstract_sums` are the shapes and shardings of its first two arguments.
     `table` tells what lives where on the mesh; it is empty on one device.
     """
@@ -157,6 +159,7 @@ class Built(NamedTuple):
     fresh: Callable[[], State]
     fresh_sums: Callable[[], MetricSums]
     step: Callable[[State, MetricSums, Any], tuple[State, MetricSums]]
+    evaluators: Mapping[str, Callable]
     source: Callable[[int], BatchAt]
     table: str
 
@@ -203,12 +206,14 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     abstract = jax.eval_shape(lambda seed: complete(seed, *begin(seed)), np.uint32(0))
     layout = sharding.shardings(abstract, mesh, ex.rules)
 
+    # The seed is data: five seeds compile once.
+    initial, begun = jax.jit(lambda s: complete(s, *begin(s)), out_shardings=layout), jax.jit(begin)
+    completed = jax.jit(complete, out_shardings=layout)
+
     def fresh():
-        # The seed is data: five seeds compile once.
         if ex.init_from is None:
-            return jax.jit(lambda s: complete(s, *begin(s)), out_shardings=layout)(np.uint32(seed))
-        params, stats = ex.init_from(*jax.jit(begin)(np.uint32(seed)))
-        return jax.jit(complete, out_shardings=layout)(np.uint32(seed), params, stats)
+            return initial(np.uint32(seed))
+        return completed(np.uint32(seed), *ex.init_from(*begun(np.uint32(seed))))
 
     grad_fn = wired.grad_fn or gradient(wired.loss)
     step = train_step(averaged(grad_fn, axis=AXIS) if strategy == "pmap" else grad_fn, wired.optimizer, wired.after)
@@ -269,6 +274,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         abstract=placed,
         abstract_sums=at(sums, replicated),
         fresh=fresh,
+        evaluators={name: evaluator(ev, ex.apply, mesh=mesh) for name, ev in ex.evals.items()},
         fresh_sums=fresh_sums,
         step=compiled(accumulated, 2, (layout, replicated)),
         source=source,

@@ -18,7 +18,7 @@ from research.data.sampling.prefetch import prefetch
 from research.data.sampling.process_rows import read_own_rows
 from research.distributed.sharding import put
 from research.errors import UserError, unknown
-from research.evaluate import evaluator, on_host
+from research.evaluate import on_host
 from research.experiment import Built
 from research.metric_sums import MetricSums
 from research.runs.checkpoint import Checkpoints
@@ -79,7 +79,6 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
     ex = built.experiment
     state, sums, progress = _begin(built, checkpoints, record, tell, rollbacks)
     step = saved = progress["step"]
-    evaluators = {name: evaluator(ev, ex.apply, mesh=built.mesh) for name, ev in ex.evals.items()}
     batch_at = built.source(nonfinite.salted(built.seed, int(state.salt)))
     interval = _Interval(built, record, tell, batch_at=batch_at, start=step)
     axis = 0 if ex.stride == 1 else 1
@@ -95,7 +94,7 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
                 interval.settle()
                 interval.pause()
                 state = _judge(
-                    due, evaluators, built.wired.observe, state, step, progress, final, record, tell, interrupted
+                    due, built.evaluators, built.wired.observe, state, step, progress, final, record, tell, interrupted
                 )
                 if progress["stopped"] and not final:
                     continue  # with the evaluations that are due at the end

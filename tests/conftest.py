@@ -7,6 +7,7 @@ Every annotation of the array functions in `research/` is checked at each call: 
 beartype. A wrong one is a red test. The commands that tests start as processes are not checked.
 """
 
+import gc
 import importlib.metadata
 import os
 import sys
@@ -22,6 +23,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if importlib.metadata.version("jax").startswith("0.10."):  # later ones refuse this flag
     os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
+
+gc.set_threshold(100_000, 50, 50)  # tracing makes many objects and few cycles
 
 import jax  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402

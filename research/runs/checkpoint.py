@@ -85,8 +85,6 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # what a kill during a save leaves behind
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
-        self._fingerprint = jax.jit(lambda state: fingerprint(on_device(state)))
-        self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
         self._thread, self._begun = ThreadPoolExecutor(1, "checkpoint"), None
 
     def save(self, state: State, meta: dict, *, score: float | None = None):
@@ -104,15 +102,15 @@ class Checkpoints:
         # CPU by the device, in turn with the steps; elsewhere to the host, since another state might not fit the
         # device. Several processes must do all that they compute together in one order, so from one thread.
         if alone and jax.default_backend() == "cpu":
-            self._begun = self._thread.submit(begin, self._copy(state))
+            self._begun = self._thread.submit(begin, _copies(state))
         elif alone and all(x.is_fully_replicated for x in jax.tree.leaves(state)):
-            self._begun = self._thread.submit(begin, jax.device_get(state), self._fingerprint(state))
+            self._begun = self._thread.submit(begin, jax.device_get(state), _fingerprints(state))
         else:
             begin(state)
 
     def _begin(self, meta, score, state, prints=None):
         """Has Orbax copy what is still to be copied, and write the rest in threads of its own."""
-        prints = prints or self._fingerprint(state)
+        prints = prints or _fingerprints(state)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), meta=_MetaSave(meta, prints))
         try:
             self._manager.save(meta["step"], args=args, metrics={"score": score}, force=True)
@@ -188,7 +186,7 @@ class Checkpoints:
         # Asked before the checksums, which all compute together.
         if reasons := [reason for reason in job().everyone(reason) if reason]:
             raise ValueError(reasons[0])
-        found = checksums(self._fingerprint(state))
+        found = checksums(_fingerprints(state))
         wrong = [name for name, checksum in meta["checksums"].items() if found.get(name) != checksum]
         if wrong:
             raise ValueError(f"the checksum of {wrong[0]} does not match ({len(wrong)} of {len(found)} arrays)")
@@ -243,6 +241,10 @@ def fingerprint(tree) -> dict[str, jax.Array]:
     return {path_name(path): _words(x) for path, x in jax.tree.leaves_with_path(tree)}
 
 
+_fingerprints = jax.jit(lambda tree: fingerprint(on_device(tree)))
+_copies = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
 def _words(x):
     if x.dtype == jnp.bool_:
         x = x.astype(jnp.uint8)
@@ -284,7 +286,7 @@ def read_raw(step_folder) -> dict:
         tree = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=kinds))
     except Exception as error:  # Orbax raises anything from KeyError to FileNotFoundError for damage
         raise UserError(f"the checkpoint {step_folder} is damaged: {reason_of(error)}") from error
-    found = checksums(fingerprint(jax.tree.map(jnp.asarray, {k: tree[k] for k in ("params", "stats") if tree.get(k)})))
+    found = checksums(_fingerprints({k: tree[k] for k in ("params", "stats") if tree.get(k)}))
     if wrong := [name for name, checksum in found.items() if meta["checksums"].get(name) != checksum]:
         raise UserError(f"the checkpoint {step_folder} is damaged: the checksum of {wrong[0]} does not match.")
     return tree
