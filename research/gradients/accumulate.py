@@ -1,4 +1,4 @@
-"""The gradient of a batch that does not fit: one microbatch after another, then one update."""
+"""Gradient accumulation: split a batch into microbatches, average their gradients, then update once."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from research.tree import path_name
 
 
 def accumulate(grad_fn: GradFn, n: int) -> GradFn:
-    """The mean of the gradients of `n` microbatches, each weighted by `metrics["loss"].weight`.
+    """Average the gradients of `n` microbatches, each weighted by `metrics["loss"].weight`.
 
-    Microbatch i holds the examples i, i + n, i + 2n, ... of the batch, so that every device of a sharded batch goes
-    on working on its own rows. Sums are in f32 and the gradient comes back in the params' dtype. Equals the plain
-    gradient for a deterministic loss that adds over examples, masked batches included; n = 1 is `grad_fn` itself. A
-    microbatch of weight 0 counts in nothing, even where its gradient or its stats are not finite.
+    Microbatch i holds the examples i, i + n, i + 2n, ... of the batch, so each device of a sharded batch keeps its own
+    rows. Sums are in f32; the gradient has the params' dtype. A microbatch of weight 0 contributes nothing, even if its
+    gradient or its stats are not finite. Microbatch i has the key folded with ("accumulate", i).
 
-    Metrics add up. Stats pass from microbatch to microbatch, as n small batches would change them: batch
-    normalisation sees B/n examples at a time. Microbatch i has the key folded with ("accumulate", i). Not for
-    `private`, which would add noise n times: it has a microbatch of its own.
+    Limit: equals the plain gradient for a deterministic loss that adds over examples, masked batches included. With
+    n = 1 it returns `grad_fn` itself.
 
-    Raises UserError for an n below 1, and while tracing for a batch that n does not divide or a NotAdditive loss.
+    Metrics are summed. Stats pass from one microbatch to the next, as in n steps on small batches: batch normalisation
+    sees B/n examples at a time. Do not wrap `private`, because noise would be added n times; use its own `microbatch`.
+
+    Raises UserError if n is below 1; while tracing, if n does not divide the batch or the loss is NotAdditive.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise UserError(f"accumulate over {n!r} microbatches; expected a whole number of at least 1.")
+        raise UserError(f"accumulate over {n!r} microbatches; expected an integer of at least 1.")
     if n == 1:
         return grad_fn
 
     def accumulated(params, ctx):
         batches = _interleaved(ctx.batch, n)
-        # Only what the loss changes is handed on, and its form has to be known before the loop.
-        _, form = jax.eval_shape(grad_fn, params, ctx._replace(batch=jax.tree.map(lambda x: x[0], batches)))
-        check_additive(form.metrics, by="accumulate")
+        # Only the stats that the loss changes are returned, and their structure must be known before the loop.
+        _, template = jax.eval_shape(grad_fn, params, ctx._replace(batch=jax.tree.map(lambda x: x[0], batches)))
+        check_additive(template.metrics, by="accumulate")
 
         def body(carry, xs):
             stats, mean = carry
@@ -48,27 +49,27 @@ def accumulate(grad_fn: GradFn, n: int) -> GradFn:
             stats = jax.tree.map(lambda old, new: jnp.where(part.weight == 0, old, new), stats, new)
             return (stats, merge(mean, part)), out.metrics
 
-        nothing = weighed(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, form.metrics))
-        (stats, mean), metrics = repeat(body, (ctx.stats, nothing), (jnp.arange(n), batches), length=n)
+        initial = weighed(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, template.metrics))
+        (stats, mean), metrics = repeat(body, (ctx.stats, initial), (jnp.arange(n), batches), length=n)
         metrics = jax.tree.map(lambda x: x.sum(0), metrics)
-        return in_dtype_of(params, mean.value()), Out(restricted(stats, form.stats), metrics)
+        return in_dtype_of(params, mean.value()), Out(restricted(stats, template.stats), metrics)
 
     return accumulated
 
 
 def weighed(grads: Tree, metrics: Mapping[str, Any]) -> Mean:
-    """The gradient of a part of a batch as an open Mean, in f32; a part of weight 0 adds nothing to it."""
+    """Return the gradient of part of a batch as a `Mean` weighted by its loss weight, in f32; weight 0 adds nothing."""
     one = jax.tree.map(lambda x: x[None], (grads, metrics["loss"].weight))
     return weighted_mean(*one)
 
 
 def in_dtype_of(params: Tree, grads: Tree) -> Tree:
-    """`grads` in the dtypes of `params`."""
+    """Cast `grads` to the dtypes of `params`."""
     return jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads)
 
 
 def restricted(stats: Tree, changed: Tree) -> Tree:
-    """Those entries of `stats` that `changed` names; raises UserError if it names another."""
+    """Select the entries of `stats` that `changed` names. Raises UserError for a name that `stats` lacks."""
     for name in changed:
         if name not in stats:
             raise unknown("stats entry", name, stats)
@@ -76,11 +77,14 @@ def restricted(stats: Tree, changed: Tree) -> Tree:
 
 
 def _interleaved(batch: Batch, n: int) -> Mapping[str, Shaped[Array, "microbatches _ ..."]]:
-    """The batch as a stack of `n`; first [batch, n, ...], which leaves a sharded first axis in its place."""
+    """Split the batch into a stack of `n` microbatches.
+
+    The reshape to [batch / n, n, ...] comes first, because it leaves a sharded leading axis in place.
+    """
     sizes = {path_name(path): jnp.shape(x)[:1] for path, x in jax.tree.leaves_with_path(batch)}
     if len(set(sizes.values())) != 1 or () in sizes.values():
-        raise UserError(f"accumulate needs fields of one leading size; the batch has {sizes}.")
+        raise UserError(f"accumulate needs batch fields with the same leading size; they have {sizes}.")
     ((size,),) = set(sizes.values())
     if size % n:
-        raise UserError(f"a batch of {size} examples cannot be split into {n} microbatches; take a multiple of {n}.")
+        raise UserError(f"a batch of {size} examples cannot be split into {n} microbatches; use a multiple of {n}.")
     return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(size // n, n, *x.shape[1:]), 1, 0), batch)

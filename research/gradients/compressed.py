@@ -1,9 +1,10 @@
-"""Gradients that would fit a thin wire: the largest entries, 8 bits, or signs, with a memory of what was left out.
+"""Compressed gradients: top-k, 8 bits or signs, with error feedback for the part that was not sent.
 
-Each works on the gradient that it is given. Under `jit` on a mesh that is the gradient of the global batch. Inside
-pmap or shard_map it is the device's own, so `averaged(compressed, axis=..., local=("unsent",))` compresses before
-the all-reduce, as distributed training does; each device then has a memory of its own. What comes back is decoded,
-in the params' dtype: this computes what compression does to learning. XLA's all-reduce still moves whole numbers.
+Each estimator compresses the gradient that it receives. Under `jit` on a mesh, that is the gradient of the global
+batch. Inside pmap or shard_map it is the device's own: `averaged(compressed, axis=..., local=("unsent",))` compresses
+before the all-reduce, as distributed training does, and each device then has its own memory. Results are decoded, in
+the params' dtype. This module reproduces the effect of compression on learning, not the saving in bandwidth: XLA's
+all-reduce still moves uncompressed numbers.
 """
 
 from __future__ import annotations
@@ -22,81 +23,89 @@ from research.technique import Technique
 
 
 def top_k(grad_fn: GradFn, *, fraction: float, name: str = "unsent", replicas: int | None = None) -> Technique:
-    """The largest entries of gradient + memory, `fraction` of each array and at least one; the others are 0 now and
-    remembered (Stich et al. 2018, algorithm 1; array by array as in Lin et al. 2018). Fraction 1 is `grad_fn`.
+    """Send the largest entries of gradient + memory; set the others to 0 and remember them for later steps.
 
-    The memory is as in `fed_back`. Raises UserError for a fraction outside (0, 1].
+    Keeps `fraction` of each array, and at least one entry (Stich et al. 2018, algorithm 1; per array as in Lin
+    et al. 2018). Limit: with fraction 1 it equals `grad_fn`. Effect on `stats`: the memory is that of `fed_back`.
+    Raises UserError if the fraction is outside (0, 1].
     """
     if not 0 < fraction <= 1:
-        raise UserError(f"a fraction of {fraction}; expected more than 0 and at most 1.")
+        raise UserError(f"top_k with fraction={fraction}; expected more than 0 and at most 1.")
 
     def largest(key: Key[Array, ""], x: Float[Array, "*entry"]) -> Float[Array, "*entry"]:
         flat = x.ravel()
-        _, places = jax.lax.top_k(jnp.abs(flat), max(1, round(fraction * flat.size)))
-        return jnp.zeros_like(flat).at[places].set(flat[places]).reshape(x.shape)
+        _, indices = jax.lax.top_k(jnp.abs(flat), max(1, round(fraction * flat.size)))
+        return jnp.zeros_like(flat).at[indices].set(flat[indices]).reshape(x.shape)
 
     return fed_back(grad_fn, largest, name=name, replicas=replicas)
 
 
 def int8(grad_fn: GradFn) -> GradFn:
-    """Every array as 255 levels, -127..127 times its largest magnitude / 127, rounded up or down at random so that the
-    mean is exact (QSGD, Alistarh et al. 2017, section 3.1, with the maximum for the norm). Stats are left alone.
+    """Quantise every array to 255 levels with unbiased stochastic rounding (QSGD).
 
-    The error of an entry is below one level. The key is folded with "compress" and the number of the array.
+    The levels are -127..127 times the array's largest magnitude / 127 (Alistarh et al. 2017, section 3.1, with the
+    maximum as the norm). The error of an entry is below one level and has mean 0. Stats are unchanged. The key is
+    folded with "compress" and the index of the array. Limit: exact, and so equal to `grad_fn`, where every entry lies
+    on a level.
     """
 
     def quantised(key: Key[Array, ""], x: Float[Array, "*entry"]) -> Float[Array, "*entry"]:
-        level = jnp.max(jnp.abs(x), initial=0) / 127
-        steps = jnp.clip(x / (level + (level == 0)), -127, 127)
-        low = jnp.floor(steps)
-        return level * (low + (jax.random.uniform(key, x.shape) < steps - low))
+        step_size = jnp.max(jnp.abs(x), initial=0) / 127
+        scaled = jnp.clip(x / (step_size + (step_size == 0)), -127, 127)
+        lower = jnp.floor(scaled)
+        return step_size * (lower + (jax.random.uniform(key, x.shape) < scaled - lower))
 
-    return _every(grad_fn, quantised)
+    return _compress_gradient(grad_fn, quantised)
 
 
 def sign(grad_fn: GradFn) -> GradFn:
-    """The sign of every entry times the mean magnitude of its array: one bit an entry (signSGD, Bernstein et al. 2018,
-    scaled as in Karimireddy et al. 2019). Stats are left alone. It is biased and need not converge: see `ef_sign`.
+    """Replace every entry by its sign times the mean magnitude of its array: one bit per entry.
+
+    This is signSGD (Bernstein et al. 2018), scaled as in Karimireddy et al. 2019. Stats are unchanged. The estimate is
+    biased and need not converge; `ef_sign` corrects this. Limit: equals `grad_fn` if all magnitudes in an array are
+    equal.
     """
-    return _every(grad_fn, _scaled_sign)
+    return _compress_gradient(grad_fn, _scaled_sign)
 
 
 def ef_sign(grad_fn: GradFn, *, name: str = "unsent", replicas: int | None = None) -> Technique:
-    """`sign` of gradient + memory, with the error remembered (EF-signSGD, Karimireddy et al. 2019, algorithm 1). The
-    memory is as in `fed_back`.
+    """Apply `sign` to gradient + memory and remember the error (EF-signSGD, Karimireddy et al. 2019, algorithm 1).
+
+    Effect on `stats`: the memory is that of `fed_back`.
     """
     return fed_back(grad_fn, _scaled_sign, name=name, replicas=replicas)
 
 
 def fed_back(grad_fn: GradFn, compress: Callable, *, name: str = "unsent", replicas: int | None = None) -> Technique:
-    """sent = C(g + e), e <- g + e - sent: all that C leaves out is sent later, and nothing is lost (error feedback).
+    """Add error feedback to a compressor C: sent = C(g + e), then e <- g + e - sent, so nothing is lost, only delayed.
 
-    `compress(key, x) -> x` works on one f32 array; the key is folded with "compress" and the number of the array. The
-    papers remember the error times the learning rate; this is the same while the learning rate stays the same. The
-    entry `name` of stats is e, f32, like params; a batch of weight 0 leaves it alone. If C returns its input this is
-    `grad_fn`, and e stays 0.
+    `compress(key, x) -> x` works on one f32 array; the key is folded with "compress" and the index of the array. The
+    papers store the error times the learning rate, which is equivalent while the learning rate is constant.
 
-    Over a named axis every device has its own e. Under pmap it is replicated with the State. Under shard_map make it
-    with `replicas`, the size of the axis: then e is [replicas, ...], to be sharded over the axis by its first
-    dimension (and vmapped over it under vmap).
+    Effect on `stats`: the entry `name` holds e, in f32, with the shapes of params. A batch of weight 0 leaves it
+    unchanged. Limit: if C returns its input this equals `grad_fn`, and e stays 0.
 
-    Raises UserError, while tracing, if the memory is missing.
+    Over a named axis every device has its own e. Under pmap it is replicated with the State. Under shard_map, set
+    `replicas` to the size of the axis: e then has shape [replicas, ...]; shard its first dimension over the axis (under
+    vmap, map over that dimension).
+
+    Raises UserError, while tracing, if the memory is missing from stats.
     """
-    lead = () if replicas is None else (replicas,)
+    replica_axis = () if replicas is None else (replicas,)
 
     def memory(key, params):
-        return jax.tree.map(lambda p: jnp.zeros((*lead, *p.shape), jnp.float32), params)
+        return jax.tree.map(lambda p: jnp.zeros((*replica_axis, *p.shape), jnp.float32), params)
 
     def fed(params, ctx):
         error = remembered(ctx.stats, name)
         grads, out = grad_fn(params, ctx)
-        # Inside shard_map a device's block of [replicas, ...] is [1, ...].
-        wanted = jax.tree.map(lambda g, e: g.astype(jnp.float32) + e.reshape(g.shape), grads, error)
-        sent = in_dtype_of(params, _leafwise(compress, ctx.key, wanted))
-        left = jax.tree.map(lambda w, s, e: (w - s.astype(jnp.float32)).reshape(e.shape), wanted, sent, error)
+        # Inside shard_map a device's block of [replicas, ...] has shape [1, ...].
+        target = jax.tree.map(lambda g, e: g.astype(jnp.float32) + e.reshape(g.shape), grads, error)
+        sent = in_dtype_of(params, _compress_leaves(compress, ctx.key, target))
+        residual = jax.tree.map(lambda w, s, e: (w - s.astype(jnp.float32)).reshape(e.shape), target, sent, error)
         empty = out.metrics["loss"].weight == 0
-        left = jax.tree.map(lambda old, new: jnp.where(empty, old, new), error, left)
-        return sent, Out({**out.stats, name: left}, out.metrics)
+        residual = jax.tree.map(lambda old, new: jnp.where(empty, old, new), error, residual)
+        return sent, Out({**out.stats, name: residual}, out.metrics)
 
     return Technique(name, memory=memory, grad_fn=fed)
 
@@ -105,17 +114,17 @@ def _scaled_sign(key: Key[Array, ""], x: Float[Array, "*entry"]) -> Float[Array,
     return jnp.mean(jnp.abs(x)) * jnp.sign(x)
 
 
-def _every(grad_fn: GradFn, compress: Callable) -> GradFn:
-    """`grad_fn` with every array of its gradient compressed, and no memory."""
+def _compress_gradient(grad_fn: GradFn, compress: Callable) -> GradFn:
+    """Compress every array of the gradient of `grad_fn`, without a memory."""
 
     def compressed(params, ctx):
         grads, out = grad_fn(params, ctx)
         f32 = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
-        return in_dtype_of(params, _leafwise(compress, ctx.key, f32)), out
+        return in_dtype_of(params, _compress_leaves(compress, ctx.key, f32)), out
 
     return compressed
 
 
-def _leafwise(compress: Callable, key: Key[Array, ""], grads: Tree) -> Tree:
-    leaves, form = jax.tree.flatten(grads)
-    return form.unflatten([compress(draw(key, "compress", i), x) for i, x in enumerate(leaves)])
+def _compress_leaves(compress: Callable, key: Key[Array, ""], grads: Tree) -> Tree:
+    leaves, treedef = jax.tree.flatten(grads)
+    return treedef.unflatten([compress(draw(key, "compress", i), x) for i, x in enumerate(leaves)])

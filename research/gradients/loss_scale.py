@@ -1,4 +1,4 @@
-"""A dynamic loss scale, which keeps the small gradients of float16 above zero."""
+"""Dynamic loss scaling, which keeps small float16 gradients from underflowing to zero."""
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,16 @@ from research.technique import Technique
 def scaled(
     loss: Loss, *, initial: float = 2.0**15, period: int = 2000, name: str = "loss_scale"
 ) -> Technique:  # fmt: skip
-    """The gradient of a Loss with a dynamic loss scale, for float16 (Micikevicius et al. 2018, section 3.2).
+    """Compute the gradient of a Loss with a dynamic loss scale, for float16 (Micikevicius et al. 2018, section 3.2).
 
-    The loss is multiplied by the scale before the backward pass, and the gradients are divided by it after. Where
-    one is not finite the step changes no weight, no moment and no other entry of stats, and the scale is halved (never
-    below 1); after `period` finite steps in a row it doubles. Both are powers of two, so that scaling alone rounds
-    nothing. Keeps the entry `name` of stats: the scale, and how many steps in a row were finite. Metrics gain
-    `loss_scale` and `skipped`, the share of steps left out. In f32, where nothing overflows, it equals plain training.
+    The loss is multiplied by the scale before the backward pass, and the gradients are divided by it afterwards. If a
+    gradient is not finite, the step changes no weight, no optimizer moment and no other entry of stats, and the scale
+    is halved, but never below 1. After `period` finite steps in a row the scale doubles. If `initial` is a power of
+    two, scaling itself causes no rounding.
+
+    Effect on `stats`: the entry `name` holds {scale, streak}, with streak the number of finite steps in a row. Metrics
+    gain the scale, under `name`, and `skipped`, the fraction of skipped steps. Limit: in f32, with no overflow, it
+    equals plain training.
     """
 
     def memory(key, params):
@@ -26,24 +29,24 @@ def scaled(
     def grad_fn(params, ctx):
         scale, streak = ctx.stats[name]["scale"], ctx.stats[name]["streak"]
 
-        def enlarged(params):
+        def scaled_loss(params):
             value, out = loss(params, ctx)
             return value * scale, out
 
-        grads, out = jax.grad(enlarged, has_aux=True)(params)
+        grads, out = jax.grad(scaled_loss, has_aux=True)(params)
         grads = jax.tree.map(lambda g: g / scale.astype(g.dtype), grads)
-        good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)]))
-        stats = jax.tree.map(lambda new, old: jnp.where(good, new, old), overlay(ctx.stats, out.stats), ctx.stats)
-        full = streak + 1 >= period
-        moved = {
-            "scale": jnp.where(good, jnp.where(full, 2 * scale, scale), jnp.maximum(scale / 2, 1.0)),
-            "streak": jnp.where(good & ~full, streak + 1, 0),
+        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)]))
+        stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), overlay(ctx.stats, out.stats), ctx.stats)
+        period_complete = streak + 1 >= period
+        new_entry = {
+            "scale": jnp.where(finite, jnp.where(period_complete, 2 * scale, scale), jnp.maximum(scale / 2, 1.0)),
+            "streak": jnp.where(finite & ~period_complete, streak + 1, 0),
         }
-        told = {name: Mean(scale, jnp.float32(1)), "skipped": Mean(1.0 - good.astype(jnp.float32), jnp.float32(1))}
-        return grads, Out({**stats, name: moved}, {**out.metrics, **told})
+        extra = {name: Mean(scale, jnp.float32(1)), "skipped": Mean(1.0 - finite.astype(jnp.float32), jnp.float32(1))}
+        return grads, Out({**stats, name: new_entry}, {**out.metrics, **extra})
 
     def guarded(optimizer):
-        # An update that is not finite is left out however many there were: the scale is what answers to them.
+        # Skip every non-finite update without limit: the falling scale is the remedy, not optax's error count.
         return optax.apply_if_finite(optimizer, max_consecutive_errors=2**31 - 2)
 
     return Technique(name, memory=memory, loss=loss, grad_fn=grad_fn, optimizer=guarded)

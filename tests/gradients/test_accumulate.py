@@ -78,12 +78,12 @@ def test_what_cannot_be_split_is_refused(monkeypatch):
     # Without the check of annotations, as outside the tests.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for n in (0, 1.5, True):
-        with pytest.raises(UserError, match="whole number of at least 1"):
+        with pytest.raises(UserError, match="integer of at least 1"):
             accumulate(gradient(LOSS), n)
-    with pytest.raises(UserError, match="8 examples cannot be split into 3 microbatches; take a multiple of 3"):
+    with pytest.raises(UserError, match="8 examples cannot be split into 3 microbatches; use a multiple of 3"):
         accumulate(gradient(LOSS), 3)(PARAMS, ctx())
     for field in (np.float32(1), np.zeros(4)):
-        with pytest.raises(UserError, match="fields of one leading size.*'more'"):
+        with pytest.raises(UserError, match="fields with the same leading size.*'more'"):
             accumulate(gradient(LOSS), 2)(PARAMS, ctx({**BATCH, "more": field}))
 
     def contrastive(params, ctx):

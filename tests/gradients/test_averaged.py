@@ -90,7 +90,7 @@ def test_every_device_draws_its_own_random_numbers():
 
 
 def test_errors():
-    with pytest.raises(UserError, match="no axis 'batch' is mapped here"):
+    with pytest.raises(UserError, match="no axis 'batch' is mapped"):
         averaged(gradient(LOSS), axis="batch")(PARAMS, ctx(SORTED))
     with pytest.raises(UserError, match="unknown stats entry 'men'. Did you mean 'mean'"):
         devices(averaged(gradient(LOSS), axis="data", local=("men",)), "vmap")

@@ -43,7 +43,7 @@ def test_no_delay_is_the_gradient_itself_and_mistakes_are_errors(monkeypatch):
     # Without the check of annotations, as outside the tests.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for steps in (-1, 0.5):
-        with pytest.raises(UserError, match="whole number of at least 0"):
+        with pytest.raises(UserError, match="integer of at least 0"):
             delayed(grad_fn, steps=steps)
     state = State(jnp.uint32(0), jnp.uint32(0), jnp.int32(0), {"w": jnp.float32(1)}, {"count": jnp.int32(0)}, ())
     with pytest.raises(UserError, match="unknown stats entry 'delayed'.*Add the technique to .*techniques="):
