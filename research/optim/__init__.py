@@ -1,10 +1,12 @@
-"""What happens to weights and their updates: optax transformations, schedules, averages, decisions.
+"""Optimizers, schedules, weight averages and evaluation-driven decisions, built from optax transformations.
 
-    optimizers    muon, memory (state in 16 bits, or in the host's memory)
+An optimizer is an optax transformation, a schedule is `step -> value`, and anything with a memory is a Technique.
+
+    optimizers    muon, compact_state (state in 16 bits, or in host memory)
     schedules     schedules (step -> value)
     masks         decay (which parameters weight decay applies to)
-    averages      ema, averaging (stochastic weight averaging), target (a lagging copy): Techniques with a `view`
+    averages      ema, averaging (stochastic weight averaging), target (a delayed copy): Techniques with a `view`
     decisions     observe (early stopping, plateau): Techniques with an `observe`
 
-To add one, copy `schedules.py`; with a memory, `ema.py`.
+To add one, copy `schedules.py`; for one with a memory, copy `ema.py`.
 """

@@ -1,4 +1,4 @@
-"""Stochastic weight averaging: the equal mean of the weights at regular steps, evaluated instead of the last ones."""
+"""Stochastic weight averaging: evaluate the equal mean of weights sampled at regular steps."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from research.technique import Technique
 
 
 def stochastic_average(*, start: int, every: int, name: str = "average") -> Technique:
-    """The mean of the weights after update `start`, `start + every`, `start + 2 every`, ... (Izmailov et al. 2018,
-    Algorithm 1; `every` is the cycle length c, and the learning rate is the experiment's to hold high or to cycle).
+    """Average the weights after update `start`, `start + every`, `start + 2 every`, ... (stochastic weight averaging).
 
-    Keeps the entry `name` of stats: the mean in f32, and how many weights are in it. Until `start` the view is the
-    live weights. Training itself is unchanged. A step that `on_nonfinite="skip"` takes back is in no mean. Batch
-    statistics are the live ones, which do not fit the mean: wrap the view in `with_batch_statistics`.
+    From Izmailov et al. 2018, Algorithm 1; `every` is the cycle length c. The experiment chooses a constant or cyclic
+    learning rate. Training itself is unchanged: only `view` is affected, and until `start` it shows the live weights.
+    An update that `on_nonfinite="skip"` reverts never enters the mean.
+
+    Effect on `stats`: the entry `name` holds the mean in f32 and the number of averaged weights. `view` shows the live
+    batch statistics, which do not fit the averaged weights: wrap the view in `with_batch_statistics`.
 
     Raises UserError for a negative start and for every < 1.
     """
     if start < 0 or every < 1:
-        raise UserError(f"averaging from start={start} every={every} updates; expected start >= 0 and every >= 1.")
+        raise UserError(f"stochastic_average(start={start}, every={every}); expected start >= 0 and every >= 1.")
 
     def memory(key, params):
         mean = jax.tree.map(lambda x: x.astype(jnp.float32), params)
         return {"mean": mean, "count": jnp.int32(0)}
 
     def after(state, params):
-        made = state.step + 1  # updates, with this one
-        taken = (made >= start) & ((made - start) % every == 0)
+        num_updates = state.step + 1  # includes the current update
+        is_sampled = (num_updates >= start) & ((num_updates - start) % every == 0)
         old = state.stats[name]
-        count = old["count"] + taken
-        # The first one replaces the initial weights, which are not part of the mean.
-        share = jnp.where(taken, 1 / jnp.maximum(count, 1), 0.0)
-        mean = jax.tree.map(lambda m, p: m + share * (p.astype(jnp.float32) - m), old["mean"], params)
+        count = old["count"] + is_sampled
+        # The first sample replaces the initial weights, which are not part of the mean.
+        fraction = jnp.where(is_sampled, 1 / jnp.maximum(count, 1), 0.0)
+        mean = jax.tree.map(lambda m, p: m + fraction * (p.astype(jnp.float32) - m), old["mean"], params)
         return {name: {"mean": mean, "count": count}}
 
     def view(state):
@@ -49,12 +51,12 @@ def stochastic_average(*, start: int, every: int, name: str = "average") -> Tech
 def with_batch_statistics(
     view: View, apply: Callable, *, source: Source, steps: int = 100, inputs: str = "image"
 ) -> View:
-    """The View whose batch statistics are made anew for its weights (Izmailov et al. 2018, Algorithm 1, last line).
+    """Wrap a View so that batch statistics are recomputed for its weights.
 
-    `apply` runs in training mode over batches 0 to `steps` - 1 of `source` (a Source: `batches(...)(seed)`), and its
-    statistics move as in training: with BatchNorm's momentum m the old ones keep a share of m ** steps, 0.003 % for
-    0.9 and 100. Nothing is written back. Costs `steps` forward passes whenever the view is taken. For a model without
-    statistics it is `view`.
+    From Izmailov et al. 2018, Algorithm 1, last line. `apply` runs in training mode over batches 0 to `steps` - 1 of
+    `source` (a Source: `batches(...)(seed)`), and its statistics move as in training: with BatchNorm momentum m the old
+    ones retain a fraction of m ** steps, 0.003 % for m = 0.9 and 100 steps. Nothing is written back to the State. Each
+    use of the view costs `steps` forward passes. For a model without statistics the result equals `view`.
     """
 
     @jax.jit
@@ -69,7 +71,7 @@ def with_batch_statistics(
                 break
             stats = {**stats, **changed}
             if isinstance(state.step, jax.core.Tracer):
-                break  # a trace asks for shapes alone
+                break  # tracing needs only shapes
         return params, stats
 
     return refreshed

@@ -1,4 +1,4 @@
-"""Which parameters weight decay applies to."""
+"""Weight decay masks: select the parameters that weight decay applies to."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from research.tree import path_name
 
 
 def decay_mask(pattern: str = r"kernel$") -> Callable[[Tree], Tree]:
-    """A mask for optax, `params -> tree of bool`: true if the pattern is found in the parameter's path.
+    """Make a mask for optax, `params -> tree of bool`: true if the regular expression matches in the parameter's path.
 
-    By path (`blocks/0/attention/q/kernel`) and never by rank, which a bias stacked over layers, or a norm's scale,
-    would fool. The default leaves out biases, norms, embeddings and positions. Raises UserError if the pattern matches
-    nothing.
+    Selects by path (`blocks/0/attention/q/kernel`), never by rank: biases or norm scales that are stacked over layers
+    have the rank of a kernel. The default leaves out biases, norms, embeddings and positions. Raises UserError if the
+    pattern matches no parameter.
     """
 
     def mask(params):
-        chosen = jax.tree.map_with_path(lambda path, _: bool(re.search(pattern, path_name(path))), params)
-        if not any(jax.tree.leaves(chosen)):
+        selected = jax.tree.map_with_path(lambda path, _: bool(re.search(pattern, path_name(path))), params)
+        if not any(jax.tree.leaves(selected)):
             paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
-            raise UserError(f"the decay pattern {pattern!r} matches no parameter. Paths are like {paths[:6]}.")
-        return chosen
+            raise UserError(f"the decay pattern {pattern!r} matches no parameter. Some paths are {paths[:6]}.")
+        return selected
 
     return mask

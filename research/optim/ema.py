@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, kept beside them and evaluated instead of them."""
+"""Exponential moving average of the weights, evaluated in place of the live weights."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,14 @@ from research.technique import Technique
 
 
 def ema(decay: float, *, name: str = "ema") -> Technique:
-    """The average m <- decay * m + (1 - decay) * params after every update (Polyak & Juditsky 1992, in its
-    exponential form), from the first weights on; early on the decay is held to (1 + t) / (10 + t), so that they
-    are forgotten soon.
+    """Average the weights after every update: m <- decay * m + (1 - decay) * params.
 
-    `view` is the average. Keeps the entry `name` of stats, in f32. With decay 0 the view is the live weights. Batch
-    statistics are the live ones, which lag behind by themselves.
+    This is Polyak & Juditsky 1992 in its exponential form. m starts at the initial weights. Early in training the decay
+    is capped at (1 + t) / (10 + t), so that the initial weights are forgotten quickly. Training itself is unchanged;
+    `view` shows m. Limit: with decay 0 the view equals the live weights.
+
+    Effect on `stats`: the entry `name` holds m, in f32. Batch statistics in the view are the live ones, which are
+    moving averages already.
     """
 
     def memory(key, params):
@@ -20,8 +22,8 @@ def ema(decay: float, *, name: str = "ema") -> Technique:
 
     def after(state, params):
         t = state.step.astype(jnp.float32)
-        rate = jnp.minimum(decay, (1 + t) / (10 + t))
-        return {name: jax.tree.map(lambda m, p: rate * m + (1 - rate) * p, state.stats[name], params)}
+        capped_decay = jnp.minimum(decay, (1 + t) / (10 + t))
+        return {name: jax.tree.map(lambda m, p: capped_decay * m + (1 - capped_decay) * p, state.stats[name], params)}
 
     def view(state):
         return jax.tree.map(lambda m, p: m.astype(p.dtype), state.stats[name], state.params), state.stats

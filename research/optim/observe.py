@@ -1,7 +1,7 @@
-"""Decisions that depend on evaluations: to stop early, to lower the learning rate. Their memory lives in the State.
+"""Decisions that depend on evaluations: early stopping and learning-rate reduction, with their memory in the State.
 
-An Observe sees the metrics of the evaluations of a step, `{"valid/loss": value}`. One whose metric was not evaluated
-at a step leaves the State alone there. Evaluations at the end of a run are not observed.
+An Observe receives the metrics of the evaluations of a step, `{"valid/loss": value}`. If its metric was not evaluated
+at that step, the State does not change. Evaluations at the end of a run are not observed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from research.technique import Technique
 
 
 class PlateauState(NamedTuple):
-    """The optimizer's share of a Plateau: the factor on its updates, and what the rule remembers."""
+    """Optimizer state of a plateau rule: the factor on updates, and the rule's counters."""
 
     scale: Float[Array, ""]
     best: Float[Array, ""]
@@ -34,32 +34,33 @@ def early_stop(
     metric: str, *, patience: int, mode: Literal["min", "max"] = "min", min_delta: float = 0.0,
     name: str = "early_stop",
 ) -> Technique:  # fmt: skip
-    """Ends the run when `metric` (`valid/loss`) has not improved in `patience` evaluations in a row (Goodfellow et
-    al. 2016, Algorithm 7.1). An improvement is a value beyond the best so far by more than `min_delta`; what is not
-    a number is none. With `best=Best(metric, mode)` the experiment keeps the weights of the best evaluation.
+    """End the run when `metric` (`valid/loss`) has not improved for `patience` evaluations in a row.
 
-    Keeps the entry `name` of stats, {best, waited}; training until the stop is unchanged. Raises UserError for a
-    patience below 1 or another mode, and, at the first evaluation, for a metric that it does not have.
+    From Goodfellow et al. 2016, Algorithm 7.1. A value improves if it beats the best so far by more than `min_delta`;
+    NaN is no improvement. With `best=Best(metric, mode)` the experiment stores the weights of the best evaluation.
+
+    Effect on `stats`: the entry `name` holds {best, waited}. Training until the stop is unchanged. Raises UserError for
+    a patience below 1 or an unknown mode and, at the first evaluation, for a metric that the evaluation lacks.
     """
-    worst = _worst(mode)
+    initial_best = _initial_best(mode)
     _check_patience(patience)
 
     def memory(key, params):
-        return {"best": jnp.float32(worst), "waited": jnp.int32(0)}
+        return {"best": jnp.float32(initial_best), "waited": jnp.int32(0)}
 
     def observe(state, results):
-        value = _read(results, metric)
+        value = _metric_value(results, metric)
         if value is None:
             return state
         old = state.stats[name]
         best = np.asarray(old["best"])
         better = value < best - min_delta if mode == "min" else value > best + min_delta
         waited = 0 if better else int(old["waited"]) + 1
-        new = _like({"best": value if better else best, "waited": waited}, old)
+        new = _to_arrays_like({"best": value if better else best, "waited": waited}, old)
         state = state._replace(stats={**state.stats, name: new})
         if waited < patience:
             return state
-        return Stop(state, f"{metric} has not been better than {best:.6g} in {patience} evaluations.")
+        return Stop(state, f"{metric} did not improve on {best:.6g} for {patience} evaluations.")
 
     return Technique(name, memory=memory, observe=observe, metric=metric)
 
@@ -68,33 +69,33 @@ def reduce_on_plateau(
     metric: str, *, factor: float = 0.1, patience: int = 10, mode: Literal["min", "max"] = "min", rtol: float = 1e-4,
     atol: float = 0.0, cooldown: int = 0, min_scale: float = 0.0, name: str = "reduce_on_plateau",
 ) -> Technique:  # fmt: skip
-    """Multiplies the learning rate by `factor` when `metric` has not improved in `patience` evaluations in a row.
+    """Multiply the learning rate by `factor` when `metric` has not improved for `patience` evaluations in a row.
 
-    The rule is that of `optax.contrib.reduce_on_plateau`, counted in evaluations instead of steps: an improvement is a
-    value beyond the best so far by more than rtol * |best| + atol; after a reduction `cooldown` evaluations are not
-    counted; the scale never falls below `min_scale`. What is not a number is no improvement.
+    Follows `optax.contrib.reduce_on_plateau`, counting evaluations instead of steps. A value improves if it beats the
+    best so far by more than rtol * |best| + atol; NaN is no improvement. After a reduction, `cooldown` evaluations are
+    not counted. The scale never falls below `min_scale`.
 
-    The scale multiplies the updates of the experiment's optimizer, a decoupled weight decay included. All memory is in
-    the optimizer state: stats is left alone, and while nothing is reduced training is unchanged. The learning rate that
-    a run records is the one before this scale.
+    The scale multiplies the updates of the experiment's optimizer, including a decoupled weight decay. The learning
+    rate that a run records is the one before this scale. Limit: until the first reduction, training is unchanged.
+    Effect on `stats`: none; all memory is in the optimizer state.
 
-    Raises UserError for a factor outside (0, 1), a patience below 1, another mode, and a metric that an evaluation does
-    not have.
+    Raises UserError for a factor outside (0, 1), a patience below 1, an unknown mode and, at the first evaluation, for
+    a metric that the evaluation lacks.
     """
-    worst = _worst(mode)
+    initial_best = _initial_best(mode)
     _check_patience(patience)
     if not 0 < factor < 1:
-        raise UserError(f"a plateau that multiplies the learning rate by {factor}; expected between 0 and 1.")
+        raise UserError(f"reduce_on_plateau(factor={factor}); expected a factor between 0 and 1.")
 
     def init(params):
-        return PlateauState(jnp.float32(1), jnp.float32(worst), jnp.int32(0), jnp.int32(0))
+        return PlateauState(jnp.float32(1), jnp.float32(initial_best), jnp.int32(0), jnp.int32(0))
 
     def update(updates, state, params=None):
         return jax.tree.map(lambda u: (u * state.scale).astype(u.dtype), updates), state
 
-    def judged(old, value):
+    def judge(old, value):
         best = np.asarray(old.best)
-        # Of the infinity that it starts from no share can be taken.
+        # `best` starts at infinity, and rtol * infinity would allow no improvement.
         margin = rtol * abs(best) + atol if np.isfinite(best) else 0.0
         better = value < best - margin if mode == "min" else value > best + margin
         waited = 0 if better else int(old.waited) + 1
@@ -103,35 +104,35 @@ def reduce_on_plateau(
             waited, cooling = 0, cooling - 1
         elif waited >= patience:
             scale, waited, cooling = max(scale * factor, min_scale), 0, cooldown
-        return _like(PlateauState(scale, value if better else best, waited, cooling), old)
+        return _to_arrays_like(PlateauState(scale, value if better else best, waited, cooling), old)
 
     def observe(state, results):
-        value = _read(results, metric)
+        value = _metric_value(results, metric)
         if value is None:
             return state
-        held = lambda x: isinstance(x, PlateauState)
-        return state._replace(opt=jax.tree.map(lambda x: judged(x, value) if held(x) else x, state.opt, is_leaf=held))
+        match = lambda x: isinstance(x, PlateauState)
+        return state._replace(opt=jax.tree.map(lambda x: judge(x, value) if match(x) else x, state.opt, is_leaf=match))
 
     scale = optax.GradientTransformation(init, update)
     return Technique(name, observe=observe, metric=metric, optimizer=lambda optimizer: optax.chain(optimizer, scale))
 
 
-def _read(results: Mapping[str, Any], metric: str) -> np.float32 | None:
-    """The value as f32, as it is remembered; None if its evaluation was not due."""
+def _metric_value(results: Mapping[str, Any], metric: str) -> np.float32 | None:
+    """Return the value as f32, the stored precision; None if its evaluation was not due."""
     if metric in results:
         return np.float32(results[metric])
     evaluation = metric.partition("/")[0]
-    if "/" not in metric or any(found.partition("/")[0] == evaluation for found in results):
+    if "/" not in metric or any(name.partition("/")[0] == evaluation for name in results):
         raise unknown("metric to observe", metric, results)
     return None
 
 
-def _like(new: Tree, old: Tree) -> Tree:
-    """Numbers as arrays of the old ones' dtypes, placed as they are."""
+def _to_arrays_like(new: Tree, old: Tree) -> Tree:
+    """Convert numbers to arrays with the dtypes and the placement of the old ones."""
     return jax.tree.map(lambda n, o: put(np.asarray(n, o.dtype), o.sharding), new, old)
 
 
-def _worst(mode: str) -> float:
+def _initial_best(mode: str) -> float:
     if mode not in ("min", "max"):
         raise unknown("mode", mode, ("min", "max"))
     return np.inf if mode == "min" else -np.inf
@@ -139,4 +140,4 @@ def _worst(mode: str) -> float:
 
 def _check_patience(patience: int) -> None:
     if patience < 1:
-        raise UserError(f"a patience of {patience} evaluations; expected at least 1.")
+        raise UserError(f"patience={patience}; expected at least 1 evaluation.")

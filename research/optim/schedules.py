@@ -1,4 +1,4 @@
-"""Schedules, `step -> value`, over optimizer steps."""
+"""Schedules over optimizer steps, `step -> value`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from research.errors import UserError
 
 
 def warmup_cosine(peak: float, *, steps: int, warmup: int = 0, end: float = 0.0) -> optax.Schedule:
-    """From 0 straight up to `peak` at step `warmup`, then down half a cosine to `end` at `steps`
-    (Loshchilov & Hutter 2017, one cycle). A peak of 0 stays 0. Raises UserError if the warm-up is negative, or as long
-    as the run.
+    """Increase linearly from 0 to `peak` at step `warmup`, then decay along half a cosine to `end` at `steps`.
+
+    This is one cycle of Loshchilov & Hutter 2017. With peak 0 the value stays 0. Raises UserError if the warm-up is
+    negative, or not shorter than the run.
     """
     if not 0 <= warmup < steps:
-        raise UserError(f"a warm-up of {warmup} steps in a run of {steps}; expected at least 0, and fewer than that.")
+        raise UserError(f"a warm-up of {warmup} steps in a run of {steps}; expected at least 0 and fewer than {steps}.")
     if not warmup:
         return optax.cosine_decay_schedule(peak, steps, alpha=end / peak if peak else 0.0)
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end)
 
 
 def step_decay(value: float, *, at: Iterable[int], factor: float = 0.1) -> optax.Schedule:
-    """`value`, multiplied by `factor` from each of the steps `at` on."""
+    """Start at `value` and multiply it by `factor` at each of the steps `at`."""
     return optax.piecewise_constant_schedule(value, {step: factor for step in at})

@@ -1,4 +1,4 @@
-"""The ledger of a private run: the epsilon spent so far, among its metrics and its evaluations."""
+"""Privacy ledger: report the epsilon spent so far among a run's metrics and evaluations."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from research.privacy import accountant
 
 
 class Ledger(NamedTuple):
-    """What an experiment takes: `schedules={"epsilon": ledger.spent}`, and `ledger.noted(Eval(...))` for its evals."""
+    """Hooks of an experiment: `schedules={"epsilon": ledger.spent}`, and `ledger.noted(Eval(...))` for its evals."""
 
     spent: Callable[[int | Int[Array, ""]], float]
     noted: Callable[[Eval], Eval]
 
 
 def ledger(*, examples: int, batch_size: float, noise: float, delta: float) -> Ledger:
-    """A Ledger of DP-SGD with Poisson batches of `batch_size` expected examples out of `examples`.
+    """Make a Ledger of DP-SGD with Poisson batches of `batch_size` expected examples out of `examples`.
 
-    `spent(step)` is the epsilon, at this delta, of all steps up to `step` with it included. `noted(ev)` is the Eval
-    with one more number, `epsilon`: that of the weights which it evaluates, so that "test/epsilon" can be claimed.
-    Both count optimizer steps, whatever the batches held. Validation and test examples must not be among those
-    counted. Steps that a rollback repeats with other random numbers are spent twice and counted once.
+    `spent(step)` is the epsilon, at this delta, of all steps up to and including `step`. `noted(ev)` is the Eval with
+    one more number, `epsilon`, spent by the weights that it evaluates, so that "test/epsilon" can be claimed. Both
+    count optimizer steps, whatever the batches contained. `examples` must not include validation and test examples.
+    Trap: steps that a rollback repeats with other random numbers are spent twice but counted once.
 
-    Raises UserError for numbers out of range, and where the extra `privacy` is not installed.
+    Raises UserError for numbers out of range, and if the extra `privacy` is not installed.
     """
     accountant.check_plan(examples=examples, batch_size=batch_size, delta=delta)
 
     @functools.lru_cache(maxsize=1024)
-    def after(steps):
+    def epsilon_after(steps):
         return accountant.epsilon(examples=examples, batch_size=batch_size, noise=noise, steps=steps, delta=delta)
 
     def noted(ev):
-        # A measure sees params, stats and a batch; the number of steps reaches it as one more entry of stats.
+        # A measure receives only params, stats and a batch, so the step count is passed as an extra stats entry.
         def view(state):
             params, stats = ev.view(state)
             return params, {**stats, ENTRY: state.step}
@@ -49,18 +49,18 @@ def ledger(*, examples: int, batch_size: float, noise: float, delta: float) -> L
             steps = Mean(jnp.asarray(stats.pop(ENTRY), jnp.float32), jnp.float32(1))
             measured = ev.measure(dataclasses.replace(trained, stats=stats), batch)
             if "epsilon" in measured:
-                raise UserError("the evaluation measures an 'epsilon' of its own; rename it.")
+                raise UserError("the evaluation already has a metric 'epsilon' of its own; rename it.")
             return {**measured, "epsilon": steps}
 
         def finish(results):
             steps = results["epsilon"]
-            others = {name: value for name, value in results.items() if name != "epsilon"}
-            found = dict(ev.finish(others)) if ev.finish else {}
-            return {**found, "epsilon": after(round(float(steps)))}
+            own_results = {name: value for name, value in results.items() if name != "epsilon"}
+            finished = dict(ev.finish(own_results)) if ev.finish else {}
+            return {**finished, "epsilon": epsilon_after(round(float(steps)))}
 
         return ev._replace(view=view, measure=measure, finish=finish)
 
-    return Ledger(lambda step: after(int(step) + 1), noted)
+    return Ledger(lambda step: epsilon_after(int(step) + 1), noted)
 
 
 ENTRY = "private steps"

@@ -1,9 +1,9 @@
-"""Attacks: perturbations of the inputs, within a ball, that a trained network gets wrong; and how many it withstands.
+"""Adversarial attacks: perturb inputs within a ball so that a trained network misclassifies them.
 
-An attack raises `objective(x)`, one value for every example or their sum, in f32: a function of the inputs, which
-closes over the frozen parameters and the labels. Value i depends on example i alone. Inputs are attacked as f32.
+An attack maximises `objective(x)`, a function of the inputs that closes over the frozen parameters and the labels. It
+returns one value per example, or their sum, in f32; value i depends on example i alone. Inputs are converted to f32.
 `epsilon` (the ball's radius), `step_size` and `bounds` (the valid range, (lowest, highest), or None) are in the units
-of the inputs: 0.1 of pixels on the scale 0..1 is 25.5 of pixels 0..255.
+of the inputs: 0.1 for pixels in 0..1 is 25.5 for pixels in 0..255.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from research.robust.norms import Norm, linf
 
 
 class Attacked(NamedTuple):
-    """The inputs that an attack found, and their score, in f32."""
+    """The perturbed inputs that an attack returns, and their scores, in f32."""
 
     inputs: Float[Array, " batch *example"]
     score: Float[Array, " batch"]
@@ -40,30 +40,30 @@ def ascend(
     norm: Norm = linf,
     key: Key[Array, ""] | None = None,
 ) -> Float[Array, " batch *example"]:
-    """Projected gradient ascent (Madry et al. 2018, section 2.1), one run.
+    """Run projected gradient ascent once (Madry et al. 2018, section 2.1).
 
-    `steps` times the norm's steepest step of `step_size` (2.5 epsilon / steps unless given, as theirs), then back into
-    the ball and into `bounds`. With a key it starts at a point drawn evenly from the ball, one for every row of the
-    batch, else at x. No gradient passes through the result.
+    Repeats `steps` times: take the norm's steepest step of `step_size` (default 2.5 epsilon / steps, as in the paper),
+    then project into the ball and clip to `bounds`. With a key it starts at a point drawn uniformly from the ball,
+    separately for every row of the batch; otherwise at x. No gradient flows through the result.
 
-    Raises UserError for less than one step, and for bounds that are not (lowest, highest).
+    Raises UserError for fewer than one step, and for bounds that are not (lowest, highest).
     """
     if steps < 1:
         raise UserError(f"an attack of {steps} steps; expected at least 1.")
     low, high = (-jnp.inf, jnp.inf) if bounds is None else bounds
     if not low < high:
-        raise UserError(f"the bounds {bounds}; expected the lowest and the highest valid value of an input.")
+        raise UserError(f"the bounds {bounds}; expected (lowest, highest), the valid range of an input, or None.")
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
     x = jnp.asarray(x, jnp.float32)
 
     def within(delta: Float[Array, " batch *example"]) -> Float[Array, " batch *example"]:
-        # To clip moves every entry towards x, so it does not leave the ball.
+        # Clipping moves every entry towards x, so the point stays inside the ball.
         return jnp.clip(x + jax.vmap(lambda d: norm.project(d, epsilon))(delta), low, high)
 
-    def step(at, _):
-        gradient = jax.grad(lambda z: jnp.sum(objective(z)))(at)
-        free = jnp.where(gradient > 0, at < high, at > low)
-        return within(at - x + step_size * jax.vmap(norm.steepest)(gradient, free)), None
+    def step(point, _):
+        gradient = jax.grad(lambda z: jnp.sum(objective(z)))(point)
+        free = jnp.where(gradient > 0, point < high, point > low)
+        return within(point - x + step_size * jax.vmap(norm.steepest)(gradient, free)), None
 
     start = x
     if key is not None:
@@ -79,8 +79,10 @@ def fgsm(
     bounds: tuple[float, float] | None,
     norm: Norm = linf,
 ) -> Float[Array, " batch *example"]:
-    """The fast gradient sign method (Goodfellow et al. 2015, section 4): x + epsilon sign(gradient), within `bounds`;
-    in another norm, epsilon times its steepest direction.
+    """Run the fast gradient sign method: x + epsilon sign(gradient), clipped to `bounds`.
+
+    From Goodfellow et al. 2015, section 4. In another norm it takes a step of epsilon in that norm's steepest
+    direction.
     """
     return ascend(objective, x, epsilon=epsilon, steps=1, bounds=bounds, step_size=epsilon, norm=norm)
 
@@ -98,28 +100,28 @@ def pgd(
     norm: Norm = linf,
     score: Callable[[Float[Array, " batch *example"]], Float[Array, " batch"]] | None = None,
 ) -> Attacked:
-    """The worst of x itself and the ends of `restarts` runs of `ascend` from random starts, example by example.
+    """Return, per example, the worst of x itself and the results of `restarts` runs of `ascend` from random starts.
 
-    The worst has the highest `score`, which is the objective unless given. The runs are made side by side, in
-    `restarts` times the memory of one. More of them never lower the score: run r has the key of place r.
+    The worst has the highest `score`, by default the objective. The runs are computed in parallel and need `restarts`
+    times the memory of one. More restarts never lower the score, because run r always uses the key of index r.
     """
     score = objective if score is None else score
     x = jnp.asarray(x, jnp.float32)
 
     def run(key):
-        found = ascend(
+        perturbed = ascend(
             objective, x, epsilon=epsilon, steps=steps, bounds=bounds, step_size=step_size, norm=norm, key=key
         )
-        return Attacked(found, score(found))
+        return Attacked(perturbed, score(perturbed))
 
-    ends = jax.vmap(run)(draw(key, jnp.arange(restarts)))
-    every = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), Attacked(x, score(x)), ends)
-    worst = every.score.argmax(0)
-    return jax.tree.map(lambda values: values[worst, jnp.arange(len(x))], every)
+    results = jax.vmap(run)(draw(key, jnp.arange(restarts)))
+    candidates = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), Attacked(x, score(x)), results)
+    worst = candidates.score.argmax(0)
+    return jax.tree.map(lambda values: values[worst, jnp.arange(len(x))], candidates)
 
 
 def margin(logits: Float[Array, "batch classes"], labels: Integer[Array, " batch"]) -> Float[Array, " batch"]:
-    """By how much the largest wrong logit exceeds the true one, in f32; above 0 is an error."""
+    """Compute how far the largest wrong logit exceeds the true one, in f32; a value above 0 is an error."""
     true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     logits = logits.astype(jnp.float32)
     return jnp.max(jnp.where(true, -jnp.inf, logits), -1) - jnp.max(jnp.where(true, logits, -jnp.inf), -1)
@@ -137,23 +139,23 @@ def measure_robust(
     inputs: str = "image",
     labels: str = "label",
 ) -> Measure:
-    """The measure of an Eval: accuracy, robust_accuracy, and rows of label, prediction and attacked_prediction.
+    """Make the measure of an Eval: accuracy, robust_accuracy, and rows of label, prediction and attacked_prediction.
 
-    An example withstands the attack if the label is predicted for x and for the end of every run of `pgd` on the
-    cross-entropy, of the network in evaluation mode. Thus robust_accuracy is at most accuracy, and it is an upper
-    bound of the accuracy that a stronger attack would leave. The starts are drawn by (seed, restart, row of the
-    batch). Examples of mask 0 do not count. Labels are class numbers, int [batch].
+    An example is robust if the network, in evaluation mode, predicts its label for x and for the result of every run of
+    `pgd` on the cross-entropy. robust_accuracy is therefore at most accuracy, and it is an upper bound on the accuracy
+    under a stronger attack. Random starts depend on (seed, restart, row of the batch). Examples of mask 0 do not count.
+    Labels are class numbers, int [batch].
     """
 
     def measure(trained, batch):
         x, y = field(batch, inputs), field(batch, labels)
         weights = example_weights(batch, len(x))
 
-        found = pgd(
+        worst = pgd(
             lambda z: losses.cross_entropy(trained(z), y), x, key=draw(seed, "attack"), epsilon=epsilon, steps=steps,
             bounds=bounds, restarts=restarts, step_size=step_size, norm=norm, score=lambda z: margin(trained(z), y),
         )  # fmt: skip
-        clean, attacked = trained(x), trained(found.inputs)
+        clean, attacked = trained(x), trained(worst.inputs)
         rows = {"label": y, "prediction": clean.argmax(-1), "attacked_prediction": attacked.argmax(-1)}
         return {
             "accuracy": weighted_mean(losses.hits(clean, y), weights),

@@ -1,14 +1,14 @@
-"""`Model -> Model`: changes from outside, of any model.
+"""Wrappers, `Model -> Model`, which change any Model from outside.
 
-A wrapper takes a Model and gives one with the same `init(key)` and `apply(params, stats, *inputs, key=, train=)`, thus
-the change holds in training, evaluation, prediction and export alike. Wrappers compose; the docstring says in which
-order. If a wrapper moves or adds parameters, its `init` does so too.
+A wrapper takes a Model and returns one with the same `init(key)` and `apply(params, stats, *inputs, key=, train=)`. The
+change therefore applies to training, evaluation, prediction and export. If a wrapper moves or adds parameters, its
+`init` does so too. Wrappers compose; their docstrings state the order if it matters.
 
     inputs        preprocess (a fixed transformation)
-    parameters    frozen (kept out of the optimizer's reach)
+    parameters    frozen (excluded from training)
     arithmetic    mixed_precision (16 bits)
-    several       chain (models in a row, and a part of one)
-    outputs       test_time (averages over changed copies of an input)
+    several       chain (models in sequence; part applies one of them)
+    outputs       test_time (averages over augmented copies of an input)
 
-To add one, copy `preprocess.py`; `frozen.py` if it changes the parameters.
+To add one, copy `preprocess.py`; copy `frozen.py` if it changes the parameters.
 """

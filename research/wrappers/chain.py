@@ -1,4 +1,4 @@
-"""Models in a row: an encoder and the models on top of it, with the params of each under its name."""
+"""Chains of models: an encoder and the models on top of it, each with its params under its name."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from research.model import together
 
 
 def chain(**models: Model) -> Model:
-    """The Model that feeds the output of each model to the next, in the order given.
+    """Feed the output of each model to the next, in the order of the arguments.
 
-    Params are {name: the model's}, the stats are those of all, and each model's key is folded with its name. Raises
-    UserError if two models keep the same stats entry.
+    Params are {name: params of that model}, stats are the union of all models' stats, and each model's key is folded
+    with its name. Raises UserError if two models have the same stats entry.
     """
 
     def apply(params: Tree, stats: Tree, *inputs, key: Key[Array, ""] | None = None, train: bool = False):
         changed = {}
         for name, model in models.items():
-            folded = None if key is None else draw(key, name)
-            outputs, entries = model.apply(params[name], stats, *inputs, key=folded, train=train)
-            changed, inputs = {**changed, **entries}, (outputs,)
+            model_key = None if key is None else draw(key, name)
+            outputs, new_stats = model.apply(params[name], stats, *inputs, key=model_key, train=train)
+            changed, inputs = {**changed, **new_stats}, (outputs,)
         return outputs, changed
 
     return Model(together(**models), apply)
 
 
 def part(model: Model | Callable, *path: str) -> Callable:
-    """The `apply` of one model of several: it finds its params at `path` (names) in the params of the whole."""
+    """Make the `apply` of one submodel, which finds its params under the names `path` in the full params."""
     apply = getattr(model, "apply", model)
     return lambda params, *args, **options: apply(functools.reduce(operator.getitem, path, params), *args, **options)

@@ -1,4 +1,4 @@
-"""Keeping some weights as they are, out of the optimizer's and every gradient's reach."""
+"""Frozen weights: exclude parameters from the optimizer and from every gradient."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from research.core import Model, Tree
 from research.errors import UserError, listed
 from research.tree import shapes
 
-FROZEN = "frozen"  # the stats entry of the params that do not train
+FROZEN = "frozen"  # the stats entry that holds the frozen params
 
 
 def frozen(model: Model, pattern: str) -> Model:
-    """The same Model with the params whose path matches `pattern` (a search) kept as they are.
+    """Freeze the params whose path matches the regular expression `pattern` (a search).
 
-    They move from params to `stats["frozen"]`: no gradient is taken for them, the optimizer holds no moments of
-    them, and no gradient estimator sees them; losses, evaluations and checkpoints go on as before. With a pattern
-    that matches nothing this would be plain training: it raises UserError.
+    They move from params to `stats["frozen"]`: no gradient is computed for them, the optimizer stores no moments of
+    them, and gradient estimators do not see them. Losses, evaluations and checkpoints work as before. Raises UserError
+    if the pattern matches no parameter, because that would be plain training.
     """
 
     def init(key: Key[Array, ""]) -> tuple[Tree, Tree]:
         params, stats = model.init(key)
-        kept, moved = _divided(params, lambda name: re.search(pattern, name))
-        if not moved:
-            raise UserError(f"frozen: {pattern!r} matches no parameter. There are: {listed(sorted(shapes(params)))}.")
-        return kept, {**stats, FROZEN: moved}
+        trainable, frozen_params = _split_by_path(params, lambda name: re.search(pattern, name))
+        if not frozen_params:
+            raise UserError(f"frozen: {pattern!r} matches no parameter. Available: {listed(sorted(shapes(params)))}.")
+        return trainable, {**stats, FROZEN: frozen_params}
 
     def apply(params: Tree, stats: Tree, *inputs, **options):
-        rest = {name: entry for name, entry in stats.items() if name != FROZEN}
-        return model.apply(_joined(params, stats[FROZEN]), rest, *inputs, **options)
+        model_stats = {name: entry for name, entry in stats.items() if name != FROZEN}
+        return model.apply(_merge(params, stats[FROZEN]), model_stats, *inputs, **options)
 
     return Model(init, apply)
 
 
-def _divided(tree: dict, chosen: Callable, prefix: str = "") -> tuple[dict, dict]:
-    """The tree without, and with only, the leaves whose path is `chosen`; empty branches are left out."""
-    kept, moved = {}, {}
+def _split_by_path(tree: dict, select: Callable, prefix: str = "") -> tuple[dict, dict]:
+    """Split a tree into unselected and selected leaves by path, and drop empty branches."""
+    unselected, selected = {}, {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            parts = _divided(value, chosen, name + "/")
+            parts = _split_by_path(value, select, name + "/")
         else:
-            parts = ({}, value) if chosen(name) else (value, {})
-        for side, part in zip((kept, moved), parts, strict=True):
+            parts = ({}, value) if select(name) else (value, {})
+        for side, part in zip((unselected, selected), parts, strict=True):
             if not (isinstance(part, dict) and not part):
                 side[key] = part
-    return kept, moved
+    return unselected, selected
 
 
-def _joined(a: dict, b: dict) -> dict:
-    both = {key: _joined(a[key], b[key]) for key in a.keys() & b.keys()}
+def _merge(a: dict, b: dict) -> dict:
+    both = {key: _merge(a[key], b[key]) for key in a.keys() & b.keys()}
     return {**a, **b, **both}

@@ -1,4 +1,4 @@
-"""Computing in 16 bits while the weights stay in 32: a policy around the model."""
+"""Mixed precision: compute in 16 bits while weights stay in 32."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from research.tree import cast
 
 
 def mixed(model: Model, dtype=jnp.bfloat16) -> Model:
-    """The Model computed in `dtype`, with params and stats as they are (Micikevicius et al. 2018, section 3.1).
+    """Compute the Model in `dtype`; params and stats keep their types (Micikevicius et al. 2018, section 3.1).
 
-    Params and floating-point inputs are cast on the way in, thus the gradients arrive in the params' own type; outputs
-    are cast to f32, thus each loss is computed there. Layers that reduce (norms, softmax) do that in f32 by
-    themselves. With f32 it is the model unchanged. Put `preprocessed` around it, not inside: the preparation of inputs
-    may need f32. bfloat16 needs no loss scale; float16 does, see `research.gradients.loss_scale`.
+    Params and floating-point inputs are cast on entry, so gradients arrive in the params' own type. Outputs are cast to
+    f32, so every loss is computed in f32. Layers that reduce (norms, softmax) use f32 internally. Limit: with f32 the
+    model is unchanged. Apply `preprocessed` outside this wrapper, because preparing inputs may need f32. bfloat16 needs
+    no loss scale; float16 does: use `research.gradients.loss_scale`.
     """
 
     def apply(params: Tree, stats: Tree, *inputs, key: Key[Array, ""] | None = None, train: bool = False):

@@ -1,4 +1,4 @@
-"""A model together with the fixed transformation of its inputs."""
+"""Input preprocessing: a model together with a fixed transformation of its inputs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from research.core import Model, Tree
 
 
 def preprocessed(model: Model, prepare: Callable) -> Model:
-    """The Model that sees `prepare(inputs)` in place of its first input.
+    """Apply `prepare` to the Model's first input.
 
-    Thus a fixed part of the model (scaling pixels by the training set's mean) is the same in training, evaluation,
-    prediction and export, which all go through `apply`.
+    A fixed part of the model, such as scaling pixels by the training set's mean, then runs identically in training,
+    evaluation, prediction and export, because all of them call `apply`.
     """
 
-    def apply(params: Tree, stats: Tree, inputs, *others, key: Key[Array, ""] | None = None, train: bool = False):
-        return model.apply(params, stats, prepare(inputs), *others, key=key, train=train)
+    def apply(params: Tree, stats: Tree, inputs, *extra_inputs, key: Key[Array, ""] | None = None, train: bool = False):
+        return model.apply(params, stats, prepare(inputs), *extra_inputs, key=key, train=train)
 
     return Model(model.init, apply)

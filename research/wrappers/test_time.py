@@ -1,4 +1,4 @@
-"""Test-time augmentation: an evaluation averages the outputs for changed copies of an input."""
+"""Test-time augmentation: average a model's outputs over augmented copies of each input."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from research.core import Model, Tree
 
 
 def mirrored(model: Model, *, shift: int = 0) -> Model:
-    """Outside training the outputs are the mean of those for an image and for its mirror image.
+    """Average the outputs for an image and its mirror image, outside training only.
 
-    With a `shift`, half of the weight goes to both moved by that many pixels, to the lower right and to the upper left,
-    their edges repeated (Jordan 2024, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, section 3.5).
+    With a `shift`, half of the weight goes to both images moved by that many pixels, to the lower right and to the
+    upper left, with their edges repeated (Jordan 2024, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, section 3.5).
     """
 
     def apply(
@@ -27,12 +27,12 @@ def mirrored(model: Model, *, shift: int = 0) -> Model:
             return model.apply(params, stats, image, key=key, train=True)
         _, height, width, _ = image.shape
         padded = jnp.pad(image, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
-        places = {shift: 0.5, 0: 0.25, 2 * shift: 0.25} if shift else {0: 1.0}
-        moved = {place: padded[:, place : place + height, place : place + width] for place in places}
+        offset_weights = {shift: 0.5, 0: 0.25, 2 * shift: 0.25} if shift else {0: 1.0}
+        shifted = {offset: padded[:, offset : offset + height, offset : offset + width] for offset in offset_weights}
         outputs = (
             weight / 2 * model.apply(params, stats, view)[0]
-            for place, weight in places.items()
-            for view in (moved[place], moved[place][:, :, ::-1])
+            for offset, weight in offset_weights.items()
+            for view in (shifted[offset], shifted[offset][:, :, ::-1])
         )
         return sum(outputs), {}
 

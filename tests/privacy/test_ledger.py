@@ -72,7 +72,7 @@ def test_mistakes_are_named():
     def measure(trained, batch):
         return {"epsilon": weighted_mean(batch["mask"], batch["mask"])}
 
-    with pytest.raises(UserError, match="an 'epsilon' of its own"):
+    with pytest.raises(UserError, match="'epsilon' of its own"):
         evaluated(ledger(**PLAN).noted(Eval(eval_batches(arrays(x=np.zeros(3)), 3), measure)), 1)
 
 
