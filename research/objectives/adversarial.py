@@ -1,4 +1,4 @@
-"""Adversarial training: a loss at inputs that were moved to where it is worst."""
+"""Adversarial training: evaluate a loss at inputs perturbed to maximise it."""
 
 from __future__ import annotations
 
@@ -22,34 +22,38 @@ def adversarial(
     random_start: bool = True,
     inputs: str = "image",
 ) -> Loss:
-    """`loss` at inputs found by ascent on `loss` itself, within `epsilon` of the batch's and within `bounds` (Madry et
-    al. 2018, equation 2.1): PGD; with one step of size epsilon and no random start FGSM (Goodfellow et al. 2015);
-    with one of 1.25 epsilon and a random start that of Wong et al. 2020. `epsilon`, `step_size` (2.5 epsilon / steps
-    unless given) and `bounds` are in the units of `batch[inputs]`, which becomes f32.
+    """Evaluate `loss` at inputs that maximise it within `epsilon` of the batch's inputs and within `bounds`.
 
-    The attack takes the parameters as fixed and raises the sum over the examples, so each meets the attack that it
-    would meet alone (but for batch statistics). It sees the loss as training does: in training mode, with the same key
-    and so the same dropout and augmentation, which it attacks before it; gradients pass through augmentation.
+    From Madry et al. 2018, equation 2.1. The attack ascends `loss` itself: PGD in general; with one step of size
+    epsilon and no random start it is FGSM (Goodfellow et al. 2015); with one step of 1.25 epsilon and a random start it
+    is the method of Wong et al. 2020. `epsilon`, `step_size` (default 2.5 epsilon / steps) and `bounds` are in the
+    units of `batch[inputs]`, which is converted to f32.
 
-    With epsilon 0 this is `loss` (inputs within bounds, as f32). `stats` are those of the last call; what the attack
-    would change in them is dropped. The key is folded with "attack", for the start, and passed on as it is.
+    The attack holds the parameters fixed and maximises the sum over examples, so each example gets the attack that it
+    would get alone, except through batch statistics. It uses the loss in training mode with the same key, and therefore
+    the same dropout and augmentation. It perturbs inputs before the augmentation; gradients pass through the
+    augmentation.
+
+    Limit: with epsilon 0 it equals `loss` (inputs clipped to bounds, in f32). Effect on `stats`: those of the final
+    call of `loss`; changes during the attack are discarded. The key is folded with "attack" for the random start;
+    `loss` receives it unchanged.
     """
 
     def attacked(params, ctx):
         frozen = jax.lax.stop_gradient(params)
 
-        def at(x):
+        def with_inputs(x):
             return ctx._replace(batch={**ctx.batch, inputs: x})
 
         def total(x):
-            # The loss is a mean: times its weight it is the sum, in which the batch's size has no part.
-            value, out = loss(frozen, at(x))
+            # The loss is a mean. Multiplied by its weight it is a sum, whose gradients do not depend on the batch size.
+            value, out = loss(frozen, with_inputs(x))
             return value * out.metrics["loss"].weight
 
         x = ascend(
             total, field(ctx.batch, inputs), epsilon=epsilon, steps=steps, bounds=bounds, step_size=step_size,
             norm=norm, key=draw(ctx.key, "attack") if random_start else None,
         )  # fmt: skip
-        return loss(params, at(x))
+        return loss(params, with_inputs(x))
 
     return attacked

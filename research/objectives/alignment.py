@@ -1,4 +1,4 @@
-"""Distribution alignment: over many examples, guesses are to name each class as often as it occurs."""
+"""Distribution alignment: adjust predictions so that classes are predicted at their true frequencies."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from research.technique import Technique
 def alignment(
     shares: Float[Array, " classes"] | Sequence[float], *, decay: float = 0.99, name: str = "alignment"
 ) -> Technique:
-    """Guesses p become p * shares / q, normalised (Berthelot et al. 2020, arXiv:1911.09785, section 3.1).
+    """Align predictions p with class frequencies: p * shares / q, normalised (Berthelot et al. 2020, section 3.1).
 
-    `shares` are how often each class occurs, known or counted among the labels; q is the moving average of the guesses
-    as they were, q <- decay * q + (1 - decay) * their mean. It is the entry `name` of stats, f32. It begins at
-    `shares`: there alignment changes nothing. A class that is hardly ever guessed is guessed more, and thus a model
-    that learns from its own guesses does not forget it.
+    arXiv:1911.09785. `shares` are the class frequencies, known or counted among the labels. q is the moving average of
+    the unaligned predictions: q <- decay * q + (1 - decay) * their mean. Rarely predicted classes become more likely,
+    so a model that learns from its own predictions does not forget them. Limit: while q equals `shares`, as at the
+    start, alignment changes nothing.
 
-    `use(stats, logits, weights=weights)`, which a loss calls, gives the aligned logits and the new entry of stats.
+    Effect on `stats`: the entry `name` holds q, in f32, at first `shares`. A batch of weight 0 leaves it unchanged.
+
+    A loss calls `use(stats, logits, weights=weights)`, which returns the aligned logits and the new entry of stats.
     """
     shares = jnp.asarray(shares, jnp.float32) / jnp.sum(jnp.asarray(shares, jnp.float32))
 
@@ -34,9 +36,9 @@ def alignment(
     ) -> tuple[Float[Array, "batch classes"], Tree]:
         average = stats[name]
         aligned = logits.astype(jnp.float32) + jnp.log(shares) - jnp.log(jnp.maximum(average, 1e-6))
-        seen = weighted_mean(jax.nn.softmax(logits.astype(jnp.float32)), weights)
-        # A batch without an example teaches nothing.
-        rate = (1 - decay) * (seen.weight > 0)
-        return aligned, {name: average + rate * (seen.value() - average)}
+        mean_prediction = weighted_mean(jax.nn.softmax(logits.astype(jnp.float32)), weights)
+        # A batch of weight 0 must not pull the average to 0.
+        rate = (1 - decay) * (mean_prediction.weight > 0)
+        return aligned, {name: average + rate * (mean_prediction.value() - average)}
 
     return Technique(name, memory=memory, use=align)

@@ -19,22 +19,23 @@ def classify(
     augment: Callable | None = None, per_example: Callable | None = None,
     class_weights: Float[Array, " classes"] | tuple[float, ...] | None = None,
 ) -> Loss:  # fmt: skip
-    """The Loss of a classifier; `model` is a Model or its `apply`, giving logits [batch, classes].
+    """Make the Loss of a classifier; `model` is a Model or its `apply` and returns logits [batch, classes].
 
-    Labels are class numbers, int [batch], or the probabilities, float [batch, classes], that mixing examples gives.
+    Labels are class numbers, int [batch], or probabilities, float [batch, classes], as mixing examples produces.
     `augment(key, batch) -> batch` runs first, on the device. Metrics are loss (nats) and accuracy. Examples of mask 0
-    have no weight; all the model's stats are passed on. The key is folded with "augment" and "model".
+    have no weight. Effect on `stats`: all the model's stats are passed on. The key is folded with "augment" and
+    "model".
 
-    `per_example(logits, labels) -> f32 [batch]` replaces the cross-entropy, such as `losses.focal(2)`. With
-    `class_weights` the loss is a weighted mean: each example has the weight of its class, or, if its label is a row of
+    `per_example(logits, labels) -> f32 [batch]` replaces the cross-entropy, for example by `losses.focal(2)`. With
+    `class_weights` the loss is a weighted mean: each example has the weight of its class or, if its label is a row of
     probabilities, their mean weight. The accuracy stays unweighted.
 
-    Raises UserError if smoothing is given with another loss, and, while tracing, if the batch lacks a field, the labels
-    or the class weights do not fit the logits, or `per_example` does not give one value for each example.
+    Raises UserError if smoothing is combined with `per_example`; while tracing, if the batch lacks a field, if the
+    labels or the class weights do not fit the logits, and if `per_example` does not return one value per example.
     """
     apply = getattr(model, "apply", model)
     if per_example and smoothing:
-        raise UserError(f"smoothing={smoothing} belongs to the cross-entropy, which per_example replaces: give one.")
+        raise UserError(f"smoothing={smoothing} belongs to the cross-entropy, which per_example replaces; set one.")
     per_example = per_example or functools.partial(losses.cross_entropy, smoothing=smoothing)
 
     def loss(params, ctx):
@@ -44,9 +45,9 @@ def classify(
         weights = example_weights(batch, len(x))
         values = per_example(logits, y)
         if jnp.shape(values) != weights.shape:
-            found = list(jnp.shape(values))
-            raise UserError(f"per_example must give a loss of shape {list(weights.shape)}; it gave {found}.")
-        balance = 1 if class_weights is None else _weights_of(y, logits, class_weights)
+            shape = list(jnp.shape(values))
+            raise UserError(f"per_example must return a loss of shape {list(weights.shape)}; it returned {shape}.")
+        balance = 1 if class_weights is None else _example_balance(y, logits, class_weights)
         metrics = {
             "loss": weighted_mean(values, weights * balance),
             "accuracy": weighted_mean(losses.hits(logits, y), weights),
@@ -56,11 +57,11 @@ def classify(
     return loss
 
 
-def _weights_of(labels, logits, class_weights) -> Float[Array, " batch"]:
+def _example_balance(labels, logits, class_weights) -> Float[Array, " batch"]:
     weights = jnp.asarray(class_weights, jnp.float32)
     if weights.shape != logits.shape[-1:]:
         classes = logits.shape[-1]
-        raise UserError(f"class_weights {list(weights.shape)} for logits of {classes} classes; give one for each.")
+        raise UserError(f"class_weights {list(weights.shape)} for logits of {classes} classes; expected one per class.")
     if jnp.issubdtype(labels.dtype, jnp.integer):
         return weights[labels]
     return labels.astype(jnp.float32) @ weights

@@ -1,4 +1,4 @@
-"""Distillation: a student learns what a teacher says of the same inputs, besides the labels."""
+"""Knowledge distillation: train a student on a teacher's outputs and on the labels."""
 
 from __future__ import annotations
 
@@ -20,50 +20,52 @@ def distil(
     hints: float = 0.0, smoothing: float = 0.0, inputs: str = "image", labels: str = "label",
     augment: Callable | None = None,
 ) -> Loss:  # fmt: skip
-    """(1 - weight) * cross-entropy(labels) + weight * T^2 * KL(teacher || student), with both softened by T.
+    """Minimise (1 - weight) * cross-entropy(labels) + weight * T^2 * KL(teacher || student), both softened by T.
 
-    Hinton, Vinyals & Dean 2015 (arXiv:1503.02531), section 2: probabilities are softmax(logits / T), and T^2 undoes
-    the 1 / T^2 by which gradients shrink. `model` and `teacher` are Models or their `apply`, giving logits
-    [batch, classes]; `view` says which weights the teacher has (`research.objectives.teacher`). Both see the very same
-    augmented inputs (Beyer et al. 2022, arXiv:2106.05237), the teacher as in evaluation. No gradient flows through it,
-    and its stats do not change.
+    From Hinton, Vinyals & Dean 2015 (arXiv:1503.02531), section 2: probabilities are softmax(logits / T), T is the
+    `temperature`, and T^2 undoes the 1 / T^2 by which gradients shrink. `model` (the student) and `teacher` are Models
+    or their `apply` and return logits [batch, classes]; `view` selects the teacher's weights
+    (`research.objectives.teacher`). Both receive identical augmented inputs (Beyer et al. 2022, arXiv:2106.05237); the
+    teacher runs in evaluation mode. No gradient flows through it.
 
-    With `hints` > 0 both models give (logits, features [batch, features]), and hints * |student's - teacher's|^2 / 2
-    is added (FitNets, Romero et al. 2015, arXiv:1412.6550, eq. 3); `hinted` brings the student's features to the
-    teacher's size. The paper trains on hints first and then distils; here they are trained on together.
+    With `hints` > 0 both models return (logits, features [batch, features]), and hints * |student's - teacher's|^2 / 2
+    is added (FitNets, Romero et al. 2015, arXiv:1412.6550, eq. 3). `hinted` maps the student's features to the
+    teacher's size. The paper trains on hints first and then distils; here both terms are trained together.
 
-    Equals `classify` for weight = hints = 0. Adds over examples; those of mask 0 have no weight. Labels are as in
-    `classify`, and are not read when `weight` is 1. Metrics: loss, distillation (the KL without T^2), agreement (how
-    often both say the same class), and accuracy, hints if there are some. Keys are drawn as in `classify`.
-    Raises UserError for a temperature or weight out of range, and shapes that do not fit.
+    Limit: for weight = hints = 0 it equals `classify`. It adds over examples; those of mask 0 have no weight. Labels
+    are as in `classify`, and are not read if `weight` is 1. Metrics are loss, distillation (the KL in nats, without
+    T^2), agreement (how often both predict the same class), accuracy if labels are read, and hints if used. Effect on
+    `stats`: the student's are passed on; the teacher's do not change. The key is folded with "augment" and "model".
+
+    Raises UserError for a temperature or weight out of range, and for shapes that do not fit.
     """
     if not temperature > 0 or not 0 <= weight <= 1:
         raise UserError(f"distil expects temperature > 0 and weight in 0..1; they are {temperature} and {weight}.")
-    apply, teach = getattr(model, "apply", model), getattr(teacher, "apply", teacher)
+    apply, apply_teacher = getattr(model, "apply", model), getattr(teacher, "apply", teacher)
 
     def loss(params, ctx):
         batch = augment(draw(ctx.key, "augment"), ctx.batch) if augment else ctx.batch
         x = field(batch, inputs)
         weights = example_weights(batch, len(x))
         outputs, stats = apply(params, ctx.stats, x, key=draw(ctx.key, "model"), train=True)
-        taught = targets(teach, view, params, ctx, x)
-        logits, soft = (outputs[0], taught[0]) if hints else (outputs, taught)
-        _check(logits, soft, "logits")
-        divergence = losses.kl_divergence(soft / temperature, logits / temperature)
+        teacher_outputs = targets(apply_teacher, view, params, ctx, x)
+        logits, teacher_logits = (outputs[0], teacher_outputs[0]) if hints else (outputs, teacher_outputs)
+        _check_same_shape(logits, teacher_logits, "logits")
+        divergence = losses.kl_divergence(teacher_logits / temperature, logits / temperature)
         total = weight * temperature**2 * divergence
         metrics = {
             "distillation": weighted_mean(divergence, weights),
-            "agreement": weighted_mean(losses.hits(logits, soft.argmax(-1)), weights),
+            "agreement": weighted_mean(losses.hits(logits, teacher_logits.argmax(-1)), weights),
         }
         if weight < 1:
             y = field(batch, labels)
             total = total + (1 - weight) * losses.cross_entropy(logits, y, smoothing=smoothing)
             metrics["accuracy"] = weighted_mean(losses.hits(logits, y), weights)
         if hints:
-            _check(outputs[1], taught[1], "features")
-            far = jnp.sum(jnp.square(outputs[1] - taught[1]).astype(jnp.float32), -1) / 2
-            total = total + hints * far
-            metrics["hints"] = weighted_mean(far, weights)
+            _check_same_shape(outputs[1], teacher_outputs[1], "features")
+            hint_error = jnp.sum(jnp.square(outputs[1] - teacher_outputs[1]).astype(jnp.float32), -1) / 2
+            total = total + hints * hint_error
+            metrics["hints"] = weighted_mean(hint_error, weights)
         metrics["loss"] = weighted_mean(total, weights)
         return metrics["loss"].value(), Out(stats, metrics)
 
@@ -71,10 +73,10 @@ def distil(
 
 
 def hinted(model: Model, *, sizes: tuple[int, int]) -> Model:
-    """A Model of (logits, features) whose features have the teacher's size, from one whose features have another.
+    """Map the features of a Model of (logits, features) to the teacher's size by a trained linear layer.
 
-    A linear layer of its own maps them (Romero et al. 2015, section 2.2); `sizes` are the model's and the teacher's.
-    Params are {"model": ..., "regressor": {"kernel", "bias"}}.
+    From Romero et al. 2015, section 2.2. `sizes` are the model's and the teacher's feature sizes. Params are
+    `{"model": ..., "regressor": {"kernel", "bias"}}`.
     """
 
     def init(key):
@@ -82,8 +84,8 @@ def hinted(model: Model, *, sizes: tuple[int, int]) -> Model:
         kernel = jax.nn.initializers.lecun_normal()(draw(key, "regressor"), sizes, jnp.float32)
         return {"model": params, "regressor": {"kernel": kernel, "bias": jnp.zeros(sizes[1])}}, stats
 
-    def apply(params, stats, *given, key=None, train=False):
-        (logits, features), stats = model.apply(params["model"], stats, *given, key=key, train=train)
+    def apply(params, stats, *inputs, key=None, train=False):
+        (logits, features), stats = model.apply(params["model"], stats, *inputs, key=key, train=train)
         features = features @ params["regressor"]["kernel"] + params["regressor"]["bias"]
         return (logits, features), stats
 
@@ -91,18 +93,18 @@ def hinted(model: Model, *, sizes: tuple[int, int]) -> Model:
 
 
 def logits_of(model: Model) -> Model:
-    """The Model of logits alone, for evaluation, from one of (logits, features)."""
+    """Reduce a Model of (logits, features) to its logits, for evaluation."""
 
-    def apply(params, stats, *given, key=None, train=False):
-        (logits, _), stats = model.apply(params, stats, *given, key=key, train=train)
+    def apply(params, stats, *inputs, key=None, train=False):
+        (logits, _), stats = model.apply(params, stats, *inputs, key=key, train=train)
         return logits, stats
 
     return Model(model.init, apply)
 
 
-def _check(mine: Float[Array, "..."], theirs: Float[Array, "..."], what: str) -> None:
-    if mine.shape != theirs.shape:
+def _check_same_shape(student: Float[Array, "..."], teacher: Float[Array, "..."], kind: str) -> None:
+    if student.shape != teacher.shape:
         raise UserError(
-            f"the student's {what} have the shape {list(mine.shape)}, the teacher's {list(theirs.shape)}; "
-            "they must be alike (`hinted` brings features to the teacher's size)."
+            f"the student's {kind} have the shape {list(student.shape)}, the teacher's {list(teacher.shape)}; "
+            "expected equal shapes (`hinted` maps features to the teacher's size)."
         )

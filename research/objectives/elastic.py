@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: tasks one after another, holding on to the weights that the earlier ones need."""
+"""Elastic weight consolidation: learn tasks in sequence and protect the weights that earlier tasks need."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from research.technique import Technique
 def elastic(
     loss: Loss, fishers: Mapping[int, Callable], *, strength: float, decay: float = 1.0, name: str = "elastic"
 ) -> Technique:  # fmt: skip
-    """Adds strength / 2 * sum_j F_j (w_j - anchor_j)^2 to a Loss (Kirkpatrick et al. 2017, eq. 3).
+    """Add the penalty strength / 2 * sum_j F_j (w_j - anchor_j)^2 to a Loss (Kirkpatrick et al. 2017, eq. 3).
 
-    `fishers` is {updates: fisher}: after so many updates, where one task ends and the next begins, the weights become
-    the anchor, and F <- decay * F + fisher(params, stats), a tree like params: what `fisher_diagonal` gives for the
-    task that has ended (one penalty for all earlier tasks, as in Schwarz et al. 2018, section 3.2; the paper keeps one
-    for each). It runs inside the step, once for each task, in place of which no evaluation has to fall due.
+    `fishers` is {updates: fisher}. After that number of updates, at the boundary between two tasks, the current weights
+    become the anchor, and F <- decay * F + fisher(params, stats). `fisher` returns a tree like params: the result of
+    `fisher_diagonal` for the task that has ended. There is one penalty for all earlier tasks, as in Schwarz
+    et al. 2018, section 3.2; the paper uses one per task. The Fisher information is computed inside the train step,
+    once per task, so no evaluation has to be scheduled at the boundary.
 
-    Keeps the entry `name` of stats, {"anchor", "fisher"} in f32; F is 0 until the first task ends, and there, as with
-    strength 0, the loss is the given one. The penalty does not depend on the batch and is weighed into
-    `metrics["loss"]`, so a loss that adds over examples still does; it is also the metric `elastic`.
+    Effect on `stats`: the entry `name` holds {"anchor", "fisher"} in f32. Limit: F is 0 until the first task ends;
+    until then, and with strength 0, the loss equals the wrapped one. The penalty does not depend on the batch. It is
+    weighted into `metrics["loss"]`, so a loss that adds over examples still does. It is also the metric `elastic`.
     """
 
     def memory(key, params):
@@ -41,7 +42,7 @@ def elastic(
                 total = jax.tree.map(lambda f, g: decay * f + g.astype(jnp.float32), entry["fisher"], new)
                 return {"anchor": jax.tree.map(lambda x: x.astype(jnp.float32), params), "fisher": total}
 
-            # `state` is from before the update, which is number step + 1.
+            # `state` is from before the current update, whose number is step + 1.
             entry = jax.lax.cond(state.step + 1 == updates, consolidated, lambda entry: entry, entry)
         return {name: entry}
 
@@ -62,31 +63,34 @@ def elastic(
 
 
 def categorical(logits: Float[Array, " classes"]) -> Float[Array, "classes classes"]:
-    """The scores of a softmax, rows sqrt(p_c) (one_hot(c) - p); their outer products add up to its Fisher information,
-    diag(p) - p p^T."""
+    """Compute the scores of a softmax distribution: rows sqrt(p_c) (one_hot(c) - p).
+
+    Their outer products add up to its Fisher information, diag(p) - p p^T.
+    """
     p = jax.nn.softmax(logits.astype(jnp.float32))
     return jnp.sqrt(p)[:, None] * (jnp.eye(len(p)) - p)
 
 
 def gaussian(deviation: float = 1.0) -> Callable[[Float[Array, " outputs"]], Float[Array, "outputs outputs"]]:
-    """The scores of a normal distribution of the given standard deviation around the outputs."""
+    """Make the function of scores of a normal distribution around the outputs, with this standard deviation."""
     return lambda outputs: jnp.eye(len(outputs)) / deviation
 
 
 def fisher_diagonal(
     apply: Callable, inputs: Shaped[Array, "rows ..."], *, scores: Callable = categorical, microbatch: int = 50
 ) -> Callable[[Tree, Tree], Tree]:
-    """The function (params, stats) -> diagonal of the Fisher information of a model at these weights, f32, a tree like
-    params: the mean over `inputs` of  sum_k (J^T s_k)^2, J the Jacobian of the outputs.
+    """Make a function (params, stats) -> diagonal of a model's Fisher information, a tree like params in f32.
 
-    That is E_y[(d log p(y | x) / dw)^2] with y from the model's own distribution, computed exactly instead of drawn
-    (Martens 2020, section 9; Kunstner et al. 2019 on why the data's labels will not do). `scores`, the rows s_k for
-    the outputs of one example, names the distribution: `categorical`, `gaussian()`. `apply` runs outside training
-    mode. Work is done for `microbatch` inputs at a time, each with one backward pass for each row. Raises UserError if
-    it does not divide their number.
+    It is the mean over `inputs` of sum_k (J^T s_k)^2, with J the Jacobian of the outputs. This equals E_y[(d log
+    p(y | x) / dw)^2] with y from the model's own distribution, computed exactly instead of by sampling (Martens 2020,
+    section 9; Kunstner et al. 2019 explain why the data's labels must not be used). `scores` returns the rows s_k for
+    the outputs of one example, and thereby selects the distribution: `categorical` or `gaussian()`.
+
+    `apply` runs in evaluation mode. `microbatch` inputs are processed at a time, each with one backward pass per row
+    s_k. Raises UserError if `microbatch` does not divide the number of inputs.
     """
     if len(inputs) % microbatch:
-        raise UserError(f"{len(inputs)} inputs are not a multiple of the microbatch {microbatch}.")
+        raise UserError(f"{len(inputs)} inputs are not a multiple of microbatch={microbatch}; choose a divisor.")
 
     def fisher(params, stats):
         def squares(x):
@@ -96,8 +100,8 @@ def fisher_diagonal(
             return jax.tree.map(lambda g: jnp.sum(jnp.square(g.astype(jnp.float32)), 0), gradients)
 
         def body(total, xs):
-            found = jax.tree.map(lambda s: jnp.sum(s, 0), jax.vmap(squares)(xs))
-            return jax.tree.map(jnp.add, total, found), None
+            microbatch_sum = jax.tree.map(lambda s: jnp.sum(s, 0), jax.vmap(squares)(xs))
+            return jax.tree.map(jnp.add, total, microbatch_sum), None
 
         parts = jnp.asarray(inputs).reshape(-1, microbatch, *inputs.shape[1:])
         zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)

@@ -1,4 +1,4 @@
-"""FixMatch: what the model is sure of for a weakly augmented image must hold for a strongly augmented one."""
+"""FixMatch: confident predictions for weakly augmented images label strongly augmented ones."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ def fixmatch(
     weight: float | Callable = 1.0, view: View = live, align: Technique | None = None, inputs: str = "image",
     labels: str = "label", unlabelled: str = "unlabelled",
 ) -> Loss:  # fmt: skip
-    """Cross-entropy(labels) + weight(step) * cross-entropy(guess for a weak view, logits for a strong view).
+    """Minimise cross-entropy(labels) + weight(step) * cross-entropy(strong view, pseudo-label from a weak view).
 
-    Sohn et al. 2020 (arXiv:2001.07685), eq. 3 and 4: the guess is the likeliest class of the weak view if its
-    probability is at least `threshold`, else the example counts 0; the mean goes over all unlabelled examples. `weak`
-    and `strong` are augmentations `(key, batch) -> batch`; labelled images get the weak one. `view` says whose guesses
-    they are: the live weights in the paper, or a moving average's.
+    From Sohn et al. 2020 (arXiv:2001.07685), eq. 3 and 4. The pseudo-label is the most likely class of the weak view.
+    If its probability is below `threshold` the example contributes 0; the mean is over all unlabelled examples. `weak`
+    and `strong` are augmentations `(key, batch) -> batch`; labelled images get the weak one. `view` selects the weights
+    that predict pseudo-labels: the live ones in the paper, or a moving average. `align` is an `alignment` Technique, or
+    None.
 
-    The batch is that of `pseudo_label`; `weight` is a number or a schedule. The model sees labelled and strong views
-    in one call, and the weak views in another, both as in training (as in the authors' code; there BatchNorm sees all
-    three together); stats are those of the first call. Metrics are those of `pseudo_label`. Equals `classify` for
-    weight 0 or a threshold above 1, and `pseudo_label` if neither view is augmented. Adds over the labelled examples;
-    one of mask 0 has no weight, nor have its unlabelled ones. Raises UserError for a field that is missing or does not
-    fit.
+    The batch is that of `pseudo_label`; `weight` is a number or a schedule. The model processes labelled and strong
+    views in one call and weak views in another, both in training mode. (In the authors' code, BatchNorm sees all three
+    together.) Metrics are those of `pseudo_label`. Effect on `stats`: those of the first call, and the entry of
+    `align`.
+
+    Limit: for weight 0 or a threshold above 1 it equals `classify` with the weak augmentation; if neither view is
+    augmented it equals `pseudo_label`. It adds over the labelled examples; one of mask 0 has no weight, and neither
+    have its unlabelled examples. The key is folded with "augment", "weak", "strong", "model" and "guess". Raises
+    UserError for a field that is missing or does not fit.
     """
     apply = getattr(model, "apply", model)
 
@@ -40,17 +44,17 @@ def fixmatch(
         rows = unlabelled_rows(ctx.batch, unlabelled, like=field(ctx.batch, inputs))
         batch = weak(draw(ctx.key, "augment"), ctx.batch)
         x, y = field(batch, inputs), field(batch, labels)
-        easy = weak(draw(ctx.key, "weak"), {inputs: rows})[inputs]
-        hard = strong(draw(ctx.key, "strong"), {inputs: rows})[inputs]
-        both = jnp.concatenate([x, hard])
+        weak_view = weak(draw(ctx.key, "weak"), {inputs: rows})[inputs]
+        strong_view = strong(draw(ctx.key, "strong"), {inputs: rows})[inputs]
+        model_inputs = jnp.concatenate([x, strong_view])
         weights = example_weights(batch, len(x))
-        logits, stats = apply(params, ctx.stats, both, key=draw(ctx.key, "model"), train=True)
-        guesses = targets(apply, view, params, ctx, easy, key=draw(ctx.key, "guess"), train=True)
+        logits, stats = apply(params, ctx.stats, model_inputs, key=draw(ctx.key, "model"), train=True)
+        teacher_logits = targets(apply, view, params, ctx, weak_view, key=draw(ctx.key, "guess"), train=True)
         if align:
-            each = jnp.repeat(weights, len(guesses) // len(x))
-            guesses, changed = align.use(ctx.stats, guesses, weights=each)
-            stats = {**stats, **changed}
-        term, taken = sure(logits[len(x) :], guesses, threshold=threshold)
+            unlabelled_weights = jnp.repeat(weights, len(teacher_logits) // len(x))
+            teacher_logits, align_stats = align.use(ctx.stats, teacher_logits, weights=unlabelled_weights)
+            stats = {**stats, **align_stats}
+        term, taken = sure(logits[len(x) :], teacher_logits, threshold=threshold)
         supervised = losses.cross_entropy(logits[: len(x)], y)
         term, taken = per_labelled(term, len(x)), per_labelled(taken, len(x))
         metrics = {

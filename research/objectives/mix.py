@@ -1,4 +1,4 @@
-"""Mixing examples: a loss on blends of two examples of the batch, with the same blend of their labels."""
+"""Mixup and CutMix: train on blends of two examples, with their labels blended in the same proportion."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from research.fields import field
 
 
 def mixup(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image", labels: str = "label") -> Loss:
-    """`loss` on share * x + (1 - share) * x', with labels mixed alike (Zhang et al. 2018, equation 1).
+    """Evaluate `loss` on share * x + (1 - share) * x', with labels mixed in the same proportion.
 
-    x' is the example before x in the batch. One share for the whole batch, drawn from Beta(alpha, alpha) and at least
-    1/2: the first label leads, as in Beyer et al. 2022. Pairs are symmetric, and nothing is lost by it. Inputs become
-    f32. See `mixed` for the rest.
+    From Zhang et al. 2018, equation 1. x' is the previous example of the batch. One share, drawn from
+    Beta(alpha, alpha), applies to the complete batch. It is at least 1/2, so the label of x dominates, as in Beyer
+    et al. 2022; because pairs are symmetric, this loses nothing. Inputs become f32. `mixed` states the limit, the
+    effect on `stats` and the errors.
     """
 
     def blend(key, x, other):
@@ -31,14 +32,14 @@ def mixup(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image", 
 
 
 def cutmix(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image", labels: str = "label") -> Loss:
-    """`loss` on images in which a box is cut out of x and filled from x' (Yun et al. 2019, equations 1 and 2).
+    """Evaluate `loss` on images in which a box is replaced by the same box of x' (Yun et al. 2019, equations 1 and 2).
 
-    The box has its centre anywhere in the image and sides of sqrt(1 - s) times the image's, s drawn from
-    Beta(alpha, alpha); it is cut at the image's edge, and the label's share is that of the pixels of x that are left.
-    x' is the example before x in the batch, and all have the same box. Images are [batch, height, width], with
-    channels or without, and keep their type. See `mixed` for the rest.
+    x' is the previous example of the batch, and all images have the same box. Its centre is uniform in the image and
+    its sides are sqrt(1 - s) times the image's, with s drawn from Beta(alpha, alpha). The box is clipped at the image's
+    edge; the label of x gets the fraction of pixels that remain from x. Images are [batch, height, width], with or
+    without channels, and retain their type. `mixed` states the limit, the effect on `stats` and further errors.
 
-    Raises UserError, while tracing, if the inputs are no images.
+    Raises UserError, while tracing, if the inputs are not images.
     """
 
     def blend(key, x, other):
@@ -56,26 +57,28 @@ def cutmix(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image",
 
 
 def mixed(loss: Loss, blend: Callable, *, num_classes: int, inputs: str = "image", labels: str = "label") -> Loss:
-    """`loss` of mixed examples: `blend(key, x, x') -> (inputs, share)` of each example and the one before it replaces
-    the inputs, and share * y + (1 - share) * y' the labels. Those are class numbers, int [batch], or probabilities
-    [batch, num_classes], and become probabilities in f32. A class number out of range becomes NaN.
+    """Evaluate `loss` on blends of each example with the previous one of the batch, with blended labels.
 
-    Padding (mask 0) is no neighbour of a real example. Mixing comes before an `augment` of `loss` itself. The mean of
-    this loss over keys and batches does not depend on the batch's size; thus a batch may be split, each part mixed in
-    itself. With share 1 (alpha 0) it is `loss`. `stats` are those of `loss`. The key is folded with "mix", and passed
-    on as it is.
+    `blend(key, x, x') -> (inputs, share)` makes the inputs from each example and the previous one. The labels become
+    share * y + (1 - share) * y'. They are class numbers, int [batch], or probabilities [batch, num_classes], and become
+    probabilities in f32. A class number out of range becomes NaN.
 
-    Raises UserError, while tracing, for a batch of one, as under `private`: it has nothing to mix with.
+    A real example is never mixed with padding (mask 0). Mixing precedes an `augment` of `loss` itself. The expectation
+    of this loss over keys and batches does not depend on the batch size. A batch may therefore be split, with each part
+    mixed separately. Limit: with share 1 (alpha 0) it equals `loss`. Effect on `stats`: that of `loss`. The key is
+    folded with "mix" for the blend; `loss` receives it unchanged.
+
+    Raises UserError, while tracing, for a batch of one, as under `private`: there is nothing to mix with.
     """
 
     def loss_of_mixed(params, ctx):
         x, y = jnp.asarray(field(ctx.batch, inputs)), jnp.asarray(field(ctx.batch, labels))
         if len(x) < 2:
-            raise UserError("mixing needs at least two examples in a batch; this one has 1 (private() makes such).")
+            raise UserError("mixing needs at least two examples; this batch has 1 (private() uses batches of 1).")
         mask = ctx.batch.get("mask")
         if jnp.issubdtype(y.dtype, jnp.integer):
-            known = (y >= 0) & (y < num_classes)
-            y = jnp.where(known[:, None], jax.nn.one_hot(y, num_classes), jnp.nan)
+            is_valid = (y >= 0) & (y < num_classes)
+            y = jnp.where(is_valid[:, None], jax.nn.one_hot(y, num_classes), jnp.nan)
         x, share = blend(draw(ctx.key, "mix"), x, before(x, mask))
         y = share * y + (1 - share) * before(y, mask)
         return loss(params, ctx._replace(batch={**ctx.batch, inputs: x, labels: y}))
@@ -86,27 +89,25 @@ def mixed(loss: Loss, blend: Callable, *, num_classes: int, inputs: str = "image
 def before(
     values: Shaped[Array, " batch *example"], mask: Num[Array, " batch"] | Bool[Array, " batch"] | None = None
 ) -> Shaped[Array, " batch *example"]:
-    """`values` with every row replaced by the one before it, the first by the last. With a mask it is replaced by the
-    nearest row before it that is not padding.
-    """
+    """Replace every row by the previous one, and the first by the last. With a mask, skip rows of padding."""
     if mask is None:
         return jnp.roll(values, 1, axis=0)
     rows = jnp.arange(len(values))
-    # The last real row up to each row; -1 ahead of the first.
+    # The last real row up to and including each row; -1 before the first.
     last = jax.lax.cummax(jnp.where(jnp.asarray(mask) > 0, rows, -1))
-    found = jnp.roll(last, 1).at[0].set(-1)
-    return values[jnp.maximum(jnp.where(found < 0, last[-1], found), 0)]
+    previous = jnp.roll(last, 1).at[0].set(-1)
+    return values[jnp.maximum(jnp.where(previous < 0, last[-1], previous), 0)]
 
 
 def _beta(key: Key[Array, ""], alpha: float) -> Float[Array, ""]:
-    # Beta(alpha, alpha) tends to 0 or 1 as alpha falls; both leave the examples as they are.
+    # As alpha falls, Beta(alpha, alpha) tends to 0 or 1, and both leave the examples unmixed.
     return jax.random.beta(key, alpha, alpha) if alpha else jnp.float32(1)
 
 
-def _interval(key: Key[Array, ""], length: int, share: Float[Array, ""]) -> Bool[Array, " {length}"]:
-    """The places along an axis that belong to the box: about share * length around a random centre."""
+def _interval(key: Key[Array, ""], length: int, fraction: Float[Array, ""]) -> Bool[Array, " {length}"]:
+    """Mask the positions along an axis inside the box: about fraction * length around a random centre."""
     centre = jax.random.randint(key, (), 0, length)
-    size = jnp.floor(share * length)
+    size = jnp.floor(fraction * length)
     start = centre - size // 2
-    at = jnp.arange(length)
-    return (at >= start) & (at < start + size)
+    positions = jnp.arange(length)
+    return (positions >= start) & (positions < start + size)

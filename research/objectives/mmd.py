@@ -1,4 +1,4 @@
-"""The maximum mean discrepancy of two samples, and training that keeps two domains' features close in it."""
+"""Maximum mean discrepancy (MMD) of two samples, and training that aligns two domains' features with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from research.core import Loss, Mean, Model, Out, draw, not_additive, weighted_m
 from research.fields import example_weights, field
 from research.objectives.unlabelled import amount, unlabelled_rows
 
-SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the median heuristic's variance: five Gaussians, as Long et al. 2015 mix
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # multiples of `mean_variance`: a mix of five Gaussians, as in Long et al. 2015
 
 
 def squared_mmd(
@@ -25,12 +25,12 @@ def squared_mmd(
     y_weights: Num[Array, " others"] | None = None,
     unbiased: bool = False,
 ) -> Scalar:
-    """MMD^2 of the samples x and y, in f32 (Gretton et al. 2012, section 2).
+    """Estimate MMD^2 of the samples x and y, in f32 (Gretton et al. 2012, section 2).
 
     The kernel is the mean of Gaussians exp(-|a - b|^2 / (2 v)) over `variances`. The biased estimate (eq. 5) is the
-    squared distance of the two mean embeddings: at least 0, and 0 for equal samples. The unbiased one (eq. 3) leaves
-    out the pairs of an example with itself, and has mean 0 if both come from one distribution. An example counts as
-    often as its weight says; 0 leaves it out. If a sample has no pair the value is 0.
+    squared distance between the two mean embeddings: at least 0, and 0 for equal samples. The unbiased one (eq. 3)
+    omits the pairs of an example with itself, and has mean 0 if both samples come from one distribution. Weights count
+    examples: 0 omits one. If a sample has no pair the value is 0.
     """
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     a = jnp.ones(len(x), jnp.float32) if x_weights is None else jnp.asarray(x_weights, jnp.float32)
@@ -41,9 +41,9 @@ def squared_mmd(
         kernel = sum(jnp.exp(-distances / (2 * v)) for v in variances) / len(variances)
         return weighted_mean(kernel, pairs).value(), jnp.sum(pairs)
 
-    other_x, other_y = (1 - jnp.eye(len(z)) if unbiased else jnp.ones((len(z), len(z))) for z in (x, y))
-    xx, nx = mean_kernel(x, x, jnp.outer(a, a) * other_x)
-    yy, ny = mean_kernel(y, y, jnp.outer(b, b) * other_y)
+    x_pairs, y_pairs = (1 - jnp.eye(len(z)) if unbiased else jnp.ones((len(z), len(z))) for z in (x, y))
+    xx, nx = mean_kernel(x, x, jnp.outer(a, a) * x_pairs)
+    yy, ny = mean_kernel(y, y, jnp.outer(b, b) * y_pairs)
     xy, _ = mean_kernel(x, y, jnp.outer(a, b))
     return jnp.where((nx > 0) & (ny > 0), xx + yy - 2 * xy, 0.0)
 
@@ -51,7 +51,7 @@ def squared_mmd(
 def squared_distances(
     x: Float[Array, "batch features"], y: Float[Array, "others features"]
 ) -> Float[Array, "batch others"]:
-    """|x_i - y_j|^2. The form |x|^2 + |y|^2 - 2 xy would lose its digits for close points."""
+    """Compute |x_i - y_j|^2 directly: |x|^2 + |y|^2 - 2 xy would lose precision for close points."""
     return jnp.sum(jnp.square(x[:, None] - y[None]), -1)
 
 
@@ -59,7 +59,10 @@ def mean_variance(
     x: Float[Array, "batch features"], y: Float[Array, "others features"], x_weights: Num[Array, " batch"],
     y_weights: Num[Array, " others"],
 ) -> Scalar:  # fmt: skip
-    """Half the mean squared distance of an x and a y, without gradient: the measure of the kernels' widths."""
+    """Compute half the weighted mean squared distance between an x and a y, without gradient.
+
+    It scales the kernels' widths. The result is at least 1e-6.
+    """
     distances = weighted_mean(squared_distances(x, y), jnp.outer(x_weights, y_weights)).value() / 2
     return jax.lax.stop_gradient(jnp.maximum(distances, 1e-6))
 
@@ -69,37 +72,37 @@ def align(
     scales: tuple[float, ...] = SCALES, unbiased: bool = False, inputs: str = "image", labels: str = "label",
     target: str = "unlabelled",
 ) -> Loss:  # fmt: skip
-    """Classification of the source, plus `strength` * MMD^2 between the features of both domains (Long et al. 2015,
-    eq. 4, for one layer; the kernels weigh the same and their weights are not learned).
+    """Classify the source domain, plus `strength` * MMD^2 between the features of both domains.
 
+    From Long et al. 2015, eq. 4. MMD is computed for one layer; the kernels have equal weights, which are not learned.
     `encoder` (inputs -> features [batch, features]) and `classifier` (features -> logits [batch, classes]) are Models
-    or their `apply`, with their params in `params["encoder"]` and `params["classifier"]`. `strength` is a number or a
-    schedule `step -> value`. A batch is that of `data.sampling.paired`: `inputs` [batch, ...] with class numbers
-    `labels`, int [batch], and for each row some examples of the target in `target` [batch, ratio, ...]. The encoder
-    sees those of both domains in one call; a row of mask 0 counts in nothing, nor do its examples of the target. The
-    kernels' variances are `scales` times half the mean squared distance between the domains, without gradient.
+    or their `apply`, with params in `params["encoder"]` and `params["classifier"]`. `strength` is a number or a
+    schedule `step -> value`. A batch is one of `data.sampling.paired`: `inputs` [batch, ...] with class numbers
+    `labels`, int [batch], and for each row some examples of the target domain in `target` [batch, ratio, ...]. The
+    encoder processes both domains in one call. A row of mask 0 and its target examples contribute nothing. The kernels'
+    variances are `scales` times half the mean squared distance between the domains, without gradient.
 
-    Metrics: loss (NotAdditive: MMD does not add over examples), accuracy on the source, mmd. The stats of both are
-    passed on. The key is folded with "model" and the name of each. With strength 0 it is `classify` on the source
-    (but for the batch statistics of an encoder, which are of both domains). Raises UserError if a field is missing or
-    does not fit.
+    Metrics are loss (nats; NotAdditive, because MMD does not add over examples), accuracy on the source, and mmd.
+    Effect on `stats`: those of both networks are passed on. The key is folded with "model" and the name of each
+    network. Limit: with strength 0 it equals `classify` on the source, except that an encoder's batch statistics cover
+    both domains. Raises UserError if a field is missing or does not fit.
     """
     encode, classify = (getattr(model, "apply", model) for model in (encoder, classifier))
 
     def loss(params, ctx):
         x, y = field(ctx.batch, inputs), field(ctx.batch, labels)
-        other = unlabelled_rows(ctx.batch, target, like=x)
+        target_inputs = unlabelled_rows(ctx.batch, target, like=x)
         key = draw(ctx.key, "model")
-        features, encoded = encode(
-            params["encoder"], ctx.stats, jnp.concatenate([x, other]), key=draw(key, "encoder"), train=True
+        features, encoder_stats = encode(
+            params["encoder"], ctx.stats, jnp.concatenate([x, target_inputs]), key=draw(key, "encoder"), train=True
         )
-        source, moved = features[: len(x)], features[len(x) :]
-        logits, classified = classify(params["classifier"], ctx.stats, source, key=draw(key, "classifier"), train=True)
+        source, shifted = features[: len(x)], features[len(x) :]
+        logits, head_stats = classify(params["classifier"], ctx.stats, source, key=draw(key, "classifier"), train=True)
         weights = example_weights(ctx.batch, len(x))
-        theirs = jnp.repeat(weights, len(other) // len(x))
-        width = mean_variance(source, moved, weights, theirs)
+        target_weights = jnp.repeat(weights, len(target_inputs) // len(x))
+        width = mean_variance(source, shifted, weights, target_weights)
         distance = squared_mmd(
-            source, moved, variances=[scale * width for scale in scales], x_weights=weights, y_weights=theirs,
+            source, shifted, variances=[scale * width for scale in scales], x_weights=weights, y_weights=target_weights,
             unbiased=unbiased,
         )  # fmt: skip
         task = weighted_mean(losses.cross_entropy(logits, y), weights)
@@ -109,6 +112,6 @@ def align(
             "accuracy": weighted_mean(losses.hits(logits, y), weights),
             "mmd": Mean(distance * task.weight, task.weight),
         }
-        return total.value(), Out({**encoded, **classified}, metrics)
+        return total.value(), Out({**encoder_stats, **head_stats}, metrics)
 
     return loss

@@ -1,4 +1,4 @@
-"""MoCo: a query finds the other view of its image among a queue of earlier keys (He et al. 2020)."""
+"""MoCo: identify the other view of an image among a queue of earlier keys (He et al. 2020)."""
 
 from __future__ import annotations
 
@@ -20,26 +20,24 @@ def moco(
     model: Model | Callable, *, view: Callable, width: int, size: int = 4096, momentum: float = 0.999,
     temperature: float = 0.07, inputs: str = "image", name: str = "moco",
 ) -> Technique:  # fmt: skip
-    """Momentum contrast (He et al. 2020, equation 1 and Algorithm 1); `model` is a Model or its `apply`, giving
-    embeddings [batch, width].
+    """Make a Technique for momentum contrast (He et al. 2020, equation 1 and Algorithm 1).
 
-    Query and key are two views of an image, each by `view(key, batch) -> batch`. The key encoder's weights follow
-    after every update: k <- momentum * k + (1 - momentum) * params (equation 2). The loss is the cross-entropy (nats)
-    of finding the key among itself and the `size` keys of the queue, by cosine similarity over `temperature`;
-    accuracy says how often it is found. No gradient flows into the keys. With momentum 0 the key encoder is the
-    query encoder.
+    `model` is a Model or its `apply` and returns embeddings [batch, width]. Query and key are two views of an image,
+    each by `view(key, batch) -> batch`. The loss is the cross-entropy (nats) of identifying the key among itself and
+    the `size` keys of the queue, by cosine similarity over `temperature`; accuracy is how often it is identified. No
+    gradient flows into the keys. The key encoder's weights follow after every update:
+    k <- momentum * k + (1 - momentum) * params (equation 2). Limit: with momentum 0 the key encoder equals the query
+    encoder. `view` makes an Eval use the key encoder in place of the query encoder.
 
-    Keeps the entry `name` of stats: the key encoder's "params" in f32, moved by `after`; the "queue" f32
-    [size, width], at first random directions, in which the loss puts the keys of the batch in the place of the oldest
-    once it has used it; and "next", the place to write to. Examples of mask 0 count in nothing and are not queued.
-    The other entries, passed on, are those that the query encoder changed: what the key encoder would change
-    (running batch statistics, which it does not use in training) is dropped.
+    Effect on `stats`: the entry `name` holds the key encoder's "params" in f32, moved by `after`; the "queue", f32
+    [size, width], initially random directions; and "next", the index to write to. After it has used the queue, the loss
+    replaces its oldest keys by those of the batch. Examples of mask 0 count in nothing and are not queued. Changes by
+    the query encoder are passed on. Changes by the key encoder are discarded: running batch statistics, which it does
+    not use in training.
 
-    Negatives come from the queue alone, so the loss adds over examples, as far as the model's outputs do. Who splits
-    a batch must carry stats from part to part (as `accumulate` does), or only one part is queued; a part then finds
-    the keys of earlier parts in the queue. The key is folded with "view" and "model".
-
-    `view` shows an Eval the key encoder in place of the query encoder.
+    Negatives come only from the queue, so the loss adds over examples if the model's outputs do. Code that splits a
+    batch must pass stats from part to part, as `accumulate` does; otherwise only one part is queued. A later part then
+    finds the keys of earlier parts in the queue. The key is folded with "view" and "model".
 
     Raises UserError, while tracing, for embeddings of another width and for batches larger than the queue.
     """
@@ -47,35 +45,35 @@ def moco(
 
     def memory(key, params):
         queue = losses.unit(jax.random.normal(draw(key, name), (size, width)))
-        return {"params": _wide(params), "queue": queue, "next": jnp.int32(0)}
+        return {"params": _to_f32(params), "queue": queue, "next": jnp.int32(0)}
 
     def loss(params, ctx):
-        mine = ctx.stats[name]
+        entry = ctx.stats[name]
         first, second = two_views(ctx.key, ctx.batch, view=view, inputs=inputs)
         queries, stats = apply(params, ctx.stats, first, key=draw(ctx.key, "model", 0), train=True)
-        keys, _ = apply(_like(mine["params"], params), ctx.stats, second, key=draw(ctx.key, "model", 1), train=True)
-        _check(keys, width, size)
+        keys, _ = apply(_cast_as(entry["params"], params), ctx.stats, second, key=draw(ctx.key, "model", 1), train=True)
+        _check_keys(keys, width, size)
         queries, keys = losses.unit(queries), losses.unit(keys)
-        alike = jnp.sum(queries * keys, -1, keepdims=True)
-        logits = jnp.concatenate([alike, queries @ mine["queue"].T], -1) / temperature
+        positives = jnp.sum(queries * keys, -1, keepdims=True)
+        logits = jnp.concatenate([positives, queries @ entry["queue"].T], -1) / temperature
         weights = example_weights(ctx.batch, len(keys))
         labels = jnp.zeros(len(keys), jnp.int32)
         metrics = {
             "loss": weighted_mean(losses.cross_entropy(logits, labels), weights),
             "accuracy": weighted_mean(losses.hits(logits, labels), weights),
         }
-        changed = {name: enqueue(mine["queue"], mine["next"], keys=keys, weights=weights)}
+        changed = {name: enqueue(entry["queue"], entry["next"], keys=keys, weights=weights)}
         return metrics["loss"].value(), Out({**stats, **changed}, metrics)
 
     def after(state, params):
         old = state.stats[name]["params"]
-        moved = jax.tree.map(lambda k, p: momentum * k + (1 - momentum) * p.astype(jnp.float32), old, params)
-        return {name: {"params": moved}}
+        new_params = jax.tree.map(lambda k, p: momentum * k + (1 - momentum) * p.astype(jnp.float32), old, params)
+        return {name: {"params": new_params}}
 
-    def seen(state):
-        return _like(state.stats[name]["params"], state.params), state.stats
+    def key_view(state):
+        return _cast_as(state.stats[name]["params"], state.params), state.stats
 
-    return Technique(name, memory=memory, after=after, loss=loss, view=seen)
+    return Technique(name, memory=memory, after=after, loss=loss, view=key_view)
 
 
 def enqueue(
@@ -85,24 +83,27 @@ def enqueue(
     keys: Float[Array, "batch features"],
     weights: Float[Array, " batch"],
 ) -> dict[str, Array]:
-    """The `queue` with the keys of weight above 0 written from place `next` on, around the end; and the new `next`."""
+    """Return the queue with the keys of weight above 0 written from index `next` on, and the new `next`.
+
+    Writing wraps around at the end of the queue.
+    """
     size, real = len(queue), weights > 0
-    places = (next + jnp.cumsum(real) - 1) % size
-    # A place outside the queue is not written to.
-    written = queue.at[jnp.where(real, places, size)].set(keys, mode="drop")
+    indices = (next + jnp.cumsum(real) - 1) % size
+    # Padding gets an index outside the queue, which mode="drop" ignores.
+    written = queue.at[jnp.where(real, indices, size)].set(keys, mode="drop")
     return {"queue": written, "next": ((next + real.sum()) % size).astype(next.dtype)}
 
 
-def _wide(params: Tree) -> Tree:
+def _to_f32(params: Tree) -> Tree:
     return jax.tree.map(lambda x: x.astype(jnp.float32), params)
 
 
-def _like(average: Tree, params: Tree) -> Tree:
+def _cast_as(average: Tree, params: Tree) -> Tree:
     return jax.tree.map(lambda k, p: k.astype(p.dtype), average, params)
 
 
-def _check(keys: Float[Array, "..."], width: int, size: int) -> None:
+def _check_keys(keys: Float[Array, "..."], width: int, size: int) -> None:
     if keys.ndim != 2 or keys.shape[1] != width:
-        raise UserError(f"the model gives embeddings {list(keys.shape)}, moco was told a width of {width}.")
+        raise UserError(f"the model returns embeddings {list(keys.shape)}, but moco has width={width}.")
     if len(keys) > size:
-        raise UserError(f"a batch of {len(keys)} keys does not fit moco's queue of {size}; take a longer queue.")
+        raise UserError(f"a batch of {len(keys)} keys does not fit moco's queue of {size}; increase size=.")

@@ -1,4 +1,4 @@
-"""Several tasks on one forward pass: a model with several outputs, a term for each task, and how the terms weigh.
+"""Multi-task learning: one forward pass with several outputs, a loss term per task, and rules that weight the terms.
 
 Task    = (outputs, batch) -> Term               a loss for every example, its weight, and metrics
 Weigh   = (params, ctx)    -> {task: Share}      the factor and the offset of every task's loss
@@ -19,7 +19,7 @@ from research.fields import example_weights, field
 
 
 class Term(NamedTuple):
-    """A task's loss of every example, the weights (0 if the label is missing), and metrics by name."""
+    """A task's loss for every example, the weights (0 if the label is missing), and metrics by name."""
 
     loss: Float[Array, " batch"]
     weights: Float[Array, " batch"]
@@ -27,7 +27,7 @@ class Term(NamedTuple):
 
 
 class Share(NamedTuple):
-    """How a task enters the sum: factor * loss + offset, for every example that has a label."""
+    """How a task contributes to the sum: factor * loss + offset, for every example that has a label."""
 
     factor: float | Scalar
     offset: float | Scalar = 0.0
@@ -38,45 +38,48 @@ Weigh = Callable[[Tree, Ctx], Mapping[str, Share]]
 
 
 def classification(output: str, *, labels: str = "label", smoothing: float = 0.0) -> Task:
-    """The task of classifying by the logits `outputs[output]`, [batch, classes]: cross-entropy in nats, with the metric
-    accuracy. Labels are class numbers, int [batch]; one below 0 is missing.
+    """Make a classification Task on the logits `outputs[output]`, [batch, classes]: cross-entropy in nats.
+
+    The metric is accuracy. Labels are class numbers, int [batch]; a negative label is missing. Raises UserError, while
+    tracing, for other labels.
     """
 
     def task(outputs, batch):
         logits, y = field(outputs, output), field(batch, labels)
         if y.ndim != 1 or not jnp.issubdtype(y.dtype, jnp.integer):
             raise UserError(f"the labels {labels!r} must be int [B]; they are {y.dtype}{list(y.shape)}.")
-        known = y >= 0
-        # A missing label is replaced before it is used: a gradient of 0 times NaN would be NaN.
-        safe = jnp.where(known, y, 0)
-        metrics = {"accuracy": losses.hits(logits, safe)}
-        return Term(losses.cross_entropy(logits, safe, smoothing=smoothing), known.astype(jnp.float32), metrics)
+        valid = y >= 0
+        # Replace a missing label before its use, because 0 times a NaN gradient is NaN.
+        filled = jnp.where(valid, y, 0)
+        metrics = {"accuracy": losses.hits(logits, filled)}
+        return Term(losses.cross_entropy(logits, filled, smoothing=smoothing), valid.astype(jnp.float32), metrics)
 
     return task
 
 
 def regression(output: str, *, targets: str) -> Task:
-    """The task of predicting `batch[targets]` by `outputs[output]`, both float [batch, outputs], or targets of [batch].
+    """Make a regression Task that predicts `batch[targets]` by `outputs[output]`, both float [batch, outputs].
 
-    The loss is half the squared error, summed over outputs (the negative log-likelihood of unit variance); the metric
-    error is the absolute error, averaged over them. A target that holds NaN is missing.
+    Targets may also be [batch]. The loss is half the squared error, summed over outputs (the negative log-likelihood of
+    unit variance, up to a constant). The metric error is the absolute error, averaged over outputs. A target that
+    contains a non-finite number is missing. Raises UserError, while tracing, if the shapes do not fit.
     """
 
     def task(outputs, batch):
-        found, y = field(outputs, output), field(batch, targets)
+        predicted, y = field(outputs, output), field(batch, targets)
         y = y[:, None] if y.ndim == 1 else y
-        if found.shape != y.shape:
-            raise UserError(f"{output!r} {list(found.shape)} does not fit the targets {targets!r} {list(y.shape)}.")
-        known = jnp.all(jnp.isfinite(y), -1)
-        difference = found.astype(jnp.float32) - jnp.where(known[:, None], y, 0).astype(jnp.float32)
+        if predicted.shape != y.shape:
+            raise UserError(f"{output!r} {list(predicted.shape)} does not fit the targets {targets!r} {list(y.shape)}.")
+        valid = jnp.all(jnp.isfinite(y), -1)
+        difference = predicted.astype(jnp.float32) - jnp.where(valid[:, None], y, 0).astype(jnp.float32)
         metrics = {"error": jnp.abs(difference).mean(-1)}
-        return Term(0.5 * jnp.square(difference).sum(-1), known.astype(jnp.float32), metrics)
+        return Term(0.5 * jnp.square(difference).sum(-1), valid.astype(jnp.float32), metrics)
 
     return task
 
 
 def fixed(weights: Mapping[str, float | Callable]) -> Weigh:
-    """The Weigh of constant factors {task: number}; a factor may also be a schedule `step -> number`."""
+    """Make a Weigh of constant factors {task: number}; a factor may also be a schedule `step -> number`."""
     return lambda params, ctx: {
         name: Share(weight(ctx.step) if callable(weight) else weight) for name, weight in weights.items()
     }
@@ -86,18 +89,19 @@ def multi_task(
     model: Model | Callable, tasks: Mapping[str, Task], *, weigh: Weigh, inputs: str = "image",
     augment: Callable | None = None,
 ) -> Loss:  # fmt: skip
-    """The Loss  1/N sum_i sum_t m_it (factor_t loss_it + offset_t)  over N examples i and the tasks {name: task}
-    (Caruana 1997; Ruder 2017 for the ways to weigh).
+    """Make the Loss 1/N sum_i sum_t m_it (factor_t loss_it + offset_t) over N examples i and the tasks {name: task}.
 
-    `model` is a Model or its `apply`, whose outputs are what the tasks read; it is called once. m_it is 1 where
-    example i has a label for task t. A missing label so counts as a loss of 0 and the sum is divided by the number of
-    examples, not of labels: the loss adds over examples however labels are spread, and microbatches, clients and
-    devices add up exactly. A task with labels for a share q of the examples has q of its factor.
+    From Caruana 1997; Ruder 2017 reviews weighting methods. `model` is a Model or its `apply` and is called once; the
+    tasks read its outputs. m_it is 1 if example i has a label for task t, and 0 otherwise. A missing label therefore
+    counts as a loss of 0, and the sum is divided by the number of examples, not of labels. The loss adds over examples
+    however labels are distributed, so microbatches, clients and devices add up exactly. A task with labels for a
+    fraction q of the examples has an effective factor of q times its factor.
 
-    Metrics are loss, and `{task}_loss` and `{task}_{metric}` as means over the examples that have the label. With one
-    task of factor 1 and all labels it is that task alone (`classify`). `augment(key, batch) -> batch` runs first.
-    Examples of mask 0 count in nothing. All the model's stats are passed on; the key is folded with "augment" and
-    "model". Raises UserError if the batch lacks a field, and if `weigh` names other tasks.
+    Metrics are loss, and `{task}_loss` and `{task}_{metric}` as means over the examples that have the label. Limit:
+    with one task of factor 1 and all labels it equals that task alone (`classify`). `augment(key, batch) -> batch` runs
+    first. Examples of mask 0 count in nothing. Effect on `stats`: all the model's stats are passed on. The key is
+    folded with "augment" and "model". Raises UserError if the batch lacks a field, and if `weigh` and `tasks` name
+    different tasks.
     """
     apply = getattr(model, "apply", model)
 
@@ -113,7 +117,7 @@ def multi_task(
         total, metrics = jnp.zeros(len(x), jnp.float32), {}
         for name, task in tasks.items():
             term = task(outputs, batch)
-            # Not a product: what is padding need not be finite.
+            # Use a select, not a product, because the loss of padding may be non-finite.
             value = shares[name].factor * term.loss + shares[name].offset
             total += jnp.where(term.weights == 0, 0.0, term.weights * value)
             metrics |= measured(name, term, real)
@@ -124,22 +128,21 @@ def multi_task(
 
 
 def measure_tasks(tasks: Mapping[str, Task], *, inputs: str = "image") -> Measure:
-    """The measure of an Eval: `{task}_loss` and `{task}_{metric}` of every task, over the examples that have its
-    label."""
+    """Make the measure of an Eval: `{task}_loss` and `{task}_{metric}` over the examples with that task's label."""
 
     def measure(trained, batch):
         x = field(batch, inputs)
         outputs = trained(x)
         real = example_weights(batch, len(x))
-        found = {}
+        metrics = {}
         for name, task in tasks.items():
-            found |= measured(name, task(outputs, batch), real)
-        return found
+            metrics |= measured(name, task(outputs, batch), real)
+        return metrics
 
     return measure
 
 
 def measured(name: str, term: Term, real: Float[Array, " batch"]) -> dict[str, Mean]:
-    """A task's open Means over the examples that are no padding and have the label."""
+    """Return a task's metrics as Means over the examples that are real and have the label."""
     weights = real * term.weights
     return {f"{name}_{key}": weighted_mean(x, weights) for key, x in {"loss": term.loss, **term.metrics}.items()}

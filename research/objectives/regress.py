@@ -13,15 +13,15 @@ def regress(
     model: Model | Callable, *, error: Callable = losses.squared_error, inputs: str = "features",
     targets: str = "target",
 ) -> Loss:  # fmt: skip
-    """The Loss of a regression; `model` is a Model or its `apply`, giving predictions [batch, ...].
+    """Make the Loss of a regression; `model` is a Model or its `apply` and returns predictions [batch, ...].
 
-    `error(predictions, targets)` is taken entry by entry: `losses.squared_error`, `losses.absolute_error`,
-    `losses.huber(delta)`, or another; an example's loss is its mean over the example's entries. Metrics are loss and
-    mae, the mean absolute error. Examples of mask 0 have no weight; all the model's stats are passed on. The key is
-    folded with "model".
+    `error(predictions, targets)` acts entry by entry: `losses.squared_error`, `losses.absolute_error`,
+    `losses.huber(delta)`, or another. An example's loss is the mean over its entries. Metrics are loss and mae, the
+    mean absolute error. Examples of mask 0 have no weight. Effect on `stats`: all the model's stats are passed on. The
+    key is folded with "model".
 
     Raises UserError, while tracing, if the batch lacks a field, and if targets do not have the predictions' shape:
-    NumPy would make [batch, batch] of [batch, 1] and [batch].
+    broadcasting [batch, 1] with [batch] would yield [batch, batch].
     """
     apply = getattr(model, "apply", model)
 

@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image should be more alike than views of different images (Chen et al. 2020)."""
+"""SimCLR: make two views of an image more similar than views of different images (Chen et al. 2020)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from research.fields import example_weights
 
 
 def simclr(model: Model | Callable, *, view: Callable, temperature: float = 0.5, inputs: str = "image") -> Loss:
-    """The NT-Xent loss of SimCLR (equation 1); `model` is a Model or its `apply`, giving embeddings [batch, features].
+    """Make the NT-Xent loss of SimCLR (equation 1); `model` returns embeddings [batch, features].
 
-    `view(key, batch) -> batch` is drawn twice for every example, and both views go through the model in one batch.
-    Every view is an anchor. Metrics are loss (nats, the mean over anchors) and accuracy: how often an anchor is
-    nearest to the other view of its own example. Examples of mask 0 are neither anchors nor negatives. The negatives
-    of an example are the rest of the (global) batch; thus the loss does not add over examples and is NotAdditive. All
-    the model's stats are passed on. The key is folded with "view" and "model". No labels are read.
+    `model` is a Model or its `apply`. `view(key, batch) -> batch` is drawn twice for every example, and both views pass
+    through the model in one batch. Every view is an anchor. Metrics are loss (nats, the mean over anchors) and
+    accuracy: how often the nearest neighbour of an anchor is the other view of its example. Examples of mask 0 are
+    neither anchors nor negatives. The negatives of an example are the rest of the (global) batch, so the loss does not
+    add over examples and is NotAdditive. Effect on `stats`: all the model's stats are passed on. The key is folded with
+    "view" and "model". No labels are read.
 
-    With one example there are no negatives, and loss and gradient are 0. The paper evaluates the input of the last
-    layers (the projection head), not these embeddings.
+    Limit: with one example there are no negatives, and loss and gradient are 0. The paper evaluates the input of the
+    projection head (the last layers), not these embeddings.
     """
     apply = getattr(model, "apply", model)
 
@@ -32,10 +33,10 @@ def simclr(model: Model | Callable, *, view: Callable, temperature: float = 0.5,
         images = jnp.concatenate(two_views(ctx.key, ctx.batch, view=view, inputs=inputs))
         embeddings, stats = apply(params, ctx.stats, images, key=draw(ctx.key, "model"), train=True)
         first, second = jnp.split(embeddings, 2)
-        found = pairs(first, second, temperature=temperature, weights=example_weights(ctx.batch, len(first)))
+        paired = pairs(first, second, temperature=temperature, weights=example_weights(ctx.batch, len(first)))
         metrics = {
-            "loss": not_additive(weighted_mean(losses.cross_entropy(found.logits, found.labels), found.weights)),
-            "accuracy": weighted_mean(losses.hits(found.logits, found.labels), found.weights),
+            "loss": not_additive(weighted_mean(losses.cross_entropy(paired.logits, paired.labels), paired.weights)),
+            "accuracy": weighted_mean(losses.hits(paired.logits, paired.labels), paired.weights),
         }
         return metrics["loss"].value(), Out(stats, metrics)
 
@@ -43,7 +44,7 @@ def simclr(model: Model | Callable, *, view: Callable, temperature: float = 0.5,
 
 
 class Pairs(NamedTuple):
-    """Every view as an anchor that has to find its partner, first those of the first views."""
+    """The task of finding each view's partner among all views; anchors of the first views come first."""
 
     logits: Float[Array, "2*batch 2*batch"]
     labels: Int[Array, " 2*batch"]
@@ -57,15 +58,15 @@ def pairs(
     temperature: float,
     weights: Float[Array, " batch"],
 ) -> Pairs:
-    """The Pairs of two views' embeddings; NT-Xent is the cross-entropy between logits and labels.
+    """Make the Pairs of two views' embeddings; NT-Xent is the cross-entropy between logits and labels.
 
-    Logits are cosine similarities over `temperature`. An anchor itself and examples of weight 0 get a logit that no
-    softmax sees.
+    Logits are cosine similarities over `temperature`. An anchor's similarity to itself, and to examples of weight 0, is
+    replaced by a logit so low that its softmax probability is 0.
     """
     count = len(first)
     embeddings = losses.unit(jnp.concatenate([first, second]))
     weights = jnp.tile(weights, 2)
-    seen = (weights > 0) & ~jnp.eye(2 * count, dtype=bool)
-    # Finite, so that no NaN arises on the way, not even in a batch that is all padding.
-    logits = jnp.where(seen, embeddings @ embeddings.T / temperature, -1e30)
+    is_candidate = (weights > 0) & ~jnp.eye(2 * count, dtype=bool)
+    # Finite, because -inf would cause NaN in a batch that is all padding.
+    logits = jnp.where(is_candidate, embeddings @ embeddings.T / temperature, -1e30)
     return Pairs(logits, (jnp.arange(2 * count) + count) % (2 * count), weights)

@@ -1,4 +1,4 @@
-"""TRADES: accuracy on the inputs as they are, traded against the same answers nearby."""
+"""TRADES: trade accuracy on clean inputs against consistent predictions in their neighbourhood."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def trades(
     labels: str = "label",
     augment: Callable | None = None,
 ) -> Loss:
-    """Cross-entropy at x, plus `beta` times KL(f(x) || f(x')) for the x' within `epsilon` of x that makes it largest
-    (Zhang et al. 2019, equation 5 and algorithm 1; beta is their 1 / lambda).
+    """Minimise cross-entropy at x plus `beta` * KL(f(x) || f(x')), for the x' within `epsilon` that maximises it.
 
-    `model` is a Model or its `apply`, giving logits [batch, classes]; `labels`, `smoothing` and `augment` are as in
-    `classify`. x' is found by `ascend` from a point drawn evenly from the ball (at x itself the divergence has no
-    gradient), in training mode, with the dropout of the clean pass. Both passes are differentiated. `epsilon`,
-    `step_size` and `bounds` are in the units of the inputs, after `augment`.
+    From Zhang et al. 2019, equation 5 and algorithm 1; beta is their 1 / lambda. `model` is a Model or its `apply` and
+    returns logits [batch, classes]; `labels`, `smoothing` and `augment` are as in `classify`. `ascend` finds x',
+    starting at a point drawn uniformly from the ball (at x itself the divergence has no gradient), in training mode,
+    with the dropout of the clean pass. Both passes are differentiated. `epsilon`, `step_size` and `bounds` are in the
+    units of the inputs, after `augment`.
 
-    With beta 0 this is `classify`, with epsilon 0 too (inputs within bounds). `stats` are those of the clean pass.
-    Metrics are loss, accuracy, adversarial_accuracy and divergence (nats). The key is folded with "augment", "model"
-    and "attack". Raises UserError as `classify` and `ascend` do.
+    Limit: with beta 0, or with epsilon 0 and inputs within bounds, it equals `classify`. Effect on `stats`: those of
+    the clean pass. Metrics are loss, accuracy, adversarial_accuracy and divergence (nats). The key is folded with
+    "augment", "model" and "attack". Raises UserError as `classify` and `ascend` do.
     """
     apply = getattr(model, "apply", model)
 
@@ -47,16 +47,16 @@ def trades(
         x, y = field(batch, inputs), field(batch, labels)
         key = draw(ctx.key, "model")
         clean, stats = apply(params, ctx.stats, x, key=key, train=True)
-        frozen, fixed = jax.lax.stop_gradient((params, clean))
+        frozen, clean_constant = jax.lax.stop_gradient((params, clean))
 
         def divergence(z):
-            return losses.kl_divergence(fixed, apply(frozen, ctx.stats, z, key=key, train=True)[0])
+            return losses.kl_divergence(clean_constant, apply(frozen, ctx.stats, z, key=key, train=True)[0])
 
-        moved = ascend(
+        adversarial_inputs = ascend(
             divergence, x, epsilon=epsilon, steps=steps, bounds=bounds, step_size=step_size, norm=norm,
             key=draw(ctx.key, "attack"),
         )  # fmt: skip
-        attacked, _ = apply(params, ctx.stats, moved, key=key, train=True)
+        attacked, _ = apply(params, ctx.stats, adversarial_inputs, key=key, train=True)
         weights = example_weights(batch, len(x))
         apart = losses.kl_divergence(clean, attacked)
         metrics = {

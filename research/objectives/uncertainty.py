@@ -1,4 +1,4 @@
-"""Weighing tasks by the noise that the model itself finds in each: homoscedastic uncertainty."""
+"""Uncertainty weighting: weight tasks by their learned (homoscedastic) noise variance."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ NAME = "task_log_variance"
 
 
 def with_log_variances(model: Model, tasks: Iterable[str]) -> Model:
-    """The Model that also holds log sigma^2 of each task, 0 at first: its params are {"model": the model's,
-    "task_log_variance": {task: f32}}, so that they are trained, saved and resumed together; `apply` is the model's.
+    """Add a trainable log sigma^2 per task, initially 0, to the params of a Model.
 
-    Weight decay would pull them to 0: `decay_mask()` leaves them out, as it takes kernels only.
+    Params are {"model": the model's, "task_log_variance": {task: f32}}, so the variances are trained, saved and resumed
+    together with the weights. `apply` is the model's. Trap: weight decay would pull them to 0; `decay_mask()` excludes
+    them, because it selects kernels only.
     """
 
     def init(key):
@@ -30,12 +31,12 @@ def with_log_variances(model: Model, tasks: Iterable[str]) -> Model:
 
 
 def uncertainty(params: Tree, ctx: Ctx) -> dict[str, Share]:
-    """The Weigh of `multi_task` with factor exp(-s) and offset s / 2, s = log sigma^2 of the task, from the params
-    of `with_log_variances` (Kendall, Gal & Cipolla 2018, eq. 7 for a regression whose loss is half the squared error,
-    eq. 10 for a classification by cross-entropy).
+    """Weigh each task of `multi_task` by factor exp(-s) and offset s / 2, with s = log sigma^2 of the task.
 
-    For a given model the best sigma^2 is twice the task's mean loss over the labels that there are: of a regression,
-    the mean squared error. Only examples with a label count in the offset too, so this is the likelihood of all labels
-    that were observed. The loss can be negative.
+    s comes from the params of `with_log_variances` (Kendall, Gal & Cipolla 2018: eq. 7 for a regression whose loss is
+    half the squared error, eq. 10 for a classification by cross-entropy). For fixed model weights the optimal sigma^2
+    is twice the task's mean loss over the available labels; for a regression, this is the mean squared error. The
+    offset too counts only examples with a label, so this is the likelihood of all observed labels. The loss can be
+    negative.
     """
     return {name: Share(jnp.exp(-s), s / 2) for name, s in params[NAME].items()}

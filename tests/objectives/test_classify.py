@@ -74,7 +74,7 @@ def test_another_loss_per_example_and_class_weights():
     ("options", "words"),
     [
         (dict(class_weights=(1.0, 2.0)), r"class_weights \[2\] for logits of 3 classes"),
-        (dict(per_example=lambda logits, labels: logits.mean()), r"shape \[6\]; it gave \[\]"),
+        (dict(per_example=lambda logits, labels: logits.mean()), r"shape \[6\]; it returned \[\]"),
         (dict(per_example=losses.focal(1), smoothing=0.1), "smoothing=0.1 belongs to the cross-entropy"),
     ],
 )

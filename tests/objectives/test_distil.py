@@ -190,7 +190,7 @@ def test_a_taught_model_keeps_a_runs_weights_beside_it_unchanged_and_learns_from
         p, q = softmax((x - 0.1) @ (3 * np.asarray(V)) / 4, -1), softmax(x @ w / 4, -1)
         w = w - 0.5 * 16 * x.T @ (q - p) / 4 / 4
     np.testing.assert_allclose(state.params, w, rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="stats entry 'seen' itself"):
+    with pytest.raises(UserError, match="already has a stats entry 'seen'"):
         taught(student, teacher, name="seen").model.init(jax.random.key(0))
 
 

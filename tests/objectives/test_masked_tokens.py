@@ -128,9 +128,9 @@ def test_a_bidirectional_gpt_sees_both_sides_of_its_own_document():
 
 def test_what_does_not_fit_is_an_error():
     for rate in (0, 1.5):
-        with pytest.raises(UserError, match="share of"):
+        with pytest.raises(UserError, match="of tokens to hide"):
             masked_tokens(lookup, **HOW, rate=rate)
-        with pytest.raises(UserError, match="share of"):
+        with pytest.raises(UserError, match="of tokens to hide"):
             measure_masked_tokens(**HOW, rate=rate)
     with pytest.raises(UserError, match="unknown batch field 'segments'"):
         run(masked_tokens(lookup, **HOW), {"tokens": TOKENS, "positions": TOKENS})

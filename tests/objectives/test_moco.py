@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_an_error():
     zeros = lambda like: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     empty = lambda contrast: {"seen": np.int32(0), "moco": zeros(jax.eval_shape(contrast.memory, jax.random.key(0), W))}
     wide = moco(linear, view=same, width=3)
-    with pytest.raises(UserError, match=r"embeddings \[3, 2\], moco was told a width of 3"):
+    with pytest.raises(UserError, match=r"embeddings \[3, 2\], but moco has width=3"):
         wide.loss(W, ctx(empty(wide)))
     short = made(size=2)
     with pytest.raises(UserError, match="a batch of 3 keys does not fit moco's queue of 2"):

@@ -87,5 +87,5 @@ def test_beta_weights_the_divergence_padding_counts_in_nothing_and_the_noise_mov
 
 
 def test_an_encoder_of_odd_width_is_an_error():
-    with pytest.raises(UserError, match="even number; this one gives 3"):
+    with pytest.raises(UserError, match="even number; this one has 3"):
         posterior(jnp.zeros((2, 3)))
