@@ -17,8 +17,8 @@ technique model nonfinite data layers html
 augment privacy robust tracking wrappers
 gradients models optim rl
 objectives
-metrics checks
-experiment evaluate
+metrics checks evaluate
+experiment
 runs
 loop
 diagnose
