@@ -1,4 +1,4 @@
-"""The command line: `python -m research VERB ...`; the verbs are the functions in `research/cli/`."""
+"""The command line: `python -m research VERB ...`. The verbs are the public functions in `research/cli/`."""
 
 import contextlib
 import os
@@ -11,13 +11,16 @@ from research.system.huge_pages import large_pages
 
 
 def main(arguments=None) -> int:
-    """Runs one command; gives the exit status. Mistakes are one message; `--debug` shows the traceback."""
+    """Run one command and return its exit status.
+
+    A UserError is printed as one message; `--debug` shows its traceback.
+    """
     with contextlib.redirect_stdout(Patient(sys.stdout)), contextlib.redirect_stderr(Patient(sys.stderr)):
         return obeyed(run, arguments)
 
 
-def _let_go(stream):
-    """Python flushes a stream at its end, and fails if nobody reads it any more: then the rest goes nowhere."""
+def _flush(stream):
+    """Flush a stream; if its reader is gone, redirect it to /dev/null, or Python's own flush at exit would fail."""
     try:
         stream.flush()
     except OSError:
@@ -29,5 +32,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     finally:
-        _let_go(sys.stdout)
-        _let_go(sys.stderr)
+        _flush(sys.stdout)
+        _flush(sys.stderr)

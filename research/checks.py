@@ -1,4 +1,4 @@
-"""What `build` refuses before a run begins: names that refer to nothing, a step or an evaluation that does not fit."""
+"""Checks that `build` makes before a run starts: names of metrics and evaluations, and the shapes of the step."""
 
 import re
 
@@ -9,11 +9,11 @@ from research.data.sampling.source import check_evaluation_source
 from research.errors import UserError, nearest, unknown
 from research.tree import described, shapes
 
-TAKEN = ("train", "layers", "timing")  # the metrics of the steps, of `train --watch` and of the clock
+TAKEN = ("train", "layers", "timing")  # prefixes of the metrics of training, `train --watch` and the clock
 
 
 def check_settings(ex):
-    """Raises UserError for a name or a number that nothing would refer to until the run has trained for a while."""
+    """Raise UserError for an invalid name or number in an Experiment that would otherwise fail only during training."""
     for name, ev in ex.evals.items():
         if not isinstance(ev, Eval):
             raise UserError(
@@ -22,11 +22,11 @@ def check_settings(ex):
             )
         if name in TAKEN or not re.fullmatch(r"\w[\w .+-]*", name):
             raise UserError(
-                f"an evaluation cannot be called {name!r}: its name is a file's and begins those of its metrics. "
-                f"Expected letters, digits, spaces and . + - (no slash), and none of {', '.join(TAKEN)}."
+                f"invalid evaluation name {name!r}: it is used as a file name and as the prefix of metric names. "
+                f"Use letters, digits, spaces and . + - (no slash), and none of {', '.join(TAKEN)}."
             )
     if not isinstance(ex.keep, int) or ex.keep < 1:
-        raise UserError(f"keep={ex.keep!r} checkpoints; expected 1 or more. The best is kept beside the newest ones.")
+        raise UserError(f"keep={ex.keep!r}; expected 1 or more newest checkpoints, in addition to the best.")
     if ex.best and ex.best.mode not in ("max", "min"):
         raise unknown("mode of the best checkpoint", ex.best.mode, ("max", "min"))
     named = [("best=", ex.best.metric)] if ex.best else []
@@ -36,49 +36,52 @@ def check_settings(ex):
         evaluation, _, rest = metric.partition("/")
         if evaluation not in ex.evals or not rest:
             raise UserError(
-                f"{where} names the metric {metric!r}; expected EVALUATION/METRIC, the evaluation one of "
-                f"{', '.join(ex.evals) or 'none'}.{nearest(evaluation, ex.evals)}"
+                f"{where} names the metric {metric!r}; expected EVALUATION/METRIC. "
+                f"Evaluations: {', '.join(ex.evals) or 'none'}.{nearest(evaluation, ex.evals)}"
             )
 
 
 def check_step(step, state, batch):
-    """The abstract metrics of one step; raises UserError if it cannot be traced or changes the state's form."""
+    """Trace one step and return its abstract metrics.
+
+    Raises UserError if the step cannot be traced, or if it changes the tree, a shape or a dtype of the state.
+    """
     try:
         new, metrics = jax.eval_shape(step, state, batch)
     except KeyError as error:
         name = error.args[0] if error.args else ""
         params = list(state.params) if isinstance(state.params, dict) else []
-        kept, hint = ", ".join(sorted(state.stats)) or "nothing", nearest(name, [*state.stats, *batch, *params])
+        entries, hint = ", ".join(sorted(state.stats)) or "none", nearest(name, [*state.stats, *batch, *params])
         raise UserError(
-            f"the step does not fit a batch of {described(batch)}: it reads {name!r}, which is neither there nor in "
-            f"stats ({kept}).{hint} If a technique keeps it, list the technique: Experiment(techniques=(...))."
+            f"the step fails for a batch of {described(batch)}: it reads {name!r}, which is neither a batch field nor "
+            f"a stats entry ({entries}).{hint} If a technique provides it, add Experiment(techniques=(...))."
         ) from error
     except (TypeError, ValueError) as error:
-        what = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"the step does not fit a batch of {described(batch)}: {type(error).__name__}: {what}"
+            f"the step fails for a batch of {described(batch)}: {type(error).__name__}: {reason}"
         ) from error
-    old, now = shapes(state), shapes(new)
-    for path in sorted({**old, **now}):
-        if old.get(path) != now.get(path):
+    before, after = shapes(state), shapes(new)
+    for path in sorted({**before, **after}):
+        if before.get(path) != after.get(path):
             raise UserError(
-                f"one step changes {path} from {old.get(path, 'absent')} to {now.get(path, 'absent')}; "
-                "the tree, shapes and dtypes of a State may not change."
+                f"one step changes {path} from {before.get(path, 'absent')} to {after.get(path, 'absent')}; "
+                "the tree, shapes and dtypes of a State must not change."
             )
     return metrics
 
 
 def check_evaluations(evals, state):
-    """Raises UserError for an evaluation of what is no EvaluationSource, or that sees weights which nothing keeps."""
+    """Raise UserError if an evaluation has no EvaluationSource, or if its view reads a missing stats entry."""
     for name, ev in evals.items():
         check_evaluation_source(name, ev.source)
         try:
             jax.eval_shape(ev.view, state)
         except jax.errors.JAXTypeError:
-            continue  # a view that computes on the host has no abstract form
+            continue  # a view that computes on the host cannot be traced
         except KeyError as error:
-            kept = ", ".join(sorted(state.stats)) or "none"
+            entries = ", ".join(sorted(state.stats)) or "none"
             raise UserError(
-                f"the view of the evaluation {name!r} needs the stats entry {error.args[0]!r}; stats have {kept}. List "
-                "the technique whose view it is: Experiment(techniques=(...))."
+                f"the view of the evaluation {name!r} needs the stats entry {error.args[0]!r}; entries: {entries}. Add "
+                "the technique that provides the view: Experiment(techniques=(...))."
             ) from error

@@ -1,20 +1,22 @@
-"""The shared step, and the few types that everything else is made of.
+"""The shared train step and the core types. Read this file first.
 
-    Loss    = (params, Ctx)    -> (scalar, Out)       what is minimised
-    GradFn  = (params, Ctx)    -> (grads, Out)        how its gradient is estimated
-    After   = (State, params)  -> stats               what follows an update: a moving average, a queue
-    Source  = step             -> batch               pure and random-access: nothing to restore
-    Step    = (State, batch)   -> (State, metrics)    what the loop calls
-    View    = State            -> (params, stats)     which weights an evaluation sees
-    Observe = (State, results) -> State | Stop        decisions that depend on evaluations
-    Measure = (Trained, batch) -> {name: metric}      what an evaluation adds up; or Rows, which it collects
+    Loss    = (params, Ctx)    -> (scalar, Out)       the objective to minimise
+    GradFn  = (params, Ctx)    -> (grads, Out)        a gradient estimator
+    After   = (State, params)  -> stats               a hook after each update: a moving average, a queue
+    Source  = step             -> batch               pure and random-access: no iterator state to restore
+    Step    = (State, batch)   -> (State, metrics)    one call of the training loop
+    View    = State            -> (params, stats)     the weights that an evaluation uses
+    Observe = (State, results) -> State | Stop        a hook after evaluations: a plateau rule, early stopping
+    Measure = (Trained, batch) -> {name: metric}      metric states, which an evaluation sums; Rows, which it collects
     Model   = init, apply                             two pure functions over plain nested dicts
     Trained = apply, params, stats                    a network with its weights; trained(x) is its output
 
-Invariants. A Loss is pure and draws its randomness from `ctx.key` alone. The tree, shapes and dtypes of
-`stats` never change. Every metric is a state whose leaves add up (`Mean`, a confusion matrix, ...), so that
-batches, devices and processes of any size merge exactly; `metrics["loss"]` is a `Mean`, and the scalar that a
-Loss returns is its value.
+Invariants:
+  - A Loss is pure. Its only source of randomness is `ctx.key`.
+  - The tree structure, shapes and dtypes of `stats` never change.
+  - Every metric is a state with additive leaves (a `Mean`, a confusion matrix, ...). Metrics therefore merge
+    exactly over batches, devices and processes of any size.
+  - `metrics["loss"]` is a `Mean`, and its value equals the scalar that the Loss returns.
 """
 
 from __future__ import annotations
@@ -32,11 +34,16 @@ from research.axes import Array, Bool, Float, Int, Integer, Key, Num, PyTree, Sc
 from research.errors import UserError, unknown
 
 Tree = Any  # nested dicts of arrays
-Batch = Mapping[str, Shaped[Array, "batch ..."]]  # fields of examples, or of what stands in their place: clients, tasks
+Batch = Mapping[str, Shaped[Array, "batch ..."]]  # {field: array}; the leading axis is examples, clients or tasks
 
 
 class State(NamedTuple):
-    """The whole checkpoint. `seed` and `salt` are numbers, never keys; `step` counts optimizer steps."""
+    """The complete training state, and the content of a checkpoint.
+
+    `seed` and `salt` are integers, never PRNG keys; `salt` changes the random numbers after a rollback. `step` counts
+    optimizer steps. `stats` holds every array that the optimizer does not train: batch statistics and the entries of
+    techniques. `opt` is the state of the optimizer.
+    """
 
     seed: UInt32[Array, ""]
     salt: UInt32[Array, ""]
@@ -47,7 +54,7 @@ class State(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A network as two pure functions:
+    """A network as two pure functions.
 
     init(key)                                            -> (params, stats)
     apply(params, stats, *inputs, key=None, train=False) -> (outputs, changed stats)
@@ -60,10 +67,10 @@ class Model(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A network with its weights: what evaluations, predictions and every function of a trained network take.
+    """A network with its weights: the argument of evaluations, predictions and analyses.
 
-    `trained(*inputs)` is the output in evaluation mode. A pytree of `params` and `stats`, thus an argument of
-    `jax.jit`, `jax.grad` and `jax.vmap`; `apply` is static. `dataclasses.replace` exchanges a part.
+    `trained(*inputs)` returns the output in evaluation mode. A Trained is a pytree of `params` and `stats`, and can be
+    passed through `jax.jit`, `jax.grad` and `jax.vmap`; `apply` is static. Use `dataclasses.replace` to change a part.
     """
 
     apply: Callable[..., tuple[Any, Tree]] = dataclasses.field(metadata={"static": True})
@@ -75,7 +82,7 @@ class Trained:
 
 
 class Ctx(NamedTuple):
-    """All that a Loss may read besides params."""
+    """The inputs of a Loss other than params."""
 
     batch: Batch
     stats: Tree
@@ -84,36 +91,39 @@ class Ctx(NamedTuple):
 
 
 class Out(NamedTuple):
-    """What a Loss gives back besides its value: the stats entries it changed, and its metric states."""
+    """The auxiliary output of a Loss: the `stats` entries that it changed, and its metric states by name."""
 
     stats: Tree
     metrics: Mapping[str, Any]
 
 
 class Mean(NamedTuple):
-    """A weighted mean that is still open: `sum` over `weight`. States add up."""
+    """A weighted mean as an additive state: `sum` divided by `weight`. Add two states leaf by leaf to merge them."""
 
     sum: PyTree[Float[Array, "..."]]
     weight: Float[Array, ""]
 
     def value(self) -> Tree:
-        """The quotient, in the precision of the sums (f64 on the host); 0 if nothing had weight."""
+        """Return `sum / weight` in the precision of the sums (f64 on the host), or 0 if the total weight is 0."""
         return jax.tree.map(lambda x: x / (self.weight + (self.weight == 0)), self.sum)
 
 
 class NotAdditive(Mean):
-    """The Mean of a loss that does not add over examples: `metrics["loss"]` of a contrastive loss, and the like."""
+    """The Mean of a loss that is not a sum over examples, such as a contrastive loss.
+
+    A transformation that splits the batch refuses such a loss: see `check_additive`.
+    """
 
 
 class Rows(NamedTuple):
-    """Per-example results of an evaluation. Rows of mask 0 are padding and are dropped."""
+    """Per-example results of an evaluation. Rows with mask 0 are padding and are dropped."""
 
     values: Batch
     mask: Float[Array, " batch"]
 
 
 class Stop(NamedTuple):
-    """What an Observe returns to end the run early: the state to keep, and the reason in words."""
+    """The result of an Observe that ends the run early: the state to keep, and the reason as a sentence."""
 
     state: State
     reason: str
@@ -130,15 +140,16 @@ Measure = Callable[[Trained, Batch], Mapping[str, Any]]
 
 
 def live(state: State) -> tuple[Tree, Tree]:
-    """The View of the weights as they are."""
+    """Return the current params and stats: the default View."""
     return state.params, state.stats
 
 
 class Eval(NamedTuple):
-    """One evaluation set: `measure(trained, batch)` gives {name: metric state | Rows}; `trained` is a `Trained`.
+    """One evaluation set and its metrics.
 
-    `finish(results)` turns them into numbers, texts or pictures on the host; `every` is a Duration, or None
-    for the end of the run only.
+    `measure(trained, batch)` returns {name: metric state | Rows} for a `Trained`. `finish(results)` runs on the host
+    after the last batch and returns further numbers, texts or arrays. `every` is a Duration; None evaluates only at
+    the end of the run. `view` selects the weights, such as an exponential moving average.
     """
 
     source: Source
@@ -149,7 +160,7 @@ class Eval(NamedTuple):
 
 
 def gradient(loss: Loss) -> GradFn:
-    """The exact gradient of a Loss: what every other GradFn estimates, and equals in its limit."""
+    """Return the GradFn that computes the exact gradient of a Loss. Every other GradFn equals it in a limit."""
 
     def grad_fn(params, ctx):
         (_, out), grads = jax.value_and_grad(loss, has_aux=True)(params, ctx)
@@ -159,8 +170,15 @@ def gradient(loss: Loss) -> GradFn:
 
 
 def train_step(grad_fn: GradFn, optimizer: optax.GradientTransformation, after: tuple[After, ...] = ()) -> Step:
-    """The one shared train step. The optimizer sees the loss as `value`; each After sees the state before the
-    update (with the stats that the loss changed) and the params after it.
+    """Return the train step that all training methods share.
+
+    The step estimates a gradient, applies the optimizer, overlays the changed `stats` and calls the `after` hooks in
+    order. The optimizer receives the loss as `value`. Each hook receives the state before the update, with the stats
+    that the loss and earlier hooks changed, and the params after the update. The key of a step depends only on the
+    seed, the salt and the step number.
+
+    While tracing, the step raises UserError if `metrics["loss"]` is not a Mean or if an entry of the changed stats is
+    new.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -170,8 +188,8 @@ def train_step(grad_fn: GradFn, optimizer: optax.GradientTransformation, after: 
         updates, opt = optimizer.update(grads, state.opt, state.params, value=_loss(out.metrics))
         params = optax.apply_updates(state.params, updates)
         stats = overlay(state.stats, out.stats)
-        for follow in after:
-            stats = overlay(stats, follow(state._replace(stats=stats), params))
+        for hook in after:
+            stats = overlay(stats, hook(state._replace(stats=stats), params))
         return state._replace(step=state.step + 1, params=params, stats=stats, opt=opt), out.metrics
 
     return step
@@ -179,12 +197,15 @@ def train_step(grad_fn: GradFn, optimizer: optax.GradientTransformation, after: 
 
 def _loss(metrics: Mapping[str, Any]) -> Scalar:
     if not isinstance(metrics.get("loss"), Mean):
-        raise UserError(f'a Loss must give metrics["loss"] as a Mean; it gave {sorted(metrics)}.')
+        raise UserError(f'a Loss must return metrics["loss"] as a Mean; it returned the metrics {sorted(metrics)}.')
     return metrics["loss"].value()
 
 
 def eval_step(apply: Callable, measure: Measure) -> Callable:
-    """The sibling of `train_step`: (params, stats, totals, batch) -> (totals, rows). Never calls the loss."""
+    """Return the evaluation step: (params, stats, totals, batch) -> (totals, rows). It never calls the loss.
+
+    The step adds the metric states of the batch to `totals` and returns the Rows separately.
+    """
 
     def step(params, stats, totals, batch):
         measured = measure(Trained(apply, params, stats), batch)
@@ -196,7 +217,10 @@ def eval_step(apply: Callable, measure: Measure) -> Callable:
 
 
 def many(step: Step, k: int) -> Step:
-    """`k` steps in one dispatch, over batches stacked on a leading axis of `k`. Equals `k` calls."""
+    """Run `k` steps in one dispatch, over batches stacked on a leading axis of size `k`; metrics are summed.
+
+    Equals `k` calls of `step`.
+    """
 
     def steps(state, batches):
         state, metrics = repeat(step, state, batches, length=k)
@@ -206,9 +230,10 @@ def many(step: Step, k: int) -> Step:
 
 
 def repeat(body: Callable, carry: Tree, xs: Tree = None, *, length: int | None = None) -> tuple[Tree, Tree]:
-    """`lax.scan`, or the same unrolled if that is faster; the only loop that combinators may use.
+    """Call `lax.scan`, unrolled if that is faster. Combinators must use this loop and no other.
 
-    On CPU a convolution inside a loop runs some twenty times slower than outside it. There it is unrolled.
+    On CPU, XLA runs a convolution inside a loop about twenty times slower than outside. A body with a convolution is
+    therefore unrolled there.
     """
     unroll = False
     if jax.default_backend() == "cpu":
@@ -220,9 +245,10 @@ def repeat(body: Callable, carry: Tree, xs: Tree = None, *, length: int | None =
 def draw(
     key: Key[Array, ""] | Integer[Array, ""] | int, *path: str | int | Integer[Array, ""] | Integer[Array, " places"]
 ) -> Key[Array, ""] | Key[Array, " places"]:
-    """A key for the place that `path` names: names and numbers are folded in one by one.
+    """Derive a PRNG key by folding each name and number of `path` into `key`, in order.
 
-    `key` is a key or a seed number. A vector of numbers, at the end of the path, gives a key for each.
+    `key` is a PRNG key or an integer seed. If the last element of the path is a vector, the result is one key per
+    entry.
     """
     if not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
         key = jax.random.key(key)
@@ -233,9 +259,9 @@ def draw(
 
 
 def weighted_mean(values: PyTree[Num[Array, "..."]], weights: Num[Array, "*batch"] | Bool[Array, "*batch"]) -> Mean:
-    """The open Mean of every leaf over its leading axes `*batch`, in f32.
+    """Return the Mean of every leaf over its leading axes `*batch`, weighted, in f32.
 
-    Entries of weight 0 do not count even when they are not finite: they are padding.
+    Entries of weight 0 are padding and contribute nothing, even if they are NaN or infinite.
     """
     weights = jnp.asarray(weights, jnp.float32)
 
@@ -247,26 +273,26 @@ def weighted_mean(values: PyTree[Num[Array, "..."]], weights: Num[Array, "*batch
 
 
 def not_additive(mean: Mean) -> NotAdditive:
-    """`mean`, marked as the mean of a loss that does not add over examples."""
+    """Mark `mean` as the mean of a loss that is not a sum over examples."""
     return NotAdditive(*mean)
 
 
 def check_additive(metrics: Mapping[str, Any], *, by: str) -> None:
-    """Raises UserError, while tracing, if `metrics["loss"]` is NotAdditive; `by` names what would split the batch."""
+    """Raise UserError, while tracing, if `metrics["loss"]` is NotAdditive. `by` names the caller in the message."""
     if isinstance(metrics["loss"], NotAdditive):
         raise UserError(
-            f"{by} splits the batch, and this loss does not add over examples (it is NotAdditive): its parts add "
-            "up to another loss. Use a smaller batch, or a loss that adds over examples."
+            f"{by} splits the batch, but this loss is not a sum over examples (it is NotAdditive): the sum over parts "
+            "of the batch is a different loss. Use a smaller batch, or a loss that is a sum over examples."
         )
 
 
 def merge(a: Tree, b: Tree) -> Tree:
-    """Two metric states, or trees of them, as one."""
+    """Merge two metric states, or two trees of metric states, by adding their leaves."""
     return jax.tree.map(jnp.add, a, b)
 
 
 def overlay(stats: Tree, changed: Tree) -> Tree:
-    """`stats` with the changed entries in place of the old ones; an entry that was not there is an error."""
+    """Return `stats` with the changed entries replaced, recursively. Raises UserError for an entry that is new."""
     for name in changed:
         if name not in stats:
             raise unknown("stats entry", name, stats)

@@ -1,4 +1,4 @@
-"""Errors meant for the person at the keyboard: what was given, what was expected, the nearest valid name."""
+"""User errors: messages with the given value, the expected value and the nearest valid name."""
 
 import difflib
 import os
@@ -7,29 +7,33 @@ import sys
 
 
 class UserError(Exception):
-    """A mistake in a command, an experiment or its data. Shown as one message, without a traceback."""
+    """A mistake in a command, an experiment or its data. The command line prints its message without a traceback."""
 
 
 def nearest(given, valid):
-    """`" Did you mean 'x'?"` for the valid name closest to `given`, else an empty string."""
+    """Return `" Did you mean 'x'?"` for the valid name closest to `given`, or an empty string if none is close."""
     close = difflib.get_close_matches(str(given), [str(name) for name in valid], n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def listed(names, most: int = 8):
-    """`names` in a sentence: the first `most`, and how many more there are."""
-    shown = ", ".join(str(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+    """Format names for a message: the first `most`, and the number of those left out."""
+    first = ", ".join(str(name) for name in names[:most])
+    return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
 def unknown(kind, given, valid):
-    """A `UserError` that names the unknown thing, the nearest valid name, and all valid names."""
+    """Return a UserError for an unknown name, with the nearest valid name and all valid names."""
     names = ", ".join(sorted(str(name) for name in valid)) or "none"
     return UserError(f"unknown {kind} {given!r}.{nearest(given, valid)} Valid: {names}.")
 
 
 def obeyed(command, arguments=None) -> int:
-    """`command(arguments)` and its exit status. A UserError is one message and 2; `--debug` shows the traceback."""
+    """Run `command(arguments)` and return its exit status.
+
+    A UserError is printed as one message and gives exit status 2; with `--debug` it is raised. Ctrl-C ends the process
+    by the signal itself.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
@@ -38,17 +42,17 @@ def obeyed(command, arguments=None) -> int:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
-        _end(2, str(error))
+        _end_job(2, str(error))
         return 2
     except KeyboardInterrupt:
-        # Dying of the signal, rather than exiting, stops a shell's loop over seeds too.
-        _end(130, "KeyboardInterrupt")
+        # If the process dies of the signal instead of exiting, a shell loop over seeds stops too.
+        _end_job(130, "KeyboardInterrupt")
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         return 130
 
 
-def _end(code, text):
-    """In a job of several processes, its end on all of them; they would wait for this one."""
+def _end_job(code, text):
+    """End all processes of a job; otherwise the others would wait for this one."""
     if "research.distributed.job" in sys.modules:
         sys.modules["research.distributed.job"].job().fail(code, text)

@@ -1,4 +1,7 @@
-"""Evaluations: a measure summed over a whole set, exact for ragged last batches and any number of devices."""
+"""Evaluations: metric states summed over an evaluation set, on any number of devices.
+
+The result is exact if the last batch is smaller, because padding is masked.
+"""
 
 import contextlib
 import time
@@ -18,8 +21,13 @@ from research.tree import described
 
 
 class Results(NamedTuple):
-    """What an evaluation found: numbers by name, texts, arrays (a confusion matrix), rows {name: [N, ...]} with
-    padding dropped, and wall-clock figures.
+    """The results of an evaluation, each by name.
+
+    numbers: scalar metrics
+    texts: strings
+    arrays: arrays, such as a confusion matrix
+    rows: per-example results [N, ...], without padding
+    timing: wall-clock times, in seconds
     """
 
     numbers: Mapping[str, float]
@@ -30,88 +38,94 @@ class Results(NamedTuple):
 
 
 def evaluator(ev: Eval, apply, *, mesh):
-    """A function (state, interrupted) -> Results, or None when interrupted. It compiles once.
+    """Return a function (state, interrupted) -> Results. It compiles once.
 
-    Raises UserError where the measure does not fit the batches.
+    The function checks `interrupted()` before every batch and returns None if it is true. It raises UserError if the
+    measure fails for the batches of the evaluation.
     """
     step = jax.jit(under(mesh, eval_step(apply, ev.measure)), donate_argnums=2)
-    form = None  # of the totals; traced once
+    abstract_totals = None  # traced once
 
-    def begin(params, stats, batch):
-        nonlocal form
-        if form is None:
-            form = traced(params, stats, batch)
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), form)
+    def zero_totals(params, stats, batch):
+        nonlocal abstract_totals
+        if abstract_totals is None:
+            abstract_totals = trace(params, stats, batch)
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_totals)
         return put(zeros, shardings(zeros, mesh))
 
-    def traced(params, stats, batch):
+    def trace(params, stats, batch):
         try:
             measured = jax.eval_shape(under(mesh, ev.measure), Trained(apply, params, stats), batch)
         except (TypeError, ValueError, KeyError) as error:
-            what = str(error).strip().split("\n")[0]
-            raise UserError(f"the evaluation does not fit a batch of {described(batch)}: {what}") from error
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"the evaluation fails for a batch of {described(batch)}: {reason}") from error
         return {name: state for name, state in measured.items() if not isinstance(state, Rows)}
 
     def evaluate(state, interrupted=lambda: False):
-        began, totals, rows = time.perf_counter(), None, []
+        start_time, totals, rows = time.perf_counter(), None, []
         params, stats = at_home(ev.view(state), mesh)
         complete = lambda batch: padded(batch, mesh)
-        read, onto = read_own_rows(ev.source, mesh, size=ev.source.size, complete=complete)
-        ahead = prefetch(read, 0, len(ev.source), place=onto)
-        with contextlib.closing(ahead) as batches:
+        read, place = read_own_rows(ev.source, mesh, size=ev.source.size, complete=complete)
+        with contextlib.closing(prefetch(read, 0, len(ev.source), place=place)) as batches:
             for batch, _ in batches:
                 if interrupted():
                     return None
-                totals = begin(params, stats, batch) if totals is None else totals
-                totals, found = step(params, stats, totals, batch)
-                rows.append(found)
+                totals = zero_totals(params, stats, batch) if totals is None else totals
+                totals, batch_rows = step(params, stats, totals, batch)
+                rows.append(batch_rows)
         values: dict[str, Any] = {name: total.value() for name, total in on_host(totals).items()}
-        table = _joined(fetched(rows))
+        table = _join_rows(fetched(rows))
         if ev.finish:
             values = {**values, **ev.finish({**values, "rows": table})}
         results = sorted_out(values, table)
-        return results._replace(timing={"seconds": time.perf_counter() - began})
+        return results._replace(timing={"seconds": time.perf_counter() - start_time})
 
     return evaluate
 
 
 def at_home(tree, mesh):
-    """The tree with the copies that pmap left, on a mesh of its own, taken as copies on this one; nothing moves."""
+    """Re-label arrays that are replicated on another mesh, as pmap leaves them, as replicated on `mesh`.
 
-    def known(x):
-        place = getattr(x, "sharding", None)
-        foreign = isinstance(place, NamedSharding) and place.mesh != mesh and place.is_fully_replicated
+    No data moves between devices.
+    """
+
+    def relabel(x):
+        sharding = getattr(x, "sharding", None)
+        foreign = isinstance(sharding, NamedSharding) and sharding.mesh != mesh and sharding.is_fully_replicated
         return jax.device_put(x, NamedSharding(mesh, PartitionSpec())) if foreign else x
 
-    return jax.tree.map(known, tree)
+    return jax.tree.map(relabel, tree)
 
 
 def on_host(states):
-    """Metric states fetched from the devices, in f64: there counts and quotients are exact."""
+    """Fetch metric states from the devices and convert them to f64, in which counts up to 2^53 are exact."""
     return jax.tree.map(lambda x: np.asarray(x, np.float64), fetched(states))
 
 
 def fetched(tree):
-    """Arrays as numpy has them, whole on every process. All processes call it, at the same point."""
-    parted = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array) and not x.is_fully_addressable]
-    if not all(x.is_fully_replicated for x in parted):
-        whole = NamedSharding(parted[0].sharding.mesh, PartitionSpec())
-        tree = jax.jit(lambda tree: tree, out_shardings=whole)(tree)
+    """Fetch a tree of arrays as numpy arrays, complete on every process.
+
+    It is a collective operation: all processes of a job must call it at the same point.
+    """
+    distributed = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array) and not x.is_fully_addressable]
+    if not all(x.is_fully_replicated for x in distributed):
+        replicated = NamedSharding(distributed[0].sharding.mesh, PartitionSpec())
+        tree = jax.jit(lambda tree: tree, out_shardings=replicated)(tree)
     return jax.device_get(tree)
 
 
-def _joined(rows) -> dict[str, np.ndarray]:
-    """The rows of all batches as columns, without padding. All Rows of a measure share one table."""
+def _join_rows(rows) -> dict[str, np.ndarray]:
+    """Concatenate the rows of all batches into columns, without padding. All Rows of a measure share one table."""
     columns: dict[str, list] = {}
-    for found in rows:
-        for state in found.values():
+    for batch_rows in rows:
+        for state in batch_rows.values():
             for name, values in state.values.items():
                 columns.setdefault(name, []).append(np.asarray(values)[np.asarray(state.mask) > 0])
     return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
 def sorted_out(values: Mapping[str, Any], rows=None) -> Results:
-    """Results from values by name: scalars are numbers, strings texts, everything else arrays."""
+    """Sort values by type into Results: strings to texts, scalars to numbers, everything else to arrays."""
     texts = {name: value for name, value in values.items() if isinstance(value, str)}
     arrays = {name: np.asarray(value) for name, value in values.items() if name not in texts and name != "rows"}
     numbers = {name: float(value) for name, value in arrays.items() if value.ndim == 0}

@@ -1,11 +1,11 @@
-"""The events of a run. The loop calls `tell(event)` and names no listener; a subscriber is any function of an event."""
+"""The events of a run. The loop calls `tell(event)` for each; a subscriber is any function of an event."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 
 class Started(NamedTuple):
-    """The loop begins at `step` of `total`; `position()` is the step it has come to, for a live display."""
+    """The loop starts at `step` of `total`. `position()` returns the current step, for a live display."""
 
     step: int
     total: int
@@ -13,7 +13,7 @@ class Started(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """The means of the metrics over the interval that ended at `step`, and its wall-clock figures."""
+    """The mean metrics of the interval that ended at `step`, and its wall-clock times and rates."""
 
     step: int
     metrics: Mapping[str, float]
@@ -21,7 +21,7 @@ class Interval(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """One evaluation set was evaluated at `step`; see `evaluate.Results`."""
+    """An evaluation at `step` is complete; `results` is an `evaluate.Results`."""
 
     step: int
     name: str
@@ -29,20 +29,23 @@ class Evaluated(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """A checkpoint of `step` is being written."""
+    """The background write of the checkpoint of `step` has started."""
 
     step: int
 
 
 class Noted(NamedTuple):
-    """Something a person should know: a restart, a damaged checkpoint, a warning."""
+    """A message for the user: a restart, a damaged checkpoint, a warning."""
 
     step: int
     text: str
 
 
 class Ended(NamedTuple):
-    """The loop has left: `status` is finished, preempted or failed; `results` are the last evaluations."""
+    """The loop has ended. `status` is "finished", "preempted" or "failed"; `results` are the last evaluations.
+
+    `text` is the error message of a failed run.
+    """
 
     step: int
     status: str

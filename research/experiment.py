@@ -1,4 +1,8 @@
-"""An experiment is a value: what to train, on what, how it is judged. The step is derived from it."""
+"""The Experiment: a value that defines the model, data, training method and evaluations of a run.
+
+`wire` combines the functions of an experiment with those of its techniques. `build` checks an experiment and derives
+its compiled step; `research.loop.run` then trains it.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -36,7 +40,10 @@ from research.technique import Technique, brought, check_names, check_read, memo
 
 
 class Claim(NamedTuple):
-    """A promise of an experiment: a bound on a metric of its last evaluation, and the reference for it."""
+    """An expected result: a bound on a metric of the last evaluation, and the reference for the bound.
+
+    `metric` is EVALUATION/METRIC, such as "test/accuracy".
+    """
 
     metric: str
     at_least: float | None = None
@@ -45,7 +52,10 @@ class Claim(NamedTuple):
 
 
 class Best(NamedTuple):
-    """Which checkpoint is the best: the one with the highest (`mode="max"`) or lowest value of `metric`."""
+    """The criterion for the best checkpoint: the highest (`mode="max"`) or lowest (`mode="min"`) value of `metric`.
+
+    `metric` is EVALUATION/METRIC, such as "test/accuracy".
+    """
 
     metric: str
     mode: str = "max"
@@ -53,18 +63,36 @@ class Best(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that a run is a function of, besides its seed and the versions of the software.
+    """The complete definition of a run. Its results depend only on it, the seed and the software versions.
 
-    `source` is a TrainingSource (`research.data.sampling.source`), such as `batches(data, size)` makes.
-    `techniques` are those that keep a memory, each listed once (`research.technique`).
-    `learning_rate` is a number or a schedule, recorded as `train/learning_rate`; `optimizer` is then a function of it,
-    such as `optax.adam`. Without it `optimizer` is an optax transformation. `schedules` are other numbers to record.
-    `init_from(params, stats)` replaces fresh weights by others and is not called on resume. `predict(trained, batch)`
-    gives {name: [B, ...]} for records without labels. A `transform` is a declared Step -> Step that takes `stride`
-    optimizer steps a call, over batches stacked on a leading axis; without one it is `many(step, stride)`.
+    Model:
+      init, apply     the two functions of a Model
+      init_from       (params, stats) -> (params, stats): replaces the initial weights; not called on resume
+      predict         (trained, batch) -> {name: [B, ...]}: predictions for records without labels
 
-    `mesh` {axis: devices} and `rules` ((pattern, PartitionSpec or tactic), ...) say where arrays live: see
-    `research.distributed.sharding`. They change neither the step nor, to rounding, its numbers.
+    Training:
+      source          a TrainingSource (`research.data.sampling.source`), such as the result of `batches(data, size)`
+      steps           the length of the run: a Duration, or a number of optimizer steps
+      loss            the Loss; None if a technique provides it
+      grad_fn         a gradient estimator; None for that of a technique, or else the exact gradient of `loss`
+      optimizer       an optax transformation; with `learning_rate`, a function of it, such as `optax.adam`
+      learning_rate   a number or a schedule step -> number, recorded as `train/learning_rate`
+      schedules       {name: step -> number}: further numbers to record
+      techniques      the techniques that keep an entry of `stats`, each listed once (`research.technique`)
+      stride          optimizer steps per dispatch; the step receives batches stacked on a leading axis
+      transform       a Step -> Step whose result takes `stride` optimizer steps; None for `many(step, stride)`
+      on_nonfinite    "stop", "skip" or "rollback": the response to a NaN or infinity (`research.nonfinite`)
+
+    Evaluation and records:
+      evals           {name: Eval}
+      claims          expected results, which the report compares with the measured ones
+      log_every, save_every     Durations between records of the training metrics, and between checkpoints
+      keep, best      the number of newest checkpoints to keep, and the criterion for the best one, also kept
+
+    Devices:
+      mesh            {axis: number of devices}; -1 takes the remaining devices
+      rules           ((pattern, PartitionSpec or tactic), ...): how arrays are sharded
+    See `research.distributed.sharding`. `mesh` and `rules` do not change the step. Results agree up to rounding.
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]
@@ -93,7 +121,7 @@ class Experiment:
 
 
 class Wired(NamedTuple):
-    """The functions of an experiment, with those of its techniques in place: what a step is made of."""
+    """The functions of an experiment combined with the hooks of its techniques: the parts of a step."""
 
     loss: Loss
     grad_fn: GradFn | None
@@ -105,29 +133,32 @@ class Wired(NamedTuple):
 
 
 def wire(ex: Experiment) -> Wired:
-    """The functions of an experiment. Raises UserError for what is missing, given twice or of another kind."""
+    """Combine the functions of an experiment with the hooks of its techniques.
+
+    Raises UserError if a function is missing, is given twice, or has the wrong type.
+    """
     check_names(ex.techniques)
     loss = brought(ex.techniques, "loss", ex.loss)
     if loss is None:
-        raise UserError("the experiment has no loss: give Experiment(loss=...), or a technique that brings one.")
+        raise UserError("the experiment has no loss; set Experiment(loss=...), or add a technique that provides one.")
     optimizer, schedules = ex.optimizer, dict(ex.schedules)
     if ex.learning_rate is not None:
         if "learning_rate" in schedules:
             raise UserError(
-                "the learning rate is given twice: as learning_rate= and in schedules=. Leave out the latter."
+                "the learning rate is given twice: as learning_rate= and in schedules=. Remove it from schedules=."
             )
         rate = ex.learning_rate
         if not callable(rate) and (isinstance(rate, bool) or not isinstance(rate, int | float)):
-            raise UserError(f"learning_rate= is {rate!r}; expected a number, or a schedule step -> number.")
+            raise UserError(f"learning_rate= is {rate!r}; expected a number or a schedule step -> number.")
         if isinstance(optimizer, optax.GradientTransformation) or not callable(optimizer):
             raise UserError(
-                f"learning_rate= is given and optimizer= is {type(optimizer).__name__}; expected a function of the "
-                "learning rate, such as optax.adam or lambda rate: optax.sgd(rate, momentum=0.9)."
+                f"with learning_rate=, optimizer= must be a function of the learning rate, such as optax.adam or "
+                f"lambda rate: optax.sgd(rate, momentum=0.9); it is {type(optimizer).__name__}."
             )
         optimizer = optimizer(rate)
         schedules = {"learning_rate": rate if callable(rate) else lambda step: rate, **schedules}
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise UserError(f"optimizer= is {optimizer!r}; expected an optax transformation, or give it a learning_rate=.")
+        raise UserError(f"optimizer= is {optimizer!r}; expected an optax transformation, or set learning_rate= too.")
     for technique in ex.techniques:
         optimizer = technique.optimizer(optimizer) if technique.optimizer else optimizer
     return Wired(
@@ -138,12 +169,13 @@ def wire(ex: Experiment) -> Wired:
 
 
 class Built(NamedTuple):
-    """An experiment made ready for a seed: checked, placed on a mesh, with every interval in steps.
+    """A checked experiment with its seed, device mesh and compiled step; all intervals are in optimizer steps.
 
-    `fresh()` is the State at step 0, `step(state, sums, batch)` the compiled step that also adds up metrics;
-    `evaluators` {name: (state, interrupted) -> Results} are the evaluations (see `research.evaluate.evaluator`);
-    `abstract` and `abstract_sums` are the shapes and shardings of its first two arguments.
-    `table` tells what lives where on the mesh; it is empty on one device.
+    `fresh()` returns the State at step 0, and `fresh_sums()` the metric sums of an empty interval.
+    `step(state, sums, batch)` is the compiled step, which also adds its metrics to `sums`. `abstract` and
+    `abstract_sums` are the shapes, dtypes and shardings of its first two arguments. `total` is the length of the run.
+    `evaluators` {name: (state, interrupted) -> Results} are the evaluations (see `research.evaluate.evaluator`).
+    `table` lists the sharding of every array; it is empty on one device.
     """
 
     experiment: Experiment
@@ -168,13 +200,14 @@ STRATEGIES = ("jit", "pmap")
 
 
 def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str = "jit") -> Built:
-    """Checks an Experiment and derives its step. Nothing is trained and no parameter is made yet.
+    """Check an Experiment and derive its compiled step, without training or allocating parameters.
 
-    Raises UserError for what would go wrong later: shapes that do not fit, stats that change their tree,
-    durations that cannot be resolved, a batch that cannot be split over the mesh.
+    `strategy` selects how the step is compiled: "jit" compiles one program for the entire mesh; "pmap" compiles a
+    program for one device and runs it on all of them (see `research.distributed.pmap`).
 
-    The `strategy` is how the step is compiled: "jit" for the whole mesh, or "pmap" for one device, run on all of them
-    (see `research.distributed.pmap`).
+    Raises UserError for a mistake that would otherwise appear later: shapes that do not match, `stats` that change
+    their tree structure, a duration that cannot be converted to steps, a batch size that does not divide over the mesh,
+    or an unknown strategy.
     """
     ex = experiment
     if strategy not in STRATEGIES:
@@ -193,27 +226,27 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
 
     total = steps_of(ex.steps)
 
-    def begin(seed):
+    def init_model(seed):
         return ex.init(draw(seed, "init"))
 
-    def complete(seed, params, stats):
+    def init_state(seed, params, stats):
         stats = memories(ex.techniques, stats, seed=seed, params=params)
         seed = jnp.asarray(seed, jnp.uint32)
         state = State(seed, jnp.uint32(0), jnp.int32(0), params, stats, wired.optimizer.init(params))
-        # A copy that is also in the params would be donated twice.
+        # Copy every array: an array that `stats` shares with `params` would be donated twice.
         return jax.tree.map(jnp.array, state)
 
-    abstract = jax.eval_shape(lambda seed: complete(seed, *begin(seed)), np.uint32(0))
+    abstract = jax.eval_shape(lambda seed: init_state(seed, *init_model(seed)), np.uint32(0))
     layout = sharding.shardings(abstract, mesh, ex.rules)
 
-    # The seed is data: five seeds compile once.
-    initial, begun = jax.jit(lambda s: complete(s, *begin(s)), out_shardings=layout), jax.jit(begin)
-    completed = jax.jit(complete, out_shardings=layout)
+    # The seed is an argument, not a constant, so that several seeds share one compilation.
+    fresh_model, state_from = jax.jit(init_model), jax.jit(init_state, out_shardings=layout)
+    fresh_state = jax.jit(lambda seed: init_state(seed, *init_model(seed)), out_shardings=layout)
 
     def fresh():
         if ex.init_from is None:
-            return initial(np.uint32(seed))
-        return completed(np.uint32(seed), *ex.init_from(*begun(np.uint32(seed))))
+            return fresh_state(np.uint32(seed))
+        return state_from(np.uint32(seed), *ex.init_from(*fresh_model(np.uint32(seed))))
 
     grad_fn = wired.grad_fn or gradient(wired.loss)
     step = train_step(averaged(grad_fn, axis=AXIS) if strategy == "pmap" else grad_fn, wired.optimizer, wired.after)
@@ -226,21 +259,22 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
 
     def accumulated(state, sums, batch):
         new, metrics = step(sharding.on_device(state), batch)
-        first = (sums.bad < 0) & ~jnp.isfinite(metrics["loss"].sum)
-        return new, MetricSums.of(merge(sums.metrics, metrics), jnp.where(first, state.step, sums.bad))
+        first_bad = (sums.bad < 0) & ~jnp.isfinite(metrics["loss"].sum)
+        return new, MetricSums.of(merge(sums.metrics, metrics), jnp.where(first_bad, state.step, sums.bad))
 
-    def compiled(function, carried, placed=None):
+    def compiled(function, carried, out_shardings=None):
+        """Compile a function whose first `carried` arguments are donated and returned."""
         donated = tuple(range(carried))
         if strategy == "pmap":
             return pmapped(function, mesh, carried=carried, axis=int(ex.stride > 1), donated=donated)
-        return jax.jit(sharding.under(mesh, function), donate_argnums=donated, out_shardings=placed)
+        return jax.jit(sharding.under(mesh, function), donate_argnums=donated, out_shardings=out_shardings)
 
     if strategy == "pmap":
         check_replicated(layout, mesh)
     source = stacked(ex.source, ex.stride)
     batch = source(seed)(0)
     metrics = check_step(compiled(step, 1), abstract, batch)
-    # Of one optimizer step, without what wraps it: a loop over steps would pass on, and thus read, the whole state.
+    # Check the step of one update without `many` or `skip`: a loop carries, and thus reads, every array of the state.
     bare = train_step(grad_fn, wired.optimizer, wired.after)
     check_read(
         ex.techniques,
@@ -258,10 +292,10 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     replicated = sharding.shardings(sums, mesh)
     fresh_sums = jax.jit(no_sums, out_shardings=replicated)
 
-    def at(tree, places):
-        return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, places)
+    def with_shardings(tree, shardings):
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 
-    placed = at(abstract, layout)
+    placed = with_shardings(abstract, layout)
     return Built(
         experiment=ex,
         wired=wired,
@@ -272,7 +306,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         save_every=steps_of(ex.save_every, total),
         eval_every={name: steps_of(ev.every, total) if ev.every else total for name, ev in ex.evals.items()},
         abstract=placed,
-        abstract_sums=at(sums, replicated),
+        abstract_sums=with_shardings(sums, replicated),
         fresh=fresh,
         evaluators={name: evaluator(ev, ex.apply, mesh=mesh) for name, ev in ex.evals.items()},
         fresh_sums=fresh_sums,
@@ -283,7 +317,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
 
 
 def stacked(source, stride: int):
-    """The training source as the step wants it: `stride` consecutive batches stacked on a leading axis."""
+    """Return a training source that stacks `stride` consecutive batches on a leading axis."""
     if stride == 1:
         return source
 

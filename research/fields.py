@@ -1,4 +1,4 @@
-"""How objectives and measures read a batch."""
+"""Access to the fields of a batch, for objectives and measures."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from research.errors import unknown
 
 
 def field(batch: Mapping, name: str) -> Shaped[Array, "..."]:
-    """`batch[name]`. Raises UserError with the nearest name if the batch has no such field."""
+    """Return `batch[name]`. Raises UserError with the nearest name if the batch has no such field."""
     if name not in batch:
         raise unknown("batch field", name, batch)
     return batch[name]
 
 
 def example_weights(batch: Mapping, size: int) -> Float[Array, " {size}"]:
-    """The f32 weight of each example: `batch["mask"]` (0 is padding), or ones if it has none."""
+    """Return the f32 weight of each example: `batch["mask"]` (0 for padding), or ones if the batch has no mask."""
     mask = batch.get("mask")
     return jnp.ones(size, jnp.float32) if mask is None else jnp.asarray(mask, jnp.float32)
 
 
 class Targets(NamedTuple):
-    """The token to predict at each position, and its weight in f32: 0 if there is none."""
+    """The token to predict at each position, and its f32 weight, which is 0 if there is no token to predict."""
 
     labels: Int[Array, "batch time"]
     weights: Float[Array, "batch time"]
@@ -34,18 +34,18 @@ class Targets(NamedTuple):
 def inputs(
     batch: Mapping,
 ) -> tuple[Integer[Array, "batch time"], Integer[Array, "batch time"], Integer[Array, "batch time"]]:
-    """The three inputs of a language model: tokens, segments and positions."""
+    """Return the inputs of a language model: tokens, segments and positions."""
     return tuple(field(batch, name) for name in ("tokens", "segments", "positions"))
 
 
 def targets(batch: Mapping) -> Targets:
-    """The next token of each position, if it belongs to the same document (segment 0 is padding).
+    """Return the next token of each position and its weight: 0 at the end of a document, and for padding (segment 0).
 
-    Nothing is cut off: all arrays keep their length, which is kind to the hardware, and the last position and each
-    end of a document have weight 0.
+    The arrays are not shortened by one position, because accelerators are more efficient with round lengths. The last
+    position of each row has weight 0 instead.
     """
     tokens, segments, _ = inputs(batch)
-    following = jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
-    weights = (following == segments) & (following > 0)
+    next_segments = jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
+    weights = (next_segments == segments) & (next_segments > 0)
     labels = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))).astype(jnp.int32)
     return Targets(labels, weights * example_weights(batch, len(tokens))[:, None])

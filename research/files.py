@@ -1,4 +1,4 @@
-"""Files that are replaced in one piece, JSON in them, streams that may break, errors of the file system in words."""
+"""Atomic file replacement, JSON files, streams that may close, and messages for file-system errors."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from research.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path):
-    """A temporary path beside `path` that takes its place when the block ends well: never half a file."""
+    """Replace a file atomically: yield a temporary path, and rename it to `path` if the block succeeds."""
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
     yield part
@@ -20,13 +20,13 @@ def replacing(path):
 
 
 def write_json(path, value):
-    """Writes JSON so that a kill leaves either the old file or the new one."""
+    """Write JSON atomically: a killed process leaves either the old file or the new one."""
     with replacing(path) as part:
         part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path) -> Any:
-    """The JSON in a file. Raises UserError where it is damaged."""
+    """Read a JSON file. Raises UserError if it is damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -35,20 +35,20 @@ def read_json(path) -> Any:
 
 @contextlib.contextmanager
 def file_errors(path):
-    """Errors of the file system, such as a full disk, as a UserError that says what is still good."""
+    """Convert a file-system error, such as a full disk, to a UserError that names the undamaged files and a fix."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{error.filename or path}: {error.strerror or error}. What is saved in {path} is untouched; "
-            "mend this and give the same command again."
+            f"{error.filename or path}: {error.strerror or error}. The files saved in {path} are intact; "
+            "fix the problem and run the same command again."
         ) from error
 
 
 class Patient:
-    """A stream that falls silent when it breaks: a closed terminal, a pipe into `head` or a full disk ends no command.
+    """A stream that ignores write errors: a closed terminal, a pipe into `head` or a full disk does not end a command.
 
-    A character that the stream's encoding lacks is written as "?".
+    A character that the encoding of the stream cannot represent is written as "?".
     """
 
     def __init__(self, stream):
@@ -58,7 +58,7 @@ class Patient:
     def write(self, text):
         try:
             return self.stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
-        except (OSError, ValueError):  # ValueError: it was closed
+        except (OSError, ValueError):  # ValueError: the stream is closed
             return len(text)
 
     def flush(self):
@@ -76,6 +76,6 @@ class Patient:
 
 
 def number(value) -> float | None:
-    """`value` where it is a finite number, else None: null in the record, NaN, or what is no number at all."""
-    sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if sound else None
+    """Return `value` as a float if it is a finite number, otherwise None (null in the record, NaN, any other type)."""
+    finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if finite else None

@@ -1,7 +1,8 @@
-"""The loop: restore -> [ evaluate -> observe -> save -> step ], in that order, and nothing else.
+"""The training loop: restore -> [ evaluate -> observe -> save -> step ].
 
-An evaluation sees exactly the state that the checkpoint of its step holds. Nothing waits for the device at a
-step: metrics are fetched one interval late. What a run writes, shows or checks besides listens to its events.
+The loop evaluates exactly the state that the checkpoint of the same step holds. It does not wait for the device at a
+step: metrics are fetched one interval late. All other output and all live checks of a run are subscribers to its
+events (`research.events`).
 """
 
 import contextlib
@@ -24,22 +25,22 @@ from research.metric_sums import MetricSums
 from research.runs.checkpoint import Checkpoints
 from research.runs.record import Record
 
-MAX_ROLLBACKS = 3  # from one checkpoint; another would meet the same trouble
+MAX_ROLLBACKS = 3  # from one checkpoint; a further one would probably fail in the same way
 
 
 class Progress(TypedDict, total=False):
-    """What a checkpoint holds beside the State: how far the run has come."""
+    """The progress of a run, which a checkpoint stores with the State."""
 
     step: int
-    bytes: int  # of metrics.jsonl up to this step
-    results: dict[str, dict[str, float]]  # the last evaluation of each name
-    evaluated: list[str]  # the evaluations of this step that are done
-    stopped: str  # why an Observe ended the run, or ""
-    open: list  # the metric sums of the interval that is not over
+    bytes: int  # the length of metrics.jsonl at this step
+    results: dict[str, dict[str, float]]  # {evaluation: {metric: value}}, the last of each evaluation
+    evaluated: list[str]  # the completed evaluations of this step
+    stopped: str  # the reason that an Observe gave to end the run, or ""
+    open: list  # the metric sums of the current interval
 
 
 class LoopResult(NamedTuple):
-    """How the loop ended: `status` is finished or preempted, `results` {evaluation: {metric: value}}."""
+    """The outcome of the loop: `status` is "finished" or "preempted", `results` {evaluation: {metric: value}}."""
 
     status: str
     step: int
@@ -48,7 +49,7 @@ class LoopResult(NamedTuple):
 
 
 class NonFinite(UserError):
-    """A loss or a weight that is not a finite number, met at `step`."""
+    """The loss or a weight became NaN or infinite at `step`."""
 
     def __init__(self, step, message):
         super().__init__(message)
@@ -56,36 +57,37 @@ class NonFinite(UserError):
 
 
 def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interrupted=lambda: False) -> LoopResult:
-    """Trains `built` from its newest sound checkpoint to its end, or until `interrupted()`, and saves there.
+    """Train `built` from its newest valid checkpoint to its end, or until `interrupted()`, and save the final state.
 
-    `tell(event)` gets the events of `research.events`. Raises NonFinite where the run may not go on.
+    `tell(event)` receives the events of `research.events`. Raises NonFinite if the loss or a weight is not finite and
+    the run can neither skip the step nor roll back.
     """
     last, rollbacks = None, 0
     while True:
         try:
-            return _attempt(built, checkpoints, record, tell, interrupted, rollbacks)
-        except NonFinite as trouble:
+            return _run_once(built, checkpoints, record, tell, interrupted, rollbacks)
+        except NonFinite as error:
             checkpoints.wait()
             newest = max(checkpoints.steps(), default=0)
             last, rollbacks = newest, rollbacks + 1 if newest == last else 1
             if built.experiment.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
-                kept = f"The last good checkpoint is of step {newest}." if newest else "No checkpoint was due yet."
-                raise NonFinite(trouble.step, f"{trouble}\n{kept} {nonfinite.ADVICE}") from None
-            tell(events.Noted(trouble.step, f"{trouble}\nRolling back to step {newest}, with other random numbers."))
+                saved = f"The last good checkpoint is of step {newest}." if newest else "No checkpoint was saved yet."
+                raise NonFinite(error.step, f"{error}\n{saved} {nonfinite.ADVICE}") from None
+            tell(events.Noted(error.step, f"{error}\nRolling back to step {newest}, with different random numbers."))
 
 
-def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
-    """One life of a run, from the newest checkpoint on."""
+def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
+    """Run from the newest checkpoint to the end, an interruption or a non-finite value."""
     ex = built.experiment
-    state, sums, progress = _begin(built, checkpoints, record, tell, rollbacks)
+    state, sums, progress = _restore(built, checkpoints, record, tell, rollbacks)
     step = saved = progress["step"]
     batch_at = built.source(nonfinite.salted(built.seed, int(state.salt)))
     interval = _Interval(built, record, tell, batch_at=batch_at, start=step)
     axis = 0 if ex.stride == 1 else 1
-    read, onto = read_own_rows(batch_at, built.mesh, size=ex.source.size, axis=axis)
-    ahead = prefetch(read, step, built.total, stride=ex.stride, place=onto)
+    read, place = read_own_rows(batch_at, built.mesh, size=ex.source.size, axis=axis)
+    prefetched = prefetch(read, step, built.total, stride=ex.stride, place=place)
     tell(events.Started(step, built.total, lambda: step))
-    with contextlib.closing(ahead) as batches, interval.watch:
+    with contextlib.closing(prefetched) as batches, interval.watch:
         while True:
             final = step >= built.total or bool(progress["stopped"])
             due = [name for name, every in built.eval_every.items() if final or (step and step % every == 0)]
@@ -93,16 +95,16 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
             if due and not interrupted():
                 interval.settle()
                 interval.pause()
-                state = _judge(
+                state = _evaluate(
                     due, built.evaluators, built.wired.observe, state, step, progress, final, record, tell, interrupted
                 )
                 if progress["stopped"] and not final:
-                    continue  # with the evaluations that are due at the end
+                    continue  # this step is now the final one: run the remaining evaluations
             if step != saved and (final or interrupted() or step % built.save_every == 0):
                 interval.settle()
                 interval.pause()
                 interval.check(state, step)
-                progress.update(step=step, bytes=record.sync(), open=_closed(sums))
+                progress.update(step=step, bytes=record.sync(), open=_to_json(sums))
                 checkpoints.save(state, progress, score=_score(ex.best, progress))
                 tell(events.Saved(step))
                 saved = step
@@ -122,22 +124,22 @@ def _attempt(built, checkpoints, record, tell, interrupted, rollbacks):
                 sums = built.fresh_sums()
 
 
-def _begin(built, checkpoints, record, tell, rollbacks):
-    """(state, open sums, progress) of the newest sound checkpoint, or of a fresh run; the record is cut to it."""
+def _restore(built, checkpoints, record, tell, rollbacks):
+    """Return (state, metric sums, progress) of the newest valid checkpoint, or of a new run; truncate the record."""
     state, progress, damaged = checkpoints.restore(built.abstract)
     for step, reason in damaged.items():
-        tell(events.Noted(step, f"The checkpoint of step {step} is damaged and was set aside in damaged/: {reason}"))
+        tell(events.Noted(step, f"The checkpoint of step {step} is damaged and was moved to damaged/: {reason}"))
     sums = built.fresh_sums()
     if state is None:
         state = built.fresh()
         progress = {"step": 0, "bytes": 0, "results": {}, "evaluated": [], "stopped": ""}
     else:
-        none = " No step is left to train." if progress["step"] >= built.total else ""
-        tell(events.Noted(progress["step"], f"Going on from the checkpoint of step {progress['step']}.{none}"))
+        complete = " Training is complete." if progress["step"] >= built.total else ""
+        tell(events.Noted(progress["step"], f"Resuming from the checkpoint of step {progress['step']}.{complete}"))
     if progress.get("open"):
-        leaves, form = jax.tree.flatten((sums.metrics, sums.bad))
-        kept = [np.asarray(x, leaf.dtype) for x, leaf in zip(progress["open"], leaves, strict=True)]
-        sums = put(MetricSums.of(*form.unflatten(kept)), built.abstract_sums.bits.sharding)
+        leaves, tree = jax.tree.flatten((sums.metrics, sums.bad))
+        saved = [np.asarray(x, leaf.dtype) for x, leaf in zip(progress["open"], leaves, strict=True)]
+        sums = put(MetricSums.of(*tree.unflatten(saved)), built.abstract_sums.bits.sharding)
     record.cut(progress["bytes"])
     if rollbacks:
         salt = np.uint32(int(state.salt) + rollbacks)
@@ -145,20 +147,20 @@ def _begin(built, checkpoints, record, tell, rollbacks):
     return state, sums, progress
 
 
-def _judge(due, evaluators, observers, state, step, progress: Progress, final, record, tell, interrupted):
-    """Evaluates what is due, records it, and lets the observers decide; gives the state they leave."""
+def _evaluate(due, evaluators, observers, state, step, progress: Progress, final, record, tell, interrupted):
+    """Run and record the evaluations that are due, call the observers, and return the state that they return."""
     for name in due:
         results = evaluators[name](state, interrupted)
-        if results is None:  # interrupted: left for the next life
+        if results is None:  # interrupted; the restarted run evaluates again
             return state
         record.write(step, {f"{name}/{k}": v for k, v in results.numbers.items()})
         tell(events.Evaluated(step, name, results))
         progress["results"][name] = dict(results.numbers)
         progress["evaluated"].append(name)
-    # All of this step, those that an earlier life made too: an observer is to see what it would have seen unbroken.
-    found = {f"{name}/{k}": v for name in progress["evaluated"] for k, v in progress["results"][name].items()}
+    # Include the evaluations of this step from before a restart: an observer must see the same results either way.
+    results = {f"{name}/{k}": v for name in progress["evaluated"] for k, v in progress["results"][name].items()}
     for observe in observers if not final else ():
-        state = observe(state, found)
+        state = observe(state, results)
         if isinstance(state, Stop):
             state, progress["stopped"] = state
             tell(events.Noted(step, f"Stopping early at step {step}: {progress['stopped']}"))
@@ -166,7 +168,7 @@ def _judge(due, evaluators, observers, state, step, progress: Progress, final, r
 
 
 def _score(best, progress: Progress):
-    """The score of a checkpoint: higher is better; None where its step was not evaluated."""
+    """Return the score of a checkpoint (higher is better), or None if its step was not evaluated."""
     if best is None:
         return None
     name, _, metric = best.metric.partition("/")
@@ -177,44 +179,45 @@ def _score(best, progress: Progress):
     return progress["results"][name][metric] * (1 if best.mode == "max" else -1)
 
 
-def _closed(sums: MetricSums) -> list:
-    """The open sums as JSON: floats are exact there."""
+def _to_json(sums: MetricSums) -> list:
+    """Convert metric sums to a JSON list, in which floats are exact."""
     sums = jax.device_get(sums)
     return [np.asarray(x).tolist() for x in jax.tree.leaves((sums.metrics, sums.bad))]
 
 
-def _done(sums) -> float:
-    """The time at which the device has computed them."""
+def _completion_time(sums) -> float:
+    """Wait until the device has computed `sums`, and return the time."""
     jax.block_until_ready(sums)
     return time.perf_counter()
 
 
 class _Interval:
-    """Book-keeping between two boundaries: the clock, and metrics that wait on the device for their turn."""
+    """The clock of the current interval, and the metrics of the previous one until they are fetched."""
 
     def __init__(self, built, record, tell, *, batch_at, start):
         self.built, self.record, self.tell, self.batch_at = built, record, tell, batch_at
-        self.pending, self.begun, self.waited = None, start, 0.0
-        self.since, self.before = None, "none yet"
-        self.watch = ThreadPoolExecutor(1, "interval")  # notes when the device is done, without the loop waiting
+        self.pending, self.start, self.waited = None, start, 0.0
+        self.since, self.previous_metrics = None, "none yet"
+        self.watch = ThreadPoolExecutor(1, "interval")  # waits for the device in place of the loop
 
     def resume(self):
-        """The clock runs."""
+        """Start the clock."""
         if self.since is None:
             self.since = time.perf_counter()
 
     def pause(self):
-        """The clock stands: evaluations and checkpoints are not counted as steps."""
+        """Stop the clock, so that evaluations and checkpoints do not count as training time."""
         self.since = None
 
     def close(self, step, sums):
-        """Ends the interval at `step`, and fetches the one before it."""
+        """End the interval at `step`, and fetch and report the previous one."""
         self.settle()
-        self.pending = (step, step - self.begun, sums, self.waited, self.watch.submit(_done, sums))
-        self.begun, self.waited = step, 0.0
+        done = self.watch.submit(_completion_time, sums)
+        self.pending = (step, step - self.start, sums, self.waited, done)
+        self.start, self.waited = step, 0.0
 
     def settle(self):
-        """Writes and tells the interval that waits; raises NonFinite where its loss was not finite."""
+        """Record and report the pending interval; raise NonFinite if its loss was not finite."""
         if self.pending is None:
             return
         (step, steps, sums, waited, done), self.pending = self.pending, None
@@ -223,22 +226,21 @@ class _Interval:
         timing = {"seconds": seconds, "steps_per_second": steps / seconds, "data_wait": min(1.0, waited / seconds)}
         sums = jax.device_get(sums)
         if sums.bad >= 0:
-            raise self.trouble(int(sums.bad), "the loss is not finite")
+            raise self.nonfinite_error(int(sums.bad), "the loss is not finite")
         metrics = {name: float(state.value()) for name, state in on_host(sums.metrics).items()}
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # not behind the steps that are queued
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # elsewhere it would wait for the queued steps
             metrics |= {name: float(value(step - 1)) for name, value in self.built.wired.schedules.items()}
         self.record.write(step, {f"train/{name}": value for name, value in metrics.items()})
         self.tell(events.Interval(step, metrics, timing))
-        self.before = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f" (to step {step})"
+        values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.previous_metrics = f"{values} (to step {step})"
 
     def check(self, state, step):
-        """Raises NonFinite rather than let a State be saved that holds what is not a number."""
+        """Raise NonFinite if the State must not be saved; see `nonfinite.sound`."""
         if not bool(jax.jit(nonfinite.sound)(state)):
-            raise self.trouble(step - 1, "the update left weights that are not finite")
+            raise self.nonfinite_error(step - 1, "the update produced weights that are not finite")
 
-    def trouble(self, step, what):
-        """The error, with the metrics before it and the ranges of the batch that was being trained on."""
-        batch = self.batch_at(step - step % self.built.experiment.stride)
-        return NonFinite(
-            step, f"At step {step} {what}. Metrics before: {self.before}. The batch: {nonfinite.ranges(batch)}."
-        )
+    def nonfinite_error(self, step, problem):
+        """Return the error, with the metrics of the previous interval and the ranges of the batch of the step."""
+        batch = nonfinite.ranges(self.batch_at(step - step % self.built.experiment.stride))
+        return NonFinite(step, f"At step {step} {problem}. Metrics before: {self.previous_metrics}. Batch: {batch}.")

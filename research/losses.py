@@ -1,4 +1,4 @@
-"""Loss terms as array functions: one value for every example, in f32, not reduced."""
+"""Loss terms as array functions. They return one f32 value per example or per entry, not reduced."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ def cross_entropy(
     *,
     smoothing: float = 0.0,
 ) -> Float[Array, "*batch"]:
-    """-sum_c p_c log softmax(logits)_c, in nats, for each example.
+    """Return the softmax cross-entropy of each example, -sum_c p_c log softmax(logits)_c, in nats.
 
-    Labels are class numbers or probabilities. Smoothing takes that share of p from the labels and spreads it evenly
-    over all classes (Szegedy et al. 2016, section 7). A number that is no class gives NaN: it is never taken for
-    another class, nor for none.
+    Labels are class indices or probabilities. Label smoothing replaces p by (1 - smoothing) p + smoothing / classes
+    (Szegedy et al. 2016, section 7). A class index out of range gives NaN: it is neither clipped to another class nor
+    ignored.
 
-    Raises UserError if the shape or the type of the labels does not fit.
+    Raises UserError if the labels have the wrong shape or dtype.
     """
     check_labels(logits, labels)
     logits = logits.astype(jnp.float32)
-    # The maximum is taken off the logits and not added back: their difference keeps its digits however large they are.
+    # Subtract the maximum and do not add it back: the difference keeps full precision even for very large logits.
     shifted = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     normalizer = jnp.log(jnp.sum(jnp.exp(shifted), -1))
     if jnp.issubdtype(labels.dtype, jnp.integer):
-        # Clipped for the look-up alone: JAX would take -1 for the last class.
-        found = jnp.clip(labels, 0, logits.shape[-1] - 1)
-        chosen = jnp.take_along_axis(shifted, found[..., None].astype(jnp.int32), -1)[..., 0]
-        loss = jnp.where(labels == found, normalizer - chosen, jnp.nan)
+        # Clip for the look-up only: JAX would read the index -1 as the last class.
+        clipped = jnp.clip(labels, 0, logits.shape[-1] - 1)
+        label_logits = jnp.take_along_axis(shifted, clipped[..., None].astype(jnp.int32), -1)[..., 0]
+        loss = jnp.where(labels == clipped, normalizer - label_logits, jnp.nan)
     else:
         labels = labels.astype(jnp.float32)
-        # A class of probability 0 may have a logit of -inf.
+        # A class with probability 0 may have a logit of -inf, and 0 * inf would be NaN.
         loss = -jnp.sum(jnp.where(labels == 0, 0, labels * (shifted - normalizer[..., None])), -1)
     if smoothing:
         loss = (1 - smoothing) * loss + smoothing * (normalizer - shifted.mean(-1))
@@ -45,13 +45,14 @@ def cross_entropy(
 
 
 def focal(gamma: float) -> Callable:
-    """A function of logits and labels: the cross-entropy of each example times (1 - p)^gamma, p = exp(-cross-entropy).
+    """Return the focal loss as a function (logits, labels) -> loss per example, in nats.
 
-    Examples that are already right weigh less (Lin et al. 2017, equation 4, with a softmax); gamma 0 is the
-    cross-entropy. Raises UserError for a negative gamma.
+    The loss is (1 - p)^gamma times the cross-entropy, with p = exp(-cross-entropy) (Lin et al. 2017, equation 4, with
+    a softmax). It down-weights examples that are already classified well. With gamma 0 it equals the cross-entropy.
+    Raises UserError for a negative gamma.
     """
     if gamma < 0:
-        raise UserError(f"gamma is {gamma}; the focal loss takes 0 (the cross-entropy) or more.")
+        raise UserError(f"gamma is {gamma}; expected 0 (the cross-entropy) or more for the focal loss.")
 
     def loss(
         logits: Float[Array, "*batch classes"], labels: Integer[Array, "*batch"] | Float[Array, "*batch classes"]
@@ -65,8 +66,10 @@ def focal(gamma: float) -> Callable:
 def hits(
     logits: Float[Array, "*batch classes"], labels: Integer[Array, "*batch"] | Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch"]:
-    """1 if the largest logit is that of the label (or of its largest probability), else 0. NaN if a logit is NaN:
-    argmax would name a class like any other.
+    """Return 1 for each example whose largest logit belongs to the label, otherwise 0.
+
+    For probabilities, the label is the most probable class. An example with a NaN logit gives NaN, because argmax
+    would select a class silently. Raises UserError if the labels have the wrong shape or dtype.
     """
     check_labels(logits, labels)
     target = labels if jnp.issubdtype(labels.dtype, jnp.integer) else labels.argmax(-1)
@@ -74,61 +77,63 @@ def hits(
 
 
 def unit(x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
-    """x / |x| along the last axis. 0 stays 0, and its gradient is finite."""
+    """Return x / |x| along the last axis, in f32. A zero vector stays zero, and its gradient is finite."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), -1, keepdims=True), 1e-12))
 
 
 def check_labels(logits: Shaped[Array, "..."], labels: Shaped[Array, "..."]) -> None:
-    """Raises UserError unless the labels are int [...] or float [..., C] for logits [..., C]."""
+    """Raise UserError unless the labels are int [...] or float [..., C] for logits [..., C]."""
     integer = jnp.issubdtype(labels.dtype, jnp.integer)
     if not integer and not jnp.issubdtype(labels.dtype, jnp.floating):
-        raise UserError(f"labels must be class numbers (int) or probabilities (float); they are {labels.dtype}.")
-    kind = "class numbers" if integer else "probabilities"
+        raise UserError(f"labels must be class indices (int) or probabilities (float); they are {labels.dtype}.")
+    kind = "class indices" if integer else "probabilities"
     expected = logits.shape[:-1] if integer else logits.shape
     if labels.shape != expected:
         raise UserError(
-            f"logits {list(logits.shape)} expect labels that are {kind} to have shape {list(expected)}; "
-            f"they are {labels.dtype}{list(labels.shape)}."
+            f"labels are {labels.dtype}{list(labels.shape)}; with logits {list(logits.shape)}, labels that are {kind} "
+            f"must have shape {list(expected)}."
         )
 
 
 def kl_divergence(
     logits: Float[Array, "*batch classes"], other: Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch"]:
-    """KL(p || q) = sum_c p_c (log p_c - log q_c), in nats, of p = softmax(logits) and q = softmax(other)."""
+    """Return KL(p || q) = sum_c p_c (log p_c - log q_c) of p = softmax(logits) and q = softmax(other), in nats."""
     log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (logits, other))
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
 
 
 def squared_error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """(predictions - targets) ** 2, entry by entry."""
+    """Return (predictions - targets) ** 2 for each entry, in f32."""
     return _difference(predictions, targets) ** 2
 
 
 def absolute_error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """|predictions - targets|, entry by entry."""
+    """Return |predictions - targets| for each entry, in f32."""
     return jnp.abs(_difference(predictions, targets))
 
 
 def huber(delta: float) -> Callable:
-    """The error of Huber 1964, `(predictions, targets) -> error`, entry by entry: d ** 2 / 2 for |d| <= delta, and its
-    tangent delta (|d| - delta / 2) beyond. As delta grows it becomes half the squared error.
+    """Return the Huber loss as a function (predictions, targets) -> loss per entry (Huber 1964).
+
+    For d = predictions - targets the loss is d ** 2 / 2 if |d| <= delta, and delta (|d| - delta / 2) otherwise. In the
+    limit of a large delta it equals half the squared error.
     """
 
     def error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
-        size = absolute_error(predictions, targets)
-        near = jnp.minimum(size, delta)
-        return near * (size - near / 2)
+        distance = absolute_error(predictions, targets)
+        quadratic = jnp.minimum(distance, delta)
+        return quadratic * (distance - quadratic / 2)
 
     return error
 
 
 def check_targets(predictions: Shaped[Array, "..."], targets: Shaped[Array, "..."]) -> None:
-    """Raises UserError unless predictions and targets have the same shape."""
+    """Raise UserError unless predictions and targets have the same shape."""
     if predictions.shape != targets.shape:
         raise UserError(
-            f"predictions {list(predictions.shape)} expect targets of their shape; they have {list(targets.shape)}."
+            f"predictions {list(predictions.shape)} and targets {list(targets.shape)} must have the same shape."
         )
 
 

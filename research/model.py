@@ -1,10 +1,10 @@
-"""The one door through which models enter: a pair of pure functions over plain nested dicts.
+"""The model interface: a pair of pure functions over plain nested dicts, and adapters for Flax NNX and Linen.
 
-    init(key)                                         -> (params, stats)
+    init(key)                                            -> (params, stats)
     apply(params, stats, *inputs, key=None, train=False) -> (outputs, changed stats)
 
-`Model(init, apply)` is the door itself; `from_nnx` and `from_linen` bring modules through it. A model keeps
-what is not trained (batch statistics) in `stats[name]` and nothing else there.
+`Model(init, apply)` is the interface; `from_nnx` and `from_linen` convert Flax modules. A model stores its arrays that
+are not trained (batch statistics) in `stats[name]`, and nothing else in `stats`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from research.errors import UserError
 
 
 def from_nnx(build: Callable, *, name: str = "model") -> Model:
-    """A Model from `build(rngs) -> nnx.Module`, whose call takes `(*inputs, train, rngs)`.
+    """Return a Model from `build(rngs) -> nnx.Module`, whose `__call__` accepts `(*inputs, train, rngs)`.
 
-    Dropout must hold no generator: make it `nnx.Dropout(rate)` and pass `rngs=rngs` where it is called; the
-    streams are folded from `key`. Integer keys (layers in a list) become strings in the plain dicts.
+    Dropout must not store a random generator: create it as `nnx.Dropout(rate)`, and pass `rngs=rngs` when calling it.
+    Its random streams are derived from `key`. Integer keys (layers in a list) become strings in the plain dicts.
 
     Raises UserError if the module stores random state.
     """
@@ -37,45 +37,45 @@ def from_nnx(build: Callable, *, name: str = "model") -> Model:
     graph = like_params = like_stats = None
 
     def arrays(key):
-        """Params and the rest. The first call, which may be traced, keeps the structure of the module."""
+        """Return params and all other arrays. The first call, which may be traced, stores the module structure."""
         nonlocal graph, like_params, like_stats
-        made, params, rest = split(key)
+        new_graph, params, rest = split(key)
         if graph is None:
             for path, leaf in jax.tree.leaves_with_path(rest):
                 if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                     raise UserError(
-                        f"the module stores random state at {jax.tree_util.keystr(path)}, which may not be kept in "
-                        "a checkpoint. Make it nnx.Dropout(rate) without rngs, and pass rngs=rngs at the call."
+                        f"the module stores random state at {jax.tree_util.keystr(path)}, which a checkpoint cannot "
+                        "hold. Create nnx.Dropout(rate) without rngs, and pass rngs=rngs when calling it."
                     )
             like = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-            graph, like_params, like_stats = made, like(params), like(rest)
+            graph, like_params, like_stats = new_graph, like(params), like(rest)
         return params, rest
 
     def init(key):
         params, rest = arrays(key)
-        rest = _named(rest)
-        return _named(params), {name: rest} if rest else {}
+        rest = _with_string_keys(rest)
+        return _with_string_keys(params), {name: rest} if rest else {}
 
     def apply(params, stats, *inputs, key=None, train=False):
         if graph is None:
             jax.eval_shape(arrays, jax.random.key(0))
-        mine = stats.get(name, {})
-        module = nnx.merge(graph, _numbered(params, like_params), _numbered(mine, like_stats), copy=True)
+        model_stats = stats.get(name, {})
+        module = nnx.merge(graph, _with_keys_of(like_params, params), _with_keys_of(like_stats, model_stats), copy=True)
         rngs = nnx.Rngs(draw(key, name)) if key is not None else None
         outputs = module(*inputs, train=train, rngs=rngs)
-        if not (train and mine):
+        if not (train and model_stats):
             return outputs, {}
         rest = nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))))
-        return outputs, {name: _named(rest)}
+        return outputs, {name: _with_string_keys(rest)}
 
     return Model(init, apply)
 
 
 def from_linen(module: Any, *examples: Shaped[Array, "..."] | jax.ShapeDtypeStruct, name: str = "model") -> Model:
-    """A Model from a `flax.linen` module whose call takes `(*inputs, train)`.
+    """Return a Model from a `flax.linen` module whose `__call__` accepts `(*inputs, train)`.
 
-    It is initialised with inputs like `examples`. Every collection but "params" is kept in stats; dropout draws from
-    the stream "dropout".
+    The module is initialised with zeros of the shapes and dtypes of `examples`. Every collection except "params" is
+    stored in `stats`. Dropout uses the random stream "dropout".
     """
 
     def init(key):
@@ -85,42 +85,45 @@ def from_linen(module: Any, *examples: Shaped[Array, "..."] | jax.ShapeDtypeStru
         return params, {name: variables} if variables else {}
 
     def apply(params, stats, *inputs, key=None, train=False):
-        mine = stats.get(name, {})
+        model_stats = stats.get(name, {})
         rngs = {"dropout": draw(key, name)} if key is not None else None
-        variables = {"params": params, **mine}
-        if not (train and mine):
+        variables = {"params": params, **model_stats}
+        if not (train and model_stats):
             return module.apply(variables, *inputs, train=train, rngs=rngs), {}
-        outputs, changed = module.apply(variables, *inputs, train=train, rngs=rngs, mutable=list(mine))
+        outputs, changed = module.apply(variables, *inputs, train=train, rngs=rngs, mutable=list(model_stats))
         return outputs, {name: dict(changed)}
 
     return Model(init, apply)
 
 
 def together(**models: Model) -> Callable[[Key[Array, ""]], tuple[Tree, Tree]]:
-    """The `init` of several Models that are trained as one: params {name: the model's}, and the stats of all.
+    """Return one `init` for several Models that are trained together: params {name: params of the model}, merged stats.
 
-    Raises UserError if two keep the same stats entry: give `from_nnx` a name.
+    Raises UserError if two models use the same stats entry; pass a different `name=` to `from_nnx` or `from_linen`.
     """
 
     def init(key):
         params, stats = {}, {}
         for name, model in models.items():
-            params[name], mine = model.init(draw(key, name))
-            if taken := set(mine) & set(stats):
+            params[name], model_stats = model.init(draw(key, name))
+            if duplicates := set(model_stats) & set(stats):
                 raise UserError(
-                    f"two models keep the stats entry {sorted(taken)[0]!r}; give {name!r} a name of its own."
+                    f"two models use the stats entry {sorted(duplicates)[0]!r}; give the model {name!r} another name=."
                 )
-            stats |= mine
+            stats |= model_stats
         return params, stats
 
     return init
 
 
-def _named(tree: Tree) -> Tree:
-    """The tree with every key a string."""
-    return {str(k): _named(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
+def _with_string_keys(tree: Tree) -> Tree:
+    """Convert every key of a nested dict to a string."""
+    return {str(k): _with_string_keys(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
 
 
-def _numbered(tree: Tree, like: Tree) -> Tree:
-    """The tree with the keys of `like`. By name, never by order: sorted as strings, layer 10 precedes layer 2."""
-    return {k: _numbered(tree[str(k)], v) for k, v in like.items()} if isinstance(like, dict) else tree
+def _with_keys_of(like: Tree, tree: Tree) -> Tree:
+    """Restore the keys of `like` in `tree`: the inverse of `_with_string_keys`.
+
+    Keys are matched by name, never by order: sorted as strings, layer 10 precedes layer 2.
+    """
+    return {k: _with_keys_of(v, tree[str(k)]) for k, v in like.items()} if isinstance(like, dict) else tree

@@ -1,4 +1,4 @@
-"""What a run does about a loss or a gradient that is not finite: stop, skip the step, or roll back."""
+"""The response to a loss or a weight that is not finite: stop the run, skip the step, or roll back."""
 
 import jax
 import jax.numpy as jnp
@@ -9,48 +9,50 @@ from research.distributed.sharding import on_device
 
 POLICIES = ("stop", "skip", "rollback")
 ADVICE = (
-    "Try: a lower learning rate or a longer warm-up; clipping (optax.clip_by_global_norm); a look at the batch's "
-    'ranges above (a label outside the classes makes the loss nan); on_nonfinite="skip" or "rollback".'
+    "Try: a lower learning rate or longer warm-up; gradient clipping (optax.clip_by_global_norm); checking the ranges "
+    'of the batch above (a label out of range makes the loss NaN); on_nonfinite="skip" or "rollback".'
 )
 
 
 def sound(state) -> jax.Array:
-    """Whether a State may be kept: all params finite, and nothing else not-a-number. A bool scalar.
+    """Return a bool scalar: whether all params are finite and `stats` and `opt` contain no NaN.
 
-    Infinity is a legitimate memory (the best loss so far of a plateau rule), so only params must be finite.
+    Only params must be finite. In `stats` and `opt`, infinity can be a valid value, such as the initial best loss of a
+    plateau rule.
     """
     state = on_device(state)
     checks = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state.params)]
-    others = jax.tree.leaves((state.stats, state.opt))
-    checks += [~jnp.any(jnp.isnan(x)) for x in others if jnp.issubdtype(x.dtype, jnp.inexact)]
+    other_arrays = jax.tree.leaves((state.stats, state.opt))
+    checks += [~jnp.any(jnp.isnan(x)) for x in other_arrays if jnp.issubdtype(x.dtype, jnp.inexact)]
     return jnp.all(jnp.stack(checks)) if checks else jnp.bool_(True)
 
 
 def skip(step):
-    """A Step that keeps params, stats and opt as they were where the loss or the new ones are not finite.
+    """Return a Step that leaves params, stats and opt unchanged if the loss or the new state is not finite.
 
-    The step still counts, so the next one sees the next batch; metrics leave the step out, and the metric
-    `skipped` is the share of steps that were. Where all is finite it equals `step`.
+    A skipped step still increments the step number, and the next step thus reads the next batch. Metrics exclude
+    skipped steps. The metric `skipped` is the fraction of skipped steps. If every value is finite, the result equals
+    `step`.
     """
 
     def guarded(state, batch):
         new, metrics = step(state, batch)
-        good = sound(new) & jnp.isfinite(metrics["loss"].sum)
-        metrics = jax.tree.map(lambda x: jnp.where(good, x, 0), metrics)
-        metrics["skipped"] = Mean(1.0 - good.astype(jnp.float32), jnp.float32(1))
-        kept = state._replace(step=new.step)
-        return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, kept), metrics
+        finite = sound(new) & jnp.isfinite(metrics["loss"].sum)
+        metrics = jax.tree.map(lambda x: jnp.where(finite, x, 0), metrics)
+        metrics["skipped"] = Mean(1.0 - finite.astype(jnp.float32), jnp.float32(1))
+        unchanged = state._replace(step=new.step)
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, unchanged), metrics
 
     return guarded
 
 
 def salted(seed: int, salt: int) -> int:
-    """The seed of the data order: another one after a rollback, so that the same trouble is not met again."""
+    """Return the seed of the data order: a different one after a rollback, to avoid the same failure."""
     return seed if salt == 0 else int(np.random.SeedSequence([seed, salt]).generate_state(1)[0])
 
 
 def ranges(batch) -> str:
-    """What a host batch holds, in words: the range of each field, and how many numbers in it are not finite."""
+    """Describe a host batch for a message: the dtype, shape, range and number of non-finite values of each field."""
     parts = []
     for name, x in sorted(batch.items()):
         x = np.asarray(x)

@@ -1,7 +1,8 @@
-"""A technique with a memory is one value, listed once: `Experiment(techniques=(average, teacher))`.
+"""The Technique: a training method with state of its own, listed once in `Experiment(techniques=(average, teacher))`.
 
-It owns one entry of `stats` under its name, and brings the hooks that keep and read that entry.
-`research.experiment.wire` collects the hooks, so that none can be forgotten. `research/optim/ema.py` is one to copy.
+A technique owns one entry of `stats`, under its name, and provides the hooks that update and read the entry.
+`research.experiment.wire` collects the hooks, so that none can be forgotten. For a new technique, copy
+`research/optim/ema.py`.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from research.tree import path_name
 
 
 class Technique(NamedTuple):
-    """What a technique brings to an experiment; each field but the name may be None.
+    """The state and hooks of one technique. Every field except the name is optional.
 
-    name: of the technique, and of its entry of stats
-    memory: `(key, params) -> entry`, the entry at step 0
-    after: what follows each update of the params
-    observe: what follows the evaluations of a step
-    metric: the metric that `observe` reads, `evaluation/name`; its evaluation must be one of the experiment's
-    loss: the experiment's loss, if `Experiment(loss=)` gives none
-    grad_fn: the experiment's gradient estimator, if `Experiment(grad_fn=)` gives none
-    optimizer: `optimizer -> optimizer`, around the experiment's
-    view: the weights it keeps, for `Eval(view=)` and for losses that have a teacher
-    use: what another part of the experiment calls; the function that makes the technique says which
+    name: the name of the technique and of its entry of `stats`
+    memory: `(key, params) -> entry`, which returns the entry at step 0
+    after: the hook after each update of the params
+    observe: the hook after the evaluations of a step
+    metric: the metric that `observe` reads, as EVALUATION/METRIC; the experiment must have this evaluation
+    loss: the loss of the experiment, if `Experiment(loss=)` is not set
+    grad_fn: the gradient estimator of the experiment, if `Experiment(grad_fn=)` is not set
+    optimizer: `optimizer -> optimizer`, which wraps the optimizer of the experiment
+    view: the View of the weights in the entry, for `Eval(view=)` and for losses with a teacher
+    use: a function for another part of the experiment; see the docstring of the technique's constructor
     """
 
     name: str
@@ -47,73 +48,73 @@ class Technique(NamedTuple):
 
 
 def check_names(techniques: Any) -> None:
-    """Raises UserError for a value that is no Technique, and for two of one name."""
+    """Raise UserError if a value is not a Technique, or if two techniques have the same name."""
     if not isinstance(techniques, tuple | list):
         raise UserError(f"techniques= is {techniques!r}; expected a tuple of Techniques, such as (average,).")
     for value in techniques:
         if not isinstance(value, Technique):
-            raise UserError(f"techniques=(...) holds {value!r}; expected a Technique, as research.optim.ema.ema makes.")
+            raise UserError(f"techniques=(...) contains {value!r}; expected a Technique, such as ema(0.999).")
     name, count = Counter(technique.name for technique in techniques).most_common(1)[0] if techniques else ("", 0)
     if count > 1:
-        raise UserError(f"{count} techniques are called {name!r}; give one another name=.")
+        raise UserError(f"{count} techniques are named {name!r}; set a different name= for one of them.")
 
 
 def memories(
     techniques: tuple[Technique, ...], stats: Tree, *, seed: Integer[Array, ""] | int, params: Tree
 ) -> dict[str, Tree]:
-    """`stats` with the entries of all techniques at step 0. Raises UserError for an entry that is there already."""
+    """Return `stats` with the initial entry of every technique. Raises UserError if an entry already exists."""
     entries = {}
     for number, technique in enumerate(technique for technique in techniques if technique.memory):
         if technique.name in stats:
-            raise UserError(f"the technique {technique.name!r} and the model keep the same stats entry; rename one.")
+            raise UserError(f"the technique and the model both use the stats entry {technique.name!r}; rename one.")
         entries[technique.name] = technique.memory(draw(seed, "memory", number), params)
     return {**stats, **entries}
 
 
 def brought(techniques: tuple[Technique, ...], hook: str, given: Any = None) -> Any:
-    """The `hook` (such as "loss") of an experiment: the `given` one, or that of the one technique that has it, or None.
+    """Select a function of an experiment, such as its "loss": `given`, or the `hook` of a technique, or None.
 
-    Raises UserError if several techniques have it and none is given.
+    Raises UserError if several techniques have this hook and `given` is None.
     """
     if given is not None:
         return given
-    having = [technique for technique in techniques if getattr(technique, hook)]
-    if len(having) > 1:
-        names = " and ".join(repr(technique.name) for technique in having)
-        raise UserError(f"the techniques {names} each bring a {hook}; compose them and give Experiment({hook}=...).")
-    return getattr(having[0], hook) if having else None
+    providers = [technique for technique in techniques if getattr(technique, hook)]
+    if len(providers) > 1:
+        names = " and ".join(repr(technique.name) for technique in providers)
+        raise UserError(f"the techniques {names} each provide a {hook}; compose them and set Experiment({hook}=...).")
+    return getattr(providers[0], hook) if providers else None
 
 
 def check_read(
     techniques: tuple[Technique, ...], *, grad_fn: GradFn | None, step: Step, state: State, batch: Mapping[str, Any]
 ) -> None:  # fmt: skip
-    """Raises UserError for a technique whose entry of stats nothing reads: then a part of it is not wired.
+    """Raise UserError if nothing reads the `stats` entry of a technique, because a part of the technique is not used.
 
-    The gradient must read the entry of a technique that brings a loss or a gradient estimator, and the step that of any
-    other. An entry with a `view` or an `observe` is read elsewhere. Without `grad_fn`, the step stands for it. The
-    state may be abstract.
+    If the technique has a loss or a gradient estimator, the gradient must read its entry. Otherwise the step must read
+    it, unless the technique has a `view` or an `observe`, which read it outside the step. If `grad_fn` is None, the
+    step is checked in its place. The state may be abstract.
     """
-    kept = [technique for technique in techniques if technique.memory]
-    estimating = [technique for technique in kept if technique.loss or technique.grad_fn]
-    others = [t for t in kept if t not in estimating and not (t.view or t.observe)]
+    with_entry = [technique for technique in techniques if technique.memory]
+    in_gradient = [technique for technique in with_entry if technique.loss or technique.grad_fn]
+    in_step = [t for t in with_entry if t not in in_gradient and not (t.view or t.observe)]
     if grad_fn is None:
-        estimating, others = [], [*estimating, *others]
+        in_gradient, in_step = [], [*in_gradient, *in_step]
     read: set[str] = set()
-    if estimating:
+    if in_gradient:
         key = jax.eval_shape(lambda: jax.random.key(0))
         read |= _entries_read(grad_fn, state.params, Ctx(batch, state.stats, key, state.step))
-    if others:
+    if in_step:
         read |= _entries_read(step, state, batch)
-    for technique in (*estimating, *others):
+    for technique in (*in_gradient, *in_step):
         if technique.name not in read:
             raise UserError(
-                f"nothing reads the entry of stats that the technique {technique.name!r} keeps. Does the experiment's "
-                "loss=, grad_fn= or transform= leave out the technique's own?"
+                f"nothing reads the stats entry of the technique {technique.name!r}. Does the experiment's loss=, "
+                "grad_fn= or transform= replace the technique's own without calling it?"
             )
 
 
 def _entries_read(program: Callable, *arguments: Any) -> set[str]:
-    """The names of the entries of stats, anywhere among the arguments, that a program reads."""
+    """Return the names of the `stats` entries, anywhere in the arguments, that a function reads."""
     jaxpr = jax.make_jaxpr(program)(*arguments).jaxpr
     used = {id(atom) for equation in jaxpr.eqns for atom in equation.invars}
     paths = [path_name(path).split("/") for path, _ in jax.tree.leaves_with_path(arguments)]

@@ -1,4 +1,4 @@
-"""What one does with an experiment, as functions: train, evaluate, predict, report, experiments.
+"""The main operations on experiments and runs, as functions: train, evaluate, predict, report, experiments.
 
 from research.verbs import train
 run = train("experiments/digits.py", hidden=64, seed=1)
@@ -51,7 +51,7 @@ __all__ = ["evaluate", "experiments", "predict", "report", "train"]
 
 
 class RunResult(NamedTuple):
-    """A run that ended: its folder, `status` (finished or preempted), and {evaluation: {metric: value}}."""
+    """The outcome of a run: its folder, `status` ("finished" or "preempted") and {evaluation: {metric: value}}."""
 
     folder: Path
     status: str
@@ -63,65 +63,67 @@ def train(
     start_from: str | None = None, strategy: str = "jit", watch: bool = False, report: bool = True,
     profile: bool = False, wandb: str | None = None, mlflow: str | None = None, listen=(), stream=None, **knobs,
 ) -> RunResult:  # fmt: skip
-    """Train an experiment file, or go on with it.
+    """Train an experiment, or resume its run.
 
-    The same command finds the same folder, and resumes. A finished run is not trained twice: its results come back at
-    once.
+    The same command selects the same run folder and resumes the run. A finished run is not trained again; its results
+    are printed at once.
 
-    From Python, knobs may be given as texts, each of `listen` (see `research.tracking.trackers`) gives one more
-    subscriber, and progress goes to `stream` (sys.stdout). Raises UserError for every mistake; KeyboardInterrupt, when
-    all is saved, after Ctrl-C.
+    From Python, `train` returns a RunResult, and knobs may also be strings. Every function in `listen` makes one more
+    event subscriber (see `research.tracking.trackers`). Progress is written to `stream` (default sys.stdout).
 
-    file: an experiment, such as experiments/digits.py
-    seed: of everything random
-    runs (DIR): where run folders are made (default $RESEARCH_RUNS or runs)
-    run_dir (DIR): this very folder, instead of one named by the knobs
-    again: train anew in a new folder
-    start_from (--from RUN@STEP): begin at another run's checkpoint, with other knobs or more steps
-    strategy: jit, or pmap: one program on every device
-    watch: record gradients, weights and activations of every layer, ten times a run
-    report: draw no report; `report RUN` does it later
-    profile: trace a few steps, and show what the time goes to
-    wandb (PROJECT): write to Weights & Biases too
-    mlflow (EXPERIMENT): write to MLflow too
+    Raises UserError for a mistake in the command, the experiment or its data. After Ctrl-C it saves a checkpoint and
+    raises KeyboardInterrupt.
+
+    file: an experiment file, such as experiments/digits.py
+    seed: the seed of all random numbers
+    runs (DIR): parent folder of the run folder (default $RESEARCH_RUNS or runs)
+    run_dir (DIR): the run folder, instead of one named after the knobs
+    again: train from scratch in a new folder
+    start_from (--from RUN@STEP): start from a checkpoint of another run; knobs and length may differ
+    strategy: jit, or pmap to compile for one device and run on all
+    watch: record statistics of gradients, weights and activations of every layer, ten times per run
+    report: do not write a report; `report RUN` writes it later
+    profile: trace a few steps and summarise their time
+    wandb (PROJECT): also log to Weights & Biases
+    mlflow (EXPERIMENT): also log to MLflow
     """
     job = join()
     keep_compiled()
-    with job.guard(), contextlib.ExitStack() as held:
-        stream = stream or sys.stdout if job.rank == 0 else held.enter_context(open(os.devnull, "w"))
+    with job.guard(), contextlib.ExitStack() as stack:
+        stream = stream or sys.stdout if job.rank == 0 else stack.enter_context(open(os.devnull, "w"))
         loaded = load(file)
         if reserved := set(knobs_of(loaded.function)) & set(RUN_OPTIONS):
-            raise UserError(f"{loaded.file}: a knob may not be called {min(reserved)!r}; `train` itself has that.")
+            raise UserError(f"{loaded.file}: rename the knob {min(reserved)!r}; it is an option of `train`.")
         values = knob_values(loaded, knobs)
         listen = [*listen, *([trackers.wandb(wandb)] if wandb else []), *([trackers.mlflow(mlflow)] if mlflow else [])]
         listen += [profiler] if profile else []
-        named = find_checkpoint(start_from) if start_from else None
-        label = named.label if named else ""
+        checkpoint = find_checkpoint(start_from) if start_from else None
+        label = checkpoint.label if checkpoint else ""
         folder = Path(run_dir) if run_dir else Path(runs or os.environ.get("RESEARCH_RUNS", "runs"))
         if not run_dir:
             folder /= run_folder.folder_name(loaded, values, seed=seed, start_from=label)
         job.check_same("source, knobs and versions", run_folder.digest(loaded, values, seed, label, strategy))
         if again:
-            folder = Path(job.first(lambda: str(run_folder.begun_by_launch(folder) or _unused(folder))))
-        held.enter_context(file_errors(folder))
+            folder = Path(job.first(lambda: str(run_folder.begun_by_launch(folder) or _unused_folder(folder))))
+        stack.enter_context(file_errors(folder))
 
-        def opened():
-            held.enter_context(run_folder.lock(folder))
-            if named and not (folder / "run.json").exists():
-                copy_checkpoint(named, folder)
+        def open_folder():
+            stack.enter_context(run_folder.lock(folder))
+            if checkpoint and not (folder / "run.json").exists():
+                copy_checkpoint(checkpoint, folder)
             about = run_folder.open_folder(
                 folder, loaded, knobs=values, seed=seed, start_from=label, command=_command()
             )
             status = read_json(folder / "status.json") if (folder / "status.json").exists() else {}
             return about, status
 
-        about, status = job.first(opened)
+        about, status = job.first(open_folder)
         job.check_shared(folder)
         if status.get("status") == "finished":
             if report and job.rank == 0 and not (folder / "report" / "report.html").exists():
                 report_of(folder, reopen(folder).experiment)
             print_results(status["results"], stream)
-            print(f"finished already: {folder}. Train it anew with --again, or go on with --from.", file=stream)
+            print(f"already finished: {folder} (--again: train from scratch; --from RUN: train further)", file=stream)
             if job.rank == 0:
                 run_folder.tell_status("finished", status["step"], folder)
             return RunResult(folder, "finished", status["results"])
@@ -129,8 +131,8 @@ def train(
             experiment = job.turn(lambda: loaded.function(**values))
             about["claims"] = [claim._asdict() for claim in experiment.claims]
             built = build(experiment, seed=seed, strategy=strategy)
-        how = {"watch": watch, "report": report, "listen": listen, "stream": stream}
-        return _train(folder, experiment, built, about, job=job, seed=seed, **how)
+        options = {"watch": watch, "report": report, "listen": listen, "stream": stream}
+        return _train(folder, experiment, built, about, job=job, seed=seed, **options)
 
 
 RUN_OPTIONS = tuple(
@@ -139,7 +141,7 @@ RUN_OPTIONS = tuple(
 
 
 def _train(folder, experiment, built, about, *, job, seed, watch, report, listen, stream):
-    """Runs a built experiment in its folder, with everything that listens to a run. Rank 0 writes."""
+    """Run a built experiment in its folder, with all subscribers. Only rank 0 writes."""
     subscribers = []
     if job.rank == 0:
         read, _ = read_own_rows(built.source(seed), built.mesh, size=experiment.source.size)
@@ -161,20 +163,20 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
 
     def end(event):
         for subscriber in subscribers:
-            with contextlib.suppress(OSError):  # such as the full disk that the run ends of
+            with contextlib.suppress(OSError):  # such as the full disk that ended the run
                 subscriber(event)
 
     if watch:
         try:
             built = with_layers(built)
         except UserError as error:
-            tell(events.Noted(0, f"No statistics of layers: {error}"))
+            tell(events.Noted(0, f"--watch records no layer statistics: {error}"))
     if built.table:
-        tell(events.Noted(0, f"Where the arrays live:\n{built.table}"))
+        tell(events.Noted(0, f"Sharding of the arrays:\n{built.table}"))
     identity = {key: about[key] for key in ("experiment", "knobs", "seed", "versions")}
     changed = {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}
     if changed:
-        tell(events.Noted(0, f"The run began with other versions than {changed}: it may not repeat bit for bit."))
+        tell(events.Noted(0, f"Versions changed since the run started: {changed}. Results may not be bit-identical."))
     with (
         job.signals() as interruption,
         Record(folder / "metrics.jsonl") if job.rank == 0 else Unrecorded() as record,
@@ -189,20 +191,20 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
         except BaseException as error:
             end(events.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
             raise
-        outcome.results.pop(LAYERS, None)  # no headline
+        outcome.results.pop(LAYERS, None)  # not among the results that are printed and saved
         end(events.Ended(outcome.step, outcome.status, outcome.results))
     job.last_words = lambda text: None
     report = report and outcome.status == "finished"
     if report and job.rank == 0:
         report_of(folder, experiment)
     print_results(outcome.results, stream)
-    if spent := read_summary(folder):
-        print(described(spent), file=stream)
+    if profile := read_summary(folder):
+        print(described(profile), file=stream)
     for verdict in (judge(claim, outcome.results) for claim in about["claims"] if outcome.status == "finished"):
         print(f"claim: {verdict.metric} {verdict.bound}: {verdict.outcome}", file=stream)
-    more = "the same command goes on" if outcome.status == "preempted" else f"python -m research report {folder}"
-    more = f"report: {folder}/report/report.html" if report else more
-    print(f"{outcome.status} at step {outcome.step} of {built.total}: {folder} ({more})", file=stream)
+    hint = "rerun to resume" if outcome.status == "preempted" else f"for a report: python -m research report {folder}"
+    hint = f"report: {folder}/report/report.html" if report else hint
+    print(f"{outcome.status} at step {outcome.step} of {built.total}: {folder} ({hint})", file=stream)
     if interruption.number == signal.SIGINT:
         job.leave()
         raise KeyboardInterrupt
@@ -210,37 +212,41 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
 
 
 def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str, float]]:
-    """Evaluates a run's newest checkpoint (`RUN@step` or `RUN@best` for another) on all its sets, or on one.
+    """Evaluate a checkpoint of a run, by default the newest, on all of its evaluation sets or on one.
 
-    Writes `evaluated/<step>/<name>.json` and `.npz` (a line says so if the run cannot be written to), and returns
-    {evaluation: {metric: value}}.
+    `path` is `RUN`, `RUN@step` or `RUN@best`; `on` is the name of an evaluation. Returns {evaluation: {metric: value}}
+    and writes `evaluated/<step>/<name>.json` and `.npz` in the run folder. If the folder is not writable, it prints a
+    message and continues. Raises UserError for an unknown run, checkpoint or evaluation.
     """
     stream = stream or sys.stdout
     opened = open_run(path)
     evals, step = opened.experiment.evals, opened.step
     if on is not None and on not in evals:
         raise unknown("evaluation", on, evals)
-    found = {}
+    numbers = {}
     for name in [on] if on else evals:
         results = evaluator(evals[name], opened.trained.apply, mesh=opened.mesh)(opened.state)
-        found[name] = dict(results.numbers)
+        numbers[name] = dict(results.numbers)
         try:
             run_folder.save_evaluation(opened.folder / "evaluated" / str(step), name, step, results)
         except OSError as error:
-            print(f"The evaluation of {name} is not kept: {error.filename}: {error.strerror}.", file=stream)
-    print_results(found, stream)
-    return found
+            print(f"The evaluation {name} was not saved: {error.filename}: {error.strerror}.", file=stream)
+    print_results(numbers, stream)
+    return numbers
 
 
 def predict(path, data: str, *, out=None, stream=None) -> Path:
-    """Predicts for every record of `data`: the name of an evaluation set of the run, or a path (see
-    `research.data.open_path`). Writes one JSON line a record to `out` (`RUN/predictions/<data>.jsonl`).
+    """Write the predictions of a run for every record of a data set, one JSON line per record.
+
+    `path` is `RUN`, `RUN@step` or `RUN@best`. `data` is an evaluation set of the run, or a path that
+    `research.data.open_path` can read. Returns the path of the output, `out` or `RUN/predictions/<data>.jsonl`. Raises
+    UserError if the experiment has no `predict=`.
     """
     opened = open_run(path)
     ex = opened.experiment
     if ex.predict is None:
-        raise UserError(f"{opened.about['experiment']} declares no predict=; see research/experiment.py.")
-    source = ex.evals[data].source if data in ex.evals else eval_batches(_like(ex, data), 64)
+        raise UserError(f"the experiment {opened.about['experiment']} has no predict=; set Experiment(predict=...).")
+    source = ex.evals[data].source if data in ex.evals else eval_batches(_open_data(ex, data), 64)
 
     def measure(trained, batch):
         return {"rows": Rows(ex.predict(trained, batch), batch["mask"])}
@@ -258,32 +264,32 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
 
 
 def report(path) -> Path:
-    """Draws the report of a run anew; gives the path of its `report.html`."""
+    """Write the report of a run again and return the path of its `report.html`."""
     opened = reopen(path)
     return report_of(opened.folder, opened.experiment)
 
 
 def print_results(results, stream):
-    """The last evaluations, a line each."""
+    """Print the last evaluations, one per line."""
     width = max(map(len, results), default=0)
     for name, numbers in results.items():
         print(f"{name:<{width}}  " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(numbers.items())), file=stream)
 
 
 def _command() -> str:
-    """How this process was called, as one would type it."""
+    """Return the command line of this process, quoted for a shell."""
     program, *arguments = sys.argv
     program = "python -m research" if Path(program).name == "__main__.py" else Path(program).name
     return shlex.join([*program.split(), *arguments])
 
 
-def _unused(folder):
-    numbers = (Path(f"{folder}-{number}") for number in range(2, 10_000))
-    return next(path for path in numbers if not path.exists()) if Path(folder).exists() else Path(folder)
+def _unused_folder(folder):
+    numbered = (Path(f"{folder}-{number}") for number in range(2, 10_000))
+    return next(path for path in numbered if not path.exists()) if Path(folder).exists() else Path(folder)
 
 
-def _like(ex, path):
-    """The records at a path, with images of the size that the experiment's own have."""
+def _open_data(ex, path):
+    """Open the records at a path, with images resized as in the evaluation sets of the experiment."""
     image = None
     for ev in ex.evals.values():
         image = ev.source.data[0].get("image") if ev.source.data is not None else None

@@ -81,7 +81,7 @@ def test_memories_join_stats_and_collisions_raise():
     state = built.fresh()
     np.testing.assert_array_equal(state.stats["teacher"]["w"], state.params["w"])
     built.step(state, built.fresh_sums(), built.source(0)(0))  # a shared buffer would be donated twice
-    with pytest.raises(UserError, match="2 techniques are called 'teacher'"):
+    with pytest.raises(UserError, match="2 techniques are named 'teacher'"):
         build(toys.experiment(techniques=(teacher, teacher)), devices=ONE)
 
 
@@ -103,11 +103,11 @@ def _no_loss(params, ctx):
         ({"loss": _no_loss}, r'metrics\["loss"\] as a Mean'),
         ({"on_nonfinite": "skipp"}, "Did you mean 'skip'"),
         ({"source": batches(toys.DATA, 8), "init": lambda key: ({"w": jnp.zeros(4), "b": jnp.zeros(())}, {})},
-         r"does not fit a batch of label int32\[8\], x float32\[8,3\]"),
-        ({"steps": duration.percent(10)}, "cannot be given in percent"),
+         r"fails for a batch of label int32\[8\], x float32\[8,3\]"),
+        ({"steps": duration.percent(10)}, "cannot be 10%; give it in steps"),
         ({"source": generated(lambda seed: lambda step: toys.DATA.take(np.arange(8)), 8), "steps": duration.epochs(1)},
-         "batch size and examples"),
-        ({"stride": 3}, "40 steps is not a multiple of the 3"),
+         "batch size and a number of examples"),
+        ({"stride": 3}, "40 steps is not a multiple of the stride, 3"),
         ({"mesh": {"data": 3}}, r"mesh of \{'data': 3\} does not fit 1 devices"),
         ({"rules": (("nowhere/", jax.P("data")),)}, "rules match nothing.*nowhere"),
     ],
@@ -143,10 +143,10 @@ TEST = toys.experiment().evals["test"]
     ("settings", "words"),
     [
         (dict(evals={"test": TEST.source}), r"evals\['test'\] is of type EvalBatches; expected an Eval"),
-        (dict(evals={"test/en": TEST}), "cannot be called 'test/en'.*no slash"),
-        (dict(evals={"train": TEST}), "cannot be called 'train'"),
-        (dict(evals={"../test": TEST}), "cannot be called"),
-        (dict(keep=0), "keep=0 checkpoints; expected 1 or more"),
+        (dict(evals={"test/en": TEST}), "invalid evaluation name 'test/en'.*no slash"),
+        (dict(evals={"train": TEST}), "invalid evaluation name 'train'"),
+        (dict(evals={"../test": TEST}), "invalid evaluation name"),
+        (dict(keep=0), "keep=0; expected 1 or more"),
         (
             dict(best=Best("tset/mse", "min")),
             "best= names the metric 'tset/mse'.*Did you mean 'test'",

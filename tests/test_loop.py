@@ -158,7 +158,7 @@ def test_a_bad_update_is_never_saved(tmp_path):
         # The root's slope at 0 is infinite, its value is not.
         return value + jnp.sqrt(jnp.sum(params["w"]) * 0 + jnp.where(ctx.step == 14, 0.0, 1.0)), out
 
-    with pytest.raises(NonFinite, match="update left weights that are not finite"):
+    with pytest.raises(NonFinite, match="update produced weights that are not finite"):
         go(tmp_path, loss=loss)
     assert Checkpoints(tmp_path / "checkpoints").steps() == [5, 10]
 

@@ -70,9 +70,9 @@ def test_hits_take_numbers_and_probabilities():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.zeros((3, 5), np.float32), r"probabilities to have shape \[3, 5, 7\]"),
-        (np.zeros((3, 5, 7), np.int32), r"class numbers to have shape \[3, 5\]"),
-        (np.zeros((3, 1), np.int32), r"class numbers to have shape \[3, 5\]"),
+        (np.zeros((3, 5), np.float32), r"probabilities must have shape \[3, 5, 7\]"),
+        (np.zeros((3, 5, 7), np.int32), r"class indices must have shape \[3, 5\]"),
+        (np.zeros((3, 1), np.int32), r"class indices must have shape \[3, 5\]"),
         (np.zeros((3, 5), bool), "they are bool"),
     ],
 )

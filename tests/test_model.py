@@ -91,7 +91,7 @@ def test_stored_random_state_is_refused():
         def __init__(self, *, rngs):
             self.dropout = nnx.Dropout(0.5, rngs=rngs)
 
-    with pytest.raises(UserError, match="stores random state at .*rngs=rngs at the call"):
+    with pytest.raises(UserError, match="stores random state at .*rngs=rngs when calling it"):
         from_nnx(lambda rngs: Storing(rngs=rngs)).init(draw(0))
 
 

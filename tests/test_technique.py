@@ -57,33 +57,33 @@ def lagging(params, ctx):
     [(("ema",), "'ema'"), ((ema(0.9), ema), "<function ema"), ((ema(0.9), None), "None"), (ema(0.9), "'ema'")],
 )
 def test_a_value_that_is_no_technique_is_refused(techniques, held):
-    refused(rf"techniques=\(\.\.\.\) holds {held}.*expected a Technique", techniques=techniques)
+    refused(rf"techniques=\(\.\.\.\) contains {held}.*expected a Technique", techniques=techniques)
 
 
 def test_two_techniques_of_one_name_are_refused():
-    refused("2 techniques are called 'ema'.*another name=", techniques=(ema(0.9), ema(0.99)))
-    refused("2 techniques are called 'same'", techniques=(ema(0.9, name="same"), target(every=2, name="same")))
+    refused("2 techniques are named 'ema'.*different name=", techniques=(ema(0.9), ema(0.99)))
+    refused("2 techniques are named 'same'", techniques=(ema(0.9, name="same"), target(every=2, name="same")))
     build(toys.experiment(techniques=(ema(0.9), ema(0.99, name="slow"))), devices=ONE)
 
 
 def test_an_entry_that_the_model_keeps_already_is_refused():
     init = lambda key: (toys.model().init(key)[0], {"ema": jnp.zeros(2)})
-    refused("technique 'ema' and the model keep the same stats entry", techniques=(ema(0.9),), init=init)
+    refused("technique and the model both use the stats entry 'ema'", techniques=(ema(0.9),), init=init)
     built = build(toys.experiment(techniques=(ema(0.9, name="mean"),), init=init), devices=ONE)
     assert set(built.abstract.stats) == {"ema", "mean"}
 
 
 def test_two_techniques_that_bring_the_same_hook_are_refused_unless_the_experiment_gives_it():
     methods = (contrast(), byol(CLASSIFIER, CLASSIFIER, view=lambda key, batch: batch, inputs="x"))
-    refused(r"'moco' and 'byol' each bring a loss.*Experiment\(loss=", loss=None, techniques=methods)
+    refused(r"'moco' and 'byol' each provide a loss.*Experiment\(loss=", loss=None, techniques=methods)
     late, few = delayed(gradient(LOSS), steps=2), top_k(gradient(LOSS), fraction=0.5)
-    refused(r"'delayed' and 'unsent' each bring a grad_fn.*Experiment\(grad_fn=", techniques=(late, few))
+    refused(r"'delayed' and 'unsent' each provide a grad_fn.*Experiment\(grad_fn=", techniques=(late, few))
     both = top_k(late.grad_fn, fraction=0.5)
     build(toys.experiment(techniques=(late, both), grad_fn=both.grad_fn), devices=ONE)
 
 
 def test_an_experiment_without_a_loss_is_refused():
-    refused(r"no loss: give Experiment\(loss=\.\.\.\), or a technique that brings one", loss=None)
+    refused(r"no loss; set Experiment\(loss=\.\.\.\), or add a technique that provides one", loss=None)
     refused("no loss", loss=None, techniques=(ema(0.9),))
     assert build(toys.experiment(**embedding(loss=None), techniques=(contrast(),)), devices=ONE).wired.loss
 
@@ -92,7 +92,7 @@ def test_a_learning_rate_is_given_once():
     schedules = {"learning_rate": lambda step: 0.1}
     refused(r"given twice: as learning_rate= and in schedules=", learning_rate=0.1, optimizer=optax.adam,
             schedules=schedules)  # fmt: skip
-    refused("optimizer= is GradientTransformation.*; expected a function of the learning rate",
+    refused("optimizer= must be a function of the learning rate.*; it is GradientTransformation",
             learning_rate=0.1, optimizer=optax.adam(0.1), schedules={})  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_a_learning_rate_is_given_once():
     ],
 )
 def test_what_is_no_optimizer_is_refused(changes):
-    refused("optimizer= is .*expected an optax transformation, or give it a learning_rate=", **changes)
+    refused("optimizer= is .*expected an optax transformation, or set learning_rate=", **changes)
 
 
 def test_the_learning_rate_reaches_the_optimizer_and_the_record():
@@ -157,14 +157,14 @@ def test_a_view_of_weights_that_nothing_keeps_names_the_evaluation_and_the_entry
     average = ema(0.9, name="mean")
     evals = {name: Eval(eval_batches(toys.DATA, 16), toys.measure, view=view)
              for name, view in (("live", live), ("smooth", average.view))}  # fmt: skip
-    refused(r"view of the evaluation 'smooth' needs the stats entry 'mean'; stats have none.*techniques=", evals=evals)
-    refused("evaluation 'smooth' needs .*'mean'; stats have ema", evals=evals, techniques=(ema(0.9),))
+    refused(r"view of the evaluation 'smooth' needs the stats entry 'mean'; entries: none.*techniques=", evals=evals)
+    refused("evaluation 'smooth' needs .*'mean'; entries: ema", evals=evals, techniques=(ema(0.9),))
     build(toys.experiment(evals=evals, techniques=(average,)), devices=ONE)
 
 
 def test_a_memory_that_nothing_reads_is_refused():
     method, loss = contrast(), classify(CLASSIFIER, inputs="x")
-    message = "nothing reads the entry of stats that the technique 'moco' keeps.*loss="
+    message = "nothing reads the stats entry of the technique 'moco'.*loss="
     refused(message, **embedding(loss=loss), techniques=(method,))
     build(toys.experiment(**embedding(loss=None), techniques=(method,)), devices=ONE)
     late = delayed(gradient(LOSS), steps=2)
@@ -197,9 +197,9 @@ def test_an_evaluation_source_says_its_size():
 
 @pytest.mark.parametrize("rate", ["0.1", True, [0.1]])
 def test_a_learning_rate_is_a_number_or_a_schedule(rate):
-    refused("learning_rate= is .*; expected a number, or a schedule", learning_rate=rate, optimizer=optax.adam,
+    refused("learning_rate= is .*; expected a number or a schedule", learning_rate=rate, optimizer=optax.adam,
             schedules={})  # fmt: skip
-    refused("optimizer= is NoneType; expected a function", learning_rate=0.1, optimizer=None, schedules={})
+    refused("optimizer= must be a function .*; it is NoneType", learning_rate=0.1, optimizer=None, schedules={})
     refused("techniques= is None; expected a tuple", techniques=None)
 
 
@@ -207,7 +207,7 @@ def test_a_technique_that_is_not_listed_is_named_by_its_entry():
     late = delayed(gradient(LOSS), steps=2)
     refused(r"unknown stats entry 'delayed'.*Add the technique to .*techniques=", grad_fn=late.grad_fn)
     build(toys.experiment(techniques=(late,)), devices=ONE)
-    refused(r"it reads 'target', which is neither there nor in stats \(nothing\).*list the technique: .*techniques=",
+    refused(r"it reads 'target', which is neither a batch field nor a stats entry \(none\).*add .*techniques=",
             loss=lagging)  # fmt: skip
     refused(r"it reads 'target'.*in stats \(targets\)\. Did you mean 'targets'\?", loss=lagging,
             techniques=(target(every=2, name="targets"),))  # fmt: skip

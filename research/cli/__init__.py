@@ -1,12 +1,12 @@
-"""The command line: `python -m research VERB ...`. Each public function of a file here is a verb.
+"""The command line: `python -m research VERB ...`. Each public function of a file in this folder is a verb.
 
-A verb is an ordinary function. The first line of its docstring is its summary, and lines `name: text` there are the
-help of its parameters (`name (METAVAR): text` or `name (--flag METAVAR): text` name them otherwise). A positional
-parameter is an argument, a keyword-only one a flag, which `--help` shows if it has such a line. A type says how its
-text is read, and a parameter without a type is for Python callers alone. `**knobs` are those of the experiment FILE,
-which is loaded once and handed on. An int that the function returns is the exit status. Names in `__all__` that a file
-imports are verbs too.
+A verb is an ordinary function. The first line of its docstring is its summary. A docstring line `name: text` is the
+help of a parameter; `name (METAVAR): text` and `name (--flag METAVAR): text` also set its metavar or flag. A positional
+parameter becomes an argument, and a keyword-only parameter becomes a flag, hidden from `--help` if it has no such line.
+The type annotation selects the conversion from text. A parameter without a type is only for Python callers. `**knobs`
+are the knobs of the experiment FILE, which is loaded once and passed to the function as a `Loaded`. A returned int is
+the exit status. Imported names that the file lists in `__all__` are verbs too.
 
-Contents: `training`, `checking`, `trained` (a run that ended), `studies` (many runs), `data`. A wing adds a file of its
-own and edits nothing else; `trained.py` is one to copy. How it works is in `_command.py`.
+Contents: `training`, `checking`, `trained` (one run), `studies` (many runs), `data`. For a new verb, copy `trained.py`;
+no other file needs a change. The implementation is in `_command.py`.
 """

@@ -1,13 +1,13 @@
-"""Verbs that check an experiment before it runs, or a run by what it left."""
+"""Verbs that check an experiment before training, or a run by its records."""
 
 
 def plan(file: str, *, topology: str | None = None, **knobs):
-    """Show the memory and the arithmetic of an experiment's step, and its parameters by name, before anything runs.
+    """Estimate memory and FLOPs per step, and list all parameters, without running a step.
 
-    Patterns of optimizers, freezing and sharding match the names behind `params/`.
+    Name patterns of optimizers, freezing and sharding match the part of a name after `params/`.
 
-    file: an experiment, such as experiments/digits.py
-    topology (NAME): compile for devices that are not here, such as v5e:4x4
+    file: an experiment file, such as experiments/digits.py
+    topology (NAME): compile for devices that this machine does not have, such as v5e:4x4
     """
     from research.diagnose.cost import described, plan, topology_devices
     from research.distributed.sharding import table
@@ -25,15 +25,17 @@ def plan(file: str, *, topology: str | None = None, **knobs):
 def doctor(
     file: str, *, rate_test: bool = True, seed: int = 0, runs: str | None = None, folder: str | None = None, **knobs
 ) -> int:  # fmt: skip
-    """Check an experiment before it runs, or a run by what it left.
+    """Check an experiment before training, or a run by its records.
 
-    file (FILE|RUN): an experiment, such as experiments/digits.py; or a run folder
-    rate_test (--no-rate): without the learning-rate test
-    seed: of everything random (default 0)
-    runs (DIR): where its folder is made (default $RESEARCH_RUNS or runs)
-    folder (DIR): this very folder, for doctor.html and its pictures
+    Exits with status 1 if a check finds a problem.
+
+    file (FILE|RUN): an experiment file, such as experiments/digits.py, or a run folder
+    rate_test (--no-rate): skip the learning-rate range test
+    seed: the seed of all random numbers (default 0)
+    runs (DIR): parent folder of the output folder (default $RESEARCH_RUNS or runs)
+    folder (DIR): the output folder, for doctor.html and its figures
     """
     from research.diagnose.doctor import doctor
 
-    found = doctor(file, rate_test=rate_test, seed=seed, runs=runs, folder=folder, **knobs)
-    return int(any(finding.problem for finding in found))
+    findings = doctor(file, rate_test=rate_test, seed=seed, runs=runs, folder=folder, **knobs)
+    return int(any(finding.problem for finding in findings))

@@ -1,11 +1,11 @@
-"""Verbs of data sets and of the experiments that are there."""
+"""Verbs for data sets, and the list of experiments."""
 
 
 def prepare(data: str, *, out: str | None = None):
-    """Make a data set ready to be read at random.
+    """Convert or download a data set for fast random access.
 
-    data: a data set's name, or a path to records
-    out (FOLDER): where to put it
+    data: the name of a data set, or a path to records
+    out (FOLDER): the output folder
     """
     from research.data.readers.prepare import prepare
 
@@ -13,12 +13,12 @@ def prepare(data: str, *, out: str | None = None):
 
 
 def list_(folder: str = "experiments"):
-    """List the experiments, with a line on each.
+    """List experiments with one-line summaries.
 
-    folder: where to look
+    folder: the folder to search
     """
     from research.runs.experiment_file import experiments
 
-    found = experiments(folder)
-    width = max(map(len, found))
-    print("\n".join(f"{file:<{width}}  {text}" for file, text in found.items()))
+    summaries = experiments(folder)
+    width = max(map(len, summaries))
+    print("\n".join(f"{file:<{width}}  {text}" for file, text in summaries.items()))

@@ -1,4 +1,4 @@
-"""Verbs of many runs: searching knobs, holding claims against seeds, comparing, listing."""
+"""Verbs for many runs: sweeps, reproduction over seeds, comparison, listing."""
 
 import os
 
@@ -10,33 +10,33 @@ def sweep(
     mode: str | None = None, budget: str | None = None, workers: int = 1, seed: int = 0, runs: str | None = None,
     folder: str | None = None, worker: str | None = None, attached: bool = False, **knobs,
 ):  # fmt: skip
-    """Search the knobs of an experiment with many runs, or go on with it.
+    """Search over the knobs of an experiment, or resume a search.
 
-    A knob is one value, or what is to be searched. A range looks like 1e-4:1e-2, on a logarithmic scale 1e-4:1e-2:log,
-    and choices like a,b,c.
+    Give a knob one value to fix it, or several to search. Write a range as 1e-4:1e-2, a range on a logarithmic scale as
+    1e-4:1e-2:log, and choices as a,b,c.
 
-    file: an experiment, such as experiments/digits.py
+    file: an experiment file, such as experiments/digits.py
     search: grid, random, tpe, gp or evolution
-    stopping: of bad trials: none, asha, hyperband or median
-    metric (SET/NAME): default: that of the experiment's best checkpoint
-    mode: max or min: which values of the metric are good
-    budget: 50trials, 2h, 1e6steps, or several with commas (default 30trials)
-    workers: processes on this host; 0 only prepares
-    seed: of the search and of every run
-    runs (DIR): where the sweep's folder is made (default $RESEARCH_RUNS or runs)
-    folder (DIR): this very folder, instead of one named by what is searched
-    worker (DIR): work on the sweep in this folder, which hosts may share
+    stopping: early stopping of bad trials: none, asha, hyperband or median
+    metric (SET/NAME): the metric to optimize (default: that of the experiment's best checkpoint)
+    mode: max or min: whether to maximize or minimize the metric
+    budget: 50trials, 2h, 1e6steps, or several separated by commas (default 30trials)
+    workers: worker processes on this host; 0 only creates the sweep folder
+    seed: the seed of the search and of every run
+    runs (DIR): parent folder of the sweep folder (default $RESEARCH_RUNS or runs)
+    folder (DIR): the sweep folder, instead of one named after the search space
+    worker (DIR): work on the sweep in this folder, which several hosts can share
     """
     from research.search import sweep
     from research.search.worker import leave_with_parent, work
 
     if worker:
-        if attached:  # by the process that started this one
+        if attached:  # end when the process that started this worker ends
             leave_with_parent()
         work(worker, draw=not attached)
         return
     if file is None:
-        raise UserError("which experiment? Give a FILE such as experiments/digits.py, or --worker FOLDER.")
+        raise UserError("no experiment given. Give a FILE such as experiments/digits.py, or --worker FOLDER.")
     sweep(
         file, search=search, stopping=stopping, metric=metric, mode=mode, budget=budget, workers=workers, seed=seed,
         runs=runs, folder=folder, **knobs,
@@ -44,11 +44,11 @@ def sweep(
 
 
 def reproduce(files: list[str], *, seeds: int = 3, runs: str | None = None, **knobs):
-    """Hold an experiment's claims against several seeds.
+    """Check the claims of experiments over several seeds.
 
-    files (FILE): experiments, or finished RUN folders to record
-    seeds: how many: 0, 1, 2, ...
-    runs (DIR): where run folders are made (default $RESEARCH_RUNS or runs)
+    files (FILE): experiment files, or finished RUN folders to record
+    seeds: the number of seeds, from seed 0
+    runs (DIR): parent folder of the run folders (default $RESEARCH_RUNS or runs)
     """
     from research.studies.reproduce import reproduce
 
@@ -59,38 +59,38 @@ def compare(
     runs: list[str], *, metric: str | None = None, independent: bool = False, same_code: bool = False,
     out: str | None = None, no_regression: bool = False, margin: float = 0.0,
 ) -> int:  # fmt: skip
-    """Compare runs with the first of them: what differs, by how much, and whether that is chance.
+    """Compare runs with the first one: list the differences and test whether they are significant.
 
-    runs (RUN): run folders; the others are compared with the first
+    runs (RUN): run folders; each is compared with the first
     metric (SET/NAME): the main metric (default: that of the first claim)
-    independent: the evaluation sets are not of the same examples
-    same_code: other commits are no other recipe
-    out (FILE): the page (default report/compare.html of the first run)
-    no_regression: exit with 1 if the second run (or recipe) is shown to be worse than the first: one-sided, 95 %
-    margin: a loss that does not count, in units of the metric
+    independent: the evaluation sets contain different examples (an unpaired test)
+    same_code: do not treat runs of different commits as different recipes
+    out (FILE): the output page (default report/compare.html of the first run)
+    no_regression: exit with status 1 if the second run (or recipe) is significantly worse: one-sided test, 95 %
+    margin: a tolerated loss, in units of the metric
     """
     from research.report.compare import compare
     from research.report.compare import no_regression as tested
     from research.report.compare_page import format_comparison, write
 
-    how = {"metric": metric, "independent": independent, "same_code": same_code}
-    judged = tested(runs, margin=margin, **how) if no_regression else None
-    found = compare(runs, **how)
-    print(format_comparison(found))
-    print(f"page: {write(found, out)}")
-    if judged:
-        print(judged.text)
-    return int(bool(judged and judged.shown))
+    options = {"metric": metric, "independent": independent, "same_code": same_code}
+    regression = tested(runs, margin=margin, **options) if no_regression else None
+    comparison = compare(runs, **options)
+    print(format_comparison(comparison))
+    print(f"page: {write(comparison, out)}")
+    if regression:
+        print(regression.text)
+    return int(bool(regression and regression.shown))
 
 
 def runs(
     folder: str | None = None, *, where: list[str] = (), sort: str | None = None, status: str | None = None
 ):  # fmt: skip
-    """List runs, with conditions and in order.
+    """List runs, filtered and sorted.
 
-    folder: default $RESEARCH_RUNS or runs
-    where (CONDITION): such as network=cnn 'learning_rate>=1e-3' 'test/accuracy>0.9'
-    sort (NAME): a metric, a knob, step, ...: best first; --sort=-NAME: last
+    folder: the folder to search (default $RESEARCH_RUNS or runs)
+    where (CONDITION): conditions, such as network=cnn 'learning_rate>=1e-3' 'test/accuracy>0.9'
+    sort (NAME): a metric, a knob, step, ...: best first; --sort=-NAME: best last
     status: finished, running, preempted, failed, damaged, ...
     """
     from research.report.runs import format_runs, runs

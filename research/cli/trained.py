@@ -1,10 +1,10 @@
-"""Verbs of a run that has trained: its evaluations, its predictions, its report."""
+"""Verbs for one run: evaluation, prediction, report."""
 
 
 def evaluate(run: str, *, on: str | None = None):
-    """Evaluate a run's checkpoint on its evaluation sets.
+    """Evaluate a checkpoint of a run on its evaluation sets.
 
-    run: a run folder; RUN@best or RUN@STEP for one checkpoint
+    run: a run folder, for its newest checkpoint; or RUN@best, or RUN@STEP
     on (NAME): one evaluation set (default: all)
     """
     from research import verbs
@@ -13,11 +13,11 @@ def evaluate(run: str, *, on: str | None = None):
 
 
 def predict(run: str, data: str, *, out: str | None = None):
-    """Write a run's predictions for a data set to a file.
+    """Write the predictions of a run for a data set to a file.
 
-    run: a run folder; RUN@best or RUN@STEP for one checkpoint
+    run: a run folder, for its newest checkpoint; or RUN@best, or RUN@STEP
     data: an evaluation set of the run, or a path to records
-    out (FILE): default RUN/predictions/DATA.jsonl
+    out (FILE): the output file (default RUN/predictions/DATA.jsonl)
     """
     from research import verbs
 
@@ -25,7 +25,7 @@ def predict(run: str, data: str, *, out: str | None = None):
 
 
 def report(run: str):
-    """Draw the report of a run anew.
+    """Write the report of a run again.
 
     run: a run folder
     """

@@ -1,4 +1,4 @@
-"""Verbs that train."""
+"""Verbs for training: one run, or one run per fold."""
 
 from research.studies.cross_validation import cross_validate as folds
 from research.verbs import train

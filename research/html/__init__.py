@@ -1,9 +1,9 @@
-"""The drawing kit of every page: markup that escapes, figures, one look.
+"""Building blocks of all HTML pages: escaped markup, figures, one style sheet.
 
-    markup      elements, tables, sections; text from a run is escaped, and only Html passes as it is
-    figure      matplotlib figures as inline SVG in the page's colours, and as PNG
-    document    a whole page that fetches and runs nothing
-    theme       its style sheet: light, dark, print, telephone
+    markup      elements, tables and sections; all text is escaped except values of type Html
+    figure      matplotlib figures as inline SVG in the colours of the page, and as PNG
+    document    a complete page that loads nothing from a network and runs no script
+    theme       the style sheet, for light and dark screens, phones and print
 
-A page is `document(title, join([section(...), ...]))`; `research/report/slices.py` is a small part of one to copy.
+A page is `document(title, join([section(...), ...]))`. For a new section, copy `research/report/slices.py`.
 """

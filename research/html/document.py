@@ -1,12 +1,12 @@
-"""A whole page: one HTML file that needs no network."""
+"""A complete HTML page in one file that needs no network."""
 
 from research.html.markup import Html, element
 from research.html.theme import CSS
 
 
 def document(title: str, body: Html) -> str:
-    """A whole page, with its style in it."""
-    # The policy is a promise to the reader: a browser will not fetch or run anything for this page.
+    """Return a complete page with an embedded style sheet."""
+    # With this policy, a browser neither loads other resources nor runs scripts for the page.
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     head = (
         '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -1,4 +1,4 @@
-"""Small pieces of HTML. Strings become text here, escaped; only what is already `Html` passes as it is."""
+"""HTML elements. All strings are escaped except values of type `Html`."""
 
 import html
 
@@ -6,62 +6,62 @@ from research.files import number
 
 
 class Html(str):
-    """Markup that was made here, not text from a run. What is added to it is escaped unless it is Html too."""
+    """Trusted markup. A string that is added to it is escaped unless it is Html too."""
 
     def __add__(self, other):
         return Html(str.__add__(self, text(other)))
 
 
 def text(value) -> Html:
-    """`value` as HTML text, escaped."""
+    """Convert `value` to escaped HTML text; Html is returned unchanged."""
     return value if isinstance(value, Html) else Html(html.escape(printable(str(value))))
 
 
 def printable(words: str) -> str:
-    """`words` without control characters, which HTML does not allow."""
+    """Replace control characters, which HTML does not allow, by U+FFFD."""
     return "".join(c if c in "\n\t" or (c >= " " and not "\x7f" <= c <= "\x9f") else "\ufffd" for c in words)
 
 
 def element(name: str, *content, **attributes) -> Html:
-    """`<name attributes>content</name>`; `class_` is written as class."""
-    written = "".join(f' {key.rstrip("_")}="{text(value)}"' for key, value in attributes.items())
-    return Html(f"<{name}{written}>{join(content)}</{name}>")
+    """Return `<name attributes>content</name>`; the attribute `class_` is written as `class`."""
+    formatted = "".join(f' {key.rstrip("_")}="{text(value)}"' for key, value in attributes.items())
+    return Html(f"<{name}{formatted}>{join(content)}</{name}>")
 
 
 def embedded(data_uri: str, *, alt: str) -> Html:
-    """An image that is in the page itself."""
+    """Return an image that is embedded in the page as a data URI."""
     return Html(f'<img src="{text(data_uri)}" alt="{text(alt)}">')
 
 
 def join(content) -> Html:
-    """The pieces one after the other."""
+    """Concatenate the pieces, escaped unless they are Html."""
     return Html("".join(text(piece) for piece in content))
 
 
 def section(title: str, *content) -> Html:
-    """A part of the page under a heading; nothing where there is no content."""
+    """Return a section with a heading, or empty Html if there is no content."""
     return Html("\n") + element("section", element("h2", title), *content) if any(content) else Html()
 
 
 def table(head, rows, *, numeric=()) -> Html:
-    """A table that scrolls where it is too wide; the columns named in `numeric` are set to the right."""
+    """Return a table that scrolls horizontally if it is too wide. Columns named in `numeric` are right-aligned."""
     sides = ["number" if name in numeric else "words" for name in head]
     top = join(element("th", name, class_=side) for name, side in zip(head, sides, strict=True))
     body = join(
         Html("\n") + element("tr", *[element("td", cell, class_=side) for cell, side in zip(row, sides, strict=True)])
         for row in rows
     )
-    whole = element("table", element("thead", element("tr", top)), element("tbody", body))
-    return element("div", whole, class_="scroll")
+    content = element("table", element("thead", element("tr", top)), element("tbody", body))
+    return element("div", content, class_="scroll")
 
 
 def details(summary: str, *content) -> Html:
-    """Content that is folded away under its summary."""
+    """Return content that is collapsed under its summary."""
     return element("details", element("summary", summary), *content)
 
 
 def figure(value) -> str:
-    """A number as it is read: four digits, a dash where there is none."""
+    """Format a number for a reader: about four digits, or a dash if it is not a finite number."""
     value = number(value)
     if value is None:
         return "–"
@@ -71,21 +71,21 @@ def figure(value) -> str:
 
 
 def percent(share) -> str:
-    """A share as a percentage, a dash where there is none."""
+    """Format a fraction as a percentage, or as a dash if it is not a finite number."""
     share = number(share)
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def duration(seconds) -> str:
-    """Seconds as 8.3 s, 4:07 min or 2:04:07 h."""
+    """Format seconds as 8.3 s, 4:07 min or 2:04:07 h."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d} h"
+    rounded = round(seconds)
+    if rounded < 3600:
+        return f"{rounded // 60}:{rounded % 60:02d} min"
+    return f"{rounded // 3600}:{rounded % 3600 // 60:02d}:{rounded % 60:02d} h"
 
 
 def shortened(words: str, length: int) -> str:
-    """At most `length` characters of `words`, the last an ellipsis where something was left out."""
+    """Shorten a text to at most `length` characters, ending in an ellipsis if it was longer."""
     return words if len(words) <= length else words[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""How the page looks: on a light and a dark screen, on a telephone, and on paper."""
+"""The style sheet of the pages, for light and dark screens, phones and print."""
 
 CSS = """:root {
   --paper: #ffffff; --ink: #1b1f24; --faint: #6a737d; --line: #d8dee4; --soft: #f4f6f8; --link: #2a7fc9;

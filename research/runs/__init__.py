@@ -1,9 +1,10 @@
-"""A run on disk, from the experiment file to the trained network.
+"""Runs on disk: experiment files, run folders, checkpoints, and trained networks loaded from them.
 
-    before       experiment_file (loading a file), knobs (its typed arguments)
-    the folder   folder (making and locking it), record (metrics.jsonl), checkpoint (Orbax, with checksums)
-    again        origin (RUN@step), opened (`open_run`: the experiment and the Trained), pretrained, reader (lenient)
+    input        experiment_file (load an experiment), knobs (its typed arguments)
+    run folder   folder (create and lock), record (metrics.jsonl), checkpoint (Orbax, with checksums)
+    reading      named_checkpoint (RUN@step), opened (`open_run`: the experiment and a Trained), pretrained (weights of
+                 another run), reader (tolerates missing and damaged files)
 
-`open_run("runs/...@best").trained` is where a function of a trained network begins. `reader.read_run` reads what is
-there without executing the experiment.
+To use a trained network, start with `open_run("runs/...@best").trained`. `reader.read_run` reads the results of a run
+without executing its experiment.
 """

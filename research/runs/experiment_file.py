@@ -1,4 +1,4 @@
-"""An experiment as a file: its function, and the sources that it is made of."""
+"""Loading an experiment file: its function `experiment`, and the source files that it consists of."""
 
 import ast
 import importlib.util
@@ -14,8 +14,13 @@ from research.errors import UserError, nearest
 
 
 class Loaded(NamedTuple):
-    """An experiment file: its function `experiment`, its name, what its docstring says, and the sources
-    {path below the root: text} it is made of.
+    """A loaded experiment file.
+
+    function: the function `experiment`
+    name: the module name, without the prefix "experiments."
+    doc: the docstring of the module or of the function
+    sources: {path relative to the root: text} of the file and of all files that it imports from the root
+    file: the absolute path
     """
 
     function: Callable
@@ -29,26 +34,26 @@ class Loaded(NamedTuple):
 
 
 def load(file) -> Loaded:
-    """The experiment of a Python file: its function `experiment`, and the sources that it imports beside it.
+    """Load an experiment from a Python file, together with the sources that it imports from its root folder.
 
-    A Loaded is given back as it is: a command executes the file once. Raises UserError where the file, or the function
-    in it, is missing.
+    A Loaded is returned unchanged; a command thus executes the file only once. Raises UserError if the file is missing,
+    is not valid Python, or has no function `experiment`.
     """
     if isinstance(file, Loaded):
         return file
     file = Path(file).absolute()
     if not file.is_file():
-        near = nearest(file.name, [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else [])
-        raise UserError(f"no experiment file {file}.{near}")
+        hint = nearest(file.name, [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else [])
+        raise UserError(f"there is no experiment file {file}.{hint}")
     root = file.parent
     while (root / "__init__.py").exists():
         root = root.parent
     relative = file.relative_to(root)
     name = ".".join(relative.with_suffix("").parts)
-    for other in [m for m in sys.modules if m.split(".")[0] == name.split(".")[0] and "." in name]:
-        known = getattr(sys.modules[other], "__file__", None)
-        if known and not Path(known).is_relative_to(root):
-            del sys.modules[other]  # the same package of another root, such as a run's copy of its source
+    for imported in [m for m in sys.modules if m.split(".")[0] == name.split(".")[0] and "." in name]:
+        origin = getattr(sys.modules[imported], "__file__", None)
+        if origin and not Path(origin).is_relative_to(root):
+            del sys.modules[imported]  # the same package from another root, such as the source copy of a run
     sys.path.insert(0, str(root))
     try:
         spec = importlib.util.spec_from_file_location(name, file)
@@ -67,14 +72,14 @@ def load(file) -> Loaded:
 
 
 def _sources(root, relative) -> dict[str, str]:
-    """The file and all that it imports from beneath its root, but the library itself."""
-    found, todo = {}, [relative]
+    """Return the sources of the file and of all files that it imports from its root, except the library itself."""
+    sources, todo = {}, [relative]
     while todo:
         path = todo.pop()
-        if str(path) in found or path.parts[0] == "research" or not (root / path).is_file():
+        if str(path) in sources or path.parts[0] == "research" or not (root / path).is_file():
             continue
-        found[str(path)] = read_source(root / path)
-        for node in ast.walk(ast.parse(found[str(path)])):
+        sources[str(path)] = read_source(root / path)
+        for node in ast.walk(ast.parse(sources[str(path)])):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -82,16 +87,16 @@ def _sources(root, relative) -> dict[str, str]:
                 parts = Path(*module.split("."))
                 todo += [parts.with_suffix(".py"), parts / "__init__.py"]
         todo += [parent / "__init__.py" for parent in path.parents if str(parent) != "."]
-    return dict(sorted(found.items()))
+    return dict(sorted(sources.items()))
 
 
 def read_source(path) -> str:
-    """The text of a Python file by Python's own rules: a byte-order mark and a `coding:` line count."""
+    """Read a Python file in the encoding that its byte-order mark or `coding:` line declares (default UTF-8)."""
     return importlib.util.decode_source(Path(path).read_bytes())
 
 
 def write_sources(folder, sources: Mapping[str, str]):
-    """Writes {path below the folder: text of a Python file}, each in the encoding that its text declares."""
+    """Write {path relative to the folder: source text}, each file in the encoding that its text declares."""
     for path, text in sources.items():
         copy = Path(folder, path)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -100,26 +105,26 @@ def write_sources(folder, sources: Mapping[str, str]):
 
 
 def read_sources(folder) -> dict[str, str]:
-    """What `write_sources` wrote."""
+    """Read the sources that `write_sources` wrote."""
     return {path.relative_to(folder).as_posix(): read_source(path) for path in sorted(Path(folder).rglob("*.py"))}
 
 
 def experiments(folder="experiments") -> dict[str, str]:
-    """{file: its one-line summary} for every experiment below a folder. Nothing is imported.
+    """Return {file: one-line summary} for every experiment below a folder, without importing any file.
 
-    A file that is not Python is left out, and a line on stderr says so. Raises UserError if nothing is left.
+    A file that cannot be parsed is skipped with a message on stderr. Raises UserError if there is no experiment.
     """
-    found = {}
+    summaries = {}
     for path in sorted(Path(folder).rglob("*.py")):
         try:
             tree = ast.parse(read_source(path))
         except (SyntaxError, ValueError, OSError) as error:
-            print(f"{path} is left out, since it cannot be read: {error}", file=sys.stderr)
+            print(f"skipped {path}, which cannot be read: {error}", file=sys.stderr)
             continue
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name == "experiment":
                 text = ast.get_docstring(tree) or ast.get_docstring(node) or ""
-                found[str(path)] = text.split("\n")[0]
-    if not found:
+                summaries[str(path)] = text.split("\n")[0]
+    if not summaries:
         raise UserError(f"no experiment below {Path(folder).absolute()}.")
-    return found
+    return summaries

@@ -1,4 +1,4 @@
-"""The folder of a run: which experiment, with which knobs and seed, by which software; and what came of it."""
+"""The run folder: its name and lock, `run.json` (experiment, knobs, seed, versions), status and evaluations."""
 
 import contextlib
 import difflib
@@ -22,52 +22,53 @@ from research.system.provenance import git_state, hardware, versions
 
 
 def folder_name(loaded: Loaded, knobs: Mapping[str, Any], *, seed: int, start_from: str = "") -> str:
-    """`<experiment>-<hash of its knobs>-s<seed>`: the same command finds the same folder again."""
+    """Return `<experiment>-<hash of its knobs>-s<seed>`. The same command always selects the same folder."""
     text = json.dumps([plain(knobs), start_from] if start_from else plain(knobs), sort_keys=True)
     return f"{loaded.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}-s{seed}"
 
 
-def digest(loaded: Loaded, knobs: Mapping[str, Any], *others) -> str:
-    """What the numbers of a run depend on, in a few letters: the same for all processes of a job."""
-    parts = [loaded.sources, plain(knobs), others, versions()]
+def digest(loaded: Loaded, knobs: Mapping[str, Any], *inputs) -> str:
+    """Return a short hash of everything that the results depend on, to compare the processes of a job."""
+    parts = [loaded.sources, plain(knobs), inputs, versions()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def begun_by_launch(folder) -> Path | None:
-    """The folder that an earlier life of the same launch made for `--again`, by $RESEARCH_STATUS_FILE."""
+    """Return the folder that the same launch created for `--again` before a restart, from $RESEARCH_STATUS_FILE."""
     path = os.environ.get("RESEARCH_STATUS_FILE")
     if not path or not Path(path).exists():
         return None
-    found = Path(read_json(path)["folder"])
-    return found if found.name.startswith(Path(folder).name) else None
+    previous = Path(read_json(path)["folder"])
+    return previous if previous.name.startswith(Path(folder).name) else None
 
 
 def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Knobs as JSON holds them."""
+    """Convert knobs to JSON values; other types become strings."""
     return {name: v if isinstance(v, bool | int | float | str | None) else str(v) for name, v in knobs.items()}
 
 
 def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", start_from: str = "") -> dict:
-    """Makes the run folder, or checks that it is of this very experiment; returns the content of `run.json`.
+    """Create the run folder, or check that it belongs to this experiment; return the content of `run.json`.
 
-    A run that failed before its first checkpoint is begun again with the present source, knobs and seed: a failed start
-    does not block its own fix. Raises UserError with the difference if the folder is of another experiment or began at
-    another checkpoint, or if it holds checkpoints of another source, other knobs or another seed.
+    A run that failed before its first checkpoint is started again with the current source, knobs and seed, so that a
+    corrected experiment can use the same folder. Raises UserError with the difference if the folder belongs to another
+    experiment or started from another checkpoint, or if it has checkpoints of another source, other knobs or another
+    seed.
     """
     folder = Path(folder)
-    about = folder / "run.json"
-    if about.exists():
-        known = read_json(about)
-        given = {"knobs": plain(knobs), "seed": seed, "start_from": start_from}
-        other = (known["experiment"], known["start_from"]) != (loaded.name, start_from)
-        if other or _has_checkpoints(folder, start_from):
-            _check_same(folder, known, loaded, given)
-            return known
+    run_file = folder / "run.json"
+    if run_file.exists():
+        about = read_json(run_file)
+        current = {"knobs": plain(knobs), "seed": seed, "start_from": start_from}
+        differs = (about["experiment"], about["start_from"]) != (loaded.name, start_from)
+        if differs or _has_checkpoints(folder, start_from):
+            _check_same(folder, about, loaded, current)
+            return about
         shutil.rmtree(folder / "source", ignore_errors=True)
     write_sources(folder / "source", loaded.sources)
     commit, diff = git_state(Path(loaded.file).parent)
     (folder / "git.diff").write_bytes(diff)
-    known = {
+    about = {
         "experiment": loaded.name,
         "file": next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(path)),
         "summary": loaded.doc.split("\n")[0],
@@ -81,88 +82,89 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
         "command": command,
         "created": time.time(),
     }
-    write_json(about, known)
-    return known
+    write_json(run_file, about)
+    return about
 
 
 def _has_checkpoints(folder, start_from):
-    """Whether the run has saved anything, be it damaged now; the checkpoint that it began with does not count."""
-    brought = start_from.rpartition("@")[2]
-    saved = any(path.name.isdigit() and path.name != brought for path in (folder / "checkpoints").glob("*"))
+    """Return whether the run has saved a checkpoint, valid or damaged; the one that it started from does not count."""
+    initial = start_from.rpartition("@")[2]
+    saved = any(path.name.isdigit() and path.name != initial for path in (folder / "checkpoints").glob("*"))
     return saved or (folder / "damaged").exists()
 
 
-def _check_same(folder, known, loaded, given):
-    if known["experiment"] != loaded.name:
-        raise UserError(f"{folder} holds a run of {known['experiment']}, not of {loaded.name}.")
+def _check_same(folder, about, loaded, current):
+    if about["experiment"] != loaded.name:
+        raise UserError(f"{folder} contains a run of {about['experiment']}, not of {loaded.name}.")
     saved = read_sources(folder / "source")
     if saved != loaded.sources:
         diff = "".join(
             "".join(difflib.unified_diff(
                 saved.get(path, "").splitlines(True), loaded.sources.get(path, "").splitlines(True),
-                f"of the run: {path}", f"now: {path}"))
+                f"run: {path}", f"current: {path}"))
             for path in sorted({**saved, **loaded.sources})
         )  # fmt: skip
         raise UserError(
-            f"the source of the experiment was edited since {folder} began:\n{diff}"
-            "A run is one source from end to end. Undo the edit, or train --again, or go on in a new folder with "
-            f"--from {folder}."
+            f"the source of the experiment has changed since the run in {folder} started:\n{diff}"
+            "A run must use the same source from start to end. Undo the change, train from scratch with --again, or "
+            f"continue in a new folder with --from {folder}."
         )
-    differ = [
+    differences = [
         f"  {name}: {was.get(name)!r} in the run, {now.get(name)!r} given"
-        for was, now in ((known["knobs"], given["knobs"]), (known, {k: given[k] for k in ("seed", "start_from")}))
-        for name in (now if was is known else {**was, **now})
+        for was, now in ((about["knobs"], current["knobs"]), (about, {k: current[k] for k in ("seed", "start_from")}))
+        for name in (now if was is about else {**was, **now})
         if was.get(name) != now.get(name)
     ]
-    if differ:
-        raise UserError(f"{folder} holds a run with other knobs:\n" + "\n".join(differ) + "\nGive another --run-dir.")
+    if differences:
+        raise UserError(f"{folder} has a run with other knobs:\n" + "\n".join(differences) + "\nSet another --run-dir.")
 
 
 @contextlib.contextmanager
 def failed_start(folder):
-    """Records an error raised inside in `status.json`: the run is shown as failed, and as far as it was before."""
+    """Record an error of the block in `status.json` as a failed run, with the step and results from before."""
     try:
         yield
     except BaseException as error:
         path = Path(folder) / "status.json"
         status = read_json(path) if path.exists() else {"step": 0, "results": {}}
-        with contextlib.suppress(OSError):  # such as the full disk that is the error
+        with contextlib.suppress(OSError):  # the error may be a full disk
             write_json(path, {**status, "status": "failed", "text": str(error) or repr(error)})
         raise
 
 
 @contextlib.contextmanager
 def lock(folder):
-    """Holds the folder for this process; raises UserError where another one is training in it, or where it holds
-    other files and no run.
+    """Lock the folder for this process.
+
+    Raises UserError if another process is training in it, or if it contains other files and no run.
     """
     path = Path(folder) / ".lock"
-    known = path.exists() or (path.parent / "run.json").exists()
-    if not known and path.parent.is_dir() and any(path.parent.iterdir()):
-        raise UserError(f"{folder} holds other files and no run; give an empty folder or a new name.")
+    is_run = path.exists() or (path.parent / "run.json").exists()
+    if not is_run and path.parent.is_dir() and any(path.parent.iterdir()):
+        raise UserError(f"{folder} contains other files and no run; choose an empty folder or a new name.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise UserError(f"process {file.read().strip()} is training in {folder} already.") from None
+            raise UserError(f"process {file.read().strip()} is already training in {folder}.") from None
         file.truncate(0)
         print(os.getpid(), file=file, flush=True)
         yield
 
 
 def find_run(path) -> Path:
-    """The folder of an existing run. Raises UserError with the nearest name where there is none."""
+    """Return the folder of an existing run. Raises UserError with the nearest name if it is not a run folder."""
     path = Path(path)
     if not (path / "run.json").exists():
         siblings = [p.parent.name for p in path.parent.glob("*/run.json")]
-        raise UserError(f"{path} is not the folder of a run.{nearest(path.name, siblings)}")
+        raise UserError(f"{path} is not a run folder.{nearest(path.name, siblings)}")
     return path
 
 
 def status_writer(folder, *, total):
-    """A subscriber that keeps `status.json` and, of each evaluation, `evaluations/<name>.json` and `.npz`."""
+    """Return a subscriber that writes `status.json`, and `evaluations/<name>.json` and `.npz` for each evaluation."""
     folder = Path(folder)
     results: dict[str, dict] = {}
 
@@ -174,15 +176,15 @@ def status_writer(folder, *, total):
             case events.Started():
                 write_json(folder / "status.json", {"status": "running", "step": event.step, "total": total})
             case events.Ended():
-                found = {**results, **event.results}
-                status = {"status": event.status, "step": event.step, "total": total, "results": found}
+                last = {**results, **event.results}
+                status = {"status": event.status, "step": event.step, "total": total, "results": last}
                 write_json(folder / "status.json", {**status, "text": event.text})
 
     return write
 
 
 def status_file(folder):
-    """A subscriber that tells the launcher of the run, in $RESEARCH_STATUS_FILE, how far it is: see `tell_status`."""
+    """Return a subscriber that reports the progress of the run to its launcher; see `tell_status`."""
     step = 0
 
     def write(event):
@@ -199,14 +201,14 @@ def status_file(folder):
 
 
 def tell_status(status: str, step: int, folder):
-    """Writes {"status", "step", "folder"} to $RESEARCH_STATUS_FILE, where there is such a variable."""
+    """Write {"status", "step", "folder"} to the file $RESEARCH_STATUS_FILE, if the variable is set."""
     if path := os.environ.get("RESEARCH_STATUS_FILE"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"status": status, "step": step, "folder": str(Path(folder).absolute())})
 
 
 def save_evaluation(folder, name, step, results):
-    """Writes what an evaluation found: numbers and texts as JSON; arrays and rows as one .npz."""
+    """Write the results of an evaluation: numbers and texts to a JSON file, arrays and rows to a .npz file."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"array/{k}": v for k, v in results.arrays.items()} | {f"row/{k}": v for k, v in results.rows.items()}

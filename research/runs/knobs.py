@@ -1,4 +1,4 @@
-"""An experiment's knobs: the typed keyword arguments of its function are the only ones there are."""
+"""The knobs of an experiment, which are the typed keyword arguments of its function."""
 
 import argparse
 import inspect
@@ -14,7 +14,7 @@ from research.errors import UserError, nearest, unknown
 
 
 class Knob(NamedTuple):
-    """One keyword argument: its type, its default (`inspect.Parameter.empty` where it has none), its help."""
+    """One keyword argument: its type, its default (`inspect.Parameter.empty` if it has none) and its help text."""
 
     type: Any
     default: Any
@@ -22,24 +22,24 @@ class Knob(NamedTuple):
 
 
 def knobs_of(function: Callable) -> dict[str, Knob]:
-    """The knobs of an experiment function. Lines `name: text` in its docstring are their help.
+    """Return the knobs of an experiment function. A line `name: text` in its docstring is the help of a knob.
 
-    Raises UserError where an argument is positional or has no type.
+    Raises UserError if an argument is positional or has no type annotation.
     """
     types_ = typing.get_type_hints(function)
     knobs = {}
     for name, argument in inspect.signature(function).parameters.items():
         if argument.kind is not inspect.Parameter.KEYWORD_ONLY or name not in types_:
             raise UserError(f"argument {name!r} of {function.__name__}() must be keyword-only and have a type.")
-        found = re.search(rf"^\s*{name}: (.+)$", function.__doc__ or "", re.MULTILINE)
-        knobs[name] = Knob(types_[name], argument.default, found.group(1).strip() if found else "")
+        match = re.search(rf"^\s*{name}: (.+)$", function.__doc__ or "", re.MULTILINE)
+        knobs[name] = Knob(types_[name], argument.default, match.group(1).strip() if match else "")
     return knobs
 
 
 def resolve(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> dict[str, Any]:
-    """All knobs with their values: those given (texts are converted to the knob's type) over the defaults.
+    """Return the values of all knobs: the given ones, with strings converted to the type, and defaults for the rest.
 
-    Raises UserError for an unknown knob, one without a value, or a value that does not fit the type.
+    Raises UserError for an unknown knob, a knob without a value, or a value of the wrong type.
     """
     for name in given:
         if name not in knobs:
@@ -47,13 +47,13 @@ def resolve(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> dict[str, An
     values = {name: convert(name, given[name], knob.type) for name, knob in knobs.items() if name in given}
     for name, knob in knobs.items():
         if name not in values and knob.default is inspect.Parameter.empty:
-            raise UserError(f"knob {name!r} has no default; give --{name.replace('_', '-')}.")
+            raise UserError(f"knob {name!r} has no default; set --{name.replace('_', '-')}.")
         values.setdefault(name, knob.default)
     return {name: values[name] for name in knobs}
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:
-    """`value`, converted to `kind` where it is a text; raises UserError where it does not fit.
+    """Convert a string to the type `kind`, or check the type of any other value. Raises UserError if it does not fit.
 
     Kinds: str, int, float, bool, Path, Duration, Literal[...], X | None, and tuple[X, ...] (comma-separated).
     """
@@ -64,40 +64,40 @@ def convert(name: str, value: Any, kind: Any) -> Any:
                 return None
         return convert(name, value, next(k for k in inner if k is not type(None)))
     if origin is typing.Literal:
-        found = [choice for choice in inner if str(choice) == str(value)]
-        if not found:
+        matches = [choice for choice in inner if str(choice) == str(value)]
+        if not matches:
             raise unknown(f"value of {name}", value, inner)
-        return found[0]
+        return matches[0]
     if origin is tuple:
         parts = [part for part in value.strip("()").split(",") if part.strip()] if isinstance(value, str) else value
         return tuple(convert(name, part.strip() if isinstance(part, str) else part, inner[0]) for part in parts)
     if kind is bool and isinstance(value, str):
-        known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if value.lower() not in known:
-            raise UserError(f"{name} is true or false, not {value!r}.")
-        return known[value.lower()]
+        booleans = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if value.lower() not in booleans:
+            raise UserError(f"{name} must be true or false, not {value!r}.")
+        return booleans[value.lower()]
     if kind is duration.Duration:
         return duration.parse(str(value)) if isinstance(value, str | int | float) else value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, str) and kind in (int, float, Path):
         try:
-            # 1e4 steps are meant as a whole number
+            # accept 1e4 for an int
             number = float(value) if kind is int and re.fullmatch(r"[+-]?\d+(\.0*)?e\+?\d+", value.lower()) else value
             return kind(number)
         except ValueError:
-            raise UserError(f"{name} takes {kind_name(kind)}, not {value!r}.") from None
+            raise UserError(f"{name} must be {kind_name(kind)}, not {value!r}.") from None
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise UserError(f"{name} takes {kind_name(kind)}, not {value!r}.")
+        raise UserError(f"{name} must be {kind_name(kind)}, not {value!r}.")
     return value
 
 
 def add_arguments(parser: argparse.ArgumentParser, knobs: Mapping[str, Knob]):
-    """Adds `--name VALUE` for every knob (and `--no-name` for a bool); values stay texts until `resolve`."""
+    """Add `--name VALUE` for every knob, and `--no-name` for a bool. Values remain strings until `resolve`."""
     group = parser.add_argument_group("knobs of this experiment")
     for name, knob in knobs.items():
-        shown = "required" if knob.default is inspect.Parameter.empty else f"default {knob.default}"
-        text = f"{knob.help} ({shown})".strip().replace("%", "%%")
+        default = "required" if knob.default is inspect.Parameter.empty else f"default {knob.default}"
+        text = f"{knob.help} ({default})".strip().replace("%", "%%")
         flag = "--" + name.replace("_", "-")
         if knob.type is bool:
             group.add_argument(flag, dest=name, nargs="?", const="true", default=argparse.SUPPRESS, help=text,
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser, knobs: Mapping[str, Knob]):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError, and names the nearest flag for one that it does not know."""
+    """An argument parser that raises UserError instead of exiting, and suggests the nearest flag for an unknown one."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
@@ -118,11 +118,11 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         args = [a.split("=", 1)[0].replace("_", "-") + a[len(a.split("=", 1)[0]) :] if a.startswith("--") else a
                 for a in args]  # fmt: skip
-        parsed, left = self.parse_known_args(args, namespace)
-        if left:
+        parsed, unparsed = self.parse_known_args(args, namespace)
+        if unparsed:
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            given = left[0].split("=")[0]
-            raise UserError(f"unknown argument {given!r}.{nearest(given, flags)} See {self.prog} --help.")
+            argument = unparsed[0].split("=")[0]
+            raise UserError(f"unknown argument {argument!r}.{nearest(argument, flags)} See {self.prog} --help.")
         return parsed
 
     def error(self, message):
@@ -130,7 +130,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def kind_name(kind) -> str:
-    """A type as a person writes it: `int`, `cnn|mlp`, `float|none`, `int,...`."""
+    """Format a type for messages and help: `int`, `cnn|mlp`, `float|none`, `int,...`."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return "|".join(str(choice) for choice in inner)

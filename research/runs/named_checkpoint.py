@@ -1,4 +1,4 @@
-"""Beginning at another run's checkpoint: `RUN@step`."""
+"""Checkpoints by name, such as `RUN@step`, and starting a run from one."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from research.runs.folder import find_run
 
 
 class NamedCheckpoint(NamedTuple):
-    """A checkpoint of a run; `label` names it in the identity of a run that began there."""
+    """A checkpoint of a run. `label` is `<name of the run folder>@<step>`, which a run that starts from it records."""
 
     folder: Path
     step: int
@@ -19,25 +19,28 @@ class NamedCheckpoint(NamedTuple):
 
 
 def find_checkpoint(text: str) -> NamedCheckpoint:
-    """The checkpoint that `RUN`, `RUN@newest`, `RUN@best` or `RUN@<step>` names. Raises UserError if there is none."""
-    name, _, which = str(text).partition("@")
+    """Find the checkpoint `RUN`, `RUN@newest`, `RUN@best` or `RUN@<step>`. Raises UserError if there is none."""
+    name, _, selector = str(text).partition("@")
     folder = find_run(name)
     scores = committed(folder / "checkpoints")
     if not scores:
         raise UserError(f"{folder} has no checkpoint yet.")
-    if which in ("", "newest"):
+    if selector in ("", "newest"):
         step = max(scores)
-    elif which == "best":
+    elif selector == "best":
         step = max(scores, key=lambda step: (scores[step], step))
-    elif which.isdigit() and int(which) in scores:
-        step = int(which)
+    elif selector.isdigit() and int(selector) in scores:
+        step = int(selector)
     else:
-        raise UserError(f"{folder} has no checkpoint {which!r}. There are: newest, best, {sorted(scores)}.")
+        raise UserError(f"{folder} has no checkpoint {selector!r}. Available: newest, best, {sorted(scores)}.")
     return NamedCheckpoint(folder, step, f"{folder.name}@{step}")
 
 
 def copy_checkpoint(named: NamedCheckpoint, folder):
-    """Copies a checkpoint, and the record up to it, into a new run folder. Done again after a kill, it is whole."""
+    """Copy a checkpoint, and the record up to its step, into a new run folder.
+
+    It is safe to call again after the process was killed. Raises UserError if the checkpoint is damaged.
+    """
     folder = Path(folder)
     target = folder / "checkpoints" / str(named.step)
     if target.exists():
@@ -53,5 +56,5 @@ def copy_checkpoint(named: NamedCheckpoint, folder):
     with replacing(target) as part:
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(source, part)
-        # An open interval need not fit other knobs, and an early stop is not passed on.
+        # Drop the metric sums, which may not fit the new knobs, and an early stop.
         write_meta(part / "meta", {**meta, "open": [], "stopped": ""})

@@ -1,4 +1,4 @@
-"""Opening what a run left: its experiment, made again from the run's own source and knobs, and its trained network.
+"""Opening a run: its experiment, rebuilt from the stored source and knobs, and its trained network.
 
 trained = open_run("runs/digits-1a2b3c4d-s0@best").trained
 logits = trained(images)
@@ -22,7 +22,7 @@ from research.system.compilation_cache import keep_compiled
 
 
 class Reopened(NamedTuple):
-    """A run folder, what its run.json says, and its experiment."""
+    """A run folder, the content of its run.json, and its experiment."""
 
     folder: Path
     about: dict
@@ -30,10 +30,10 @@ class Reopened(NamedTuple):
 
 
 class OpenedRun(NamedTuple):
-    """A run folder at the checkpoint of `step`.
+    """A run at the checkpoint of `step`.
 
-    `state` is the State of the checkpoint, on the experiment's `mesh`. `view` is that of the first evaluation, and
-    `trained` the network with the weights that the view gives.
+    `state` is the State of the checkpoint, placed on `mesh`. `view` is the View of the first evaluation, and `trained`
+    is the network with the weights that it selects.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class OpenedRun(NamedTuple):
 
 
 def reopen(folder) -> Reopened:
-    """A run with its experiment. Raises UserError where `folder` is not the folder of a run."""
+    """Open a run folder and rebuild its experiment. Raises UserError if `folder` is not a run folder."""
     keep_compiled()
     folder = find_run(folder)
     about = read_json(folder / "run.json")
@@ -56,20 +56,23 @@ def reopen(folder) -> Reopened:
 
 
 def open_run(path) -> OpenedRun:
-    """`RUN` (the newest checkpoint), `RUN@step` or `RUN@best` with its experiment and its trained network.
+    """Open `RUN` (its newest checkpoint), `RUN@step` or `RUN@best`, with its experiment and its trained network.
 
-    Raises UserError where there is no such run or checkpoint, and for a damaged checkpoint.
+    Raises UserError if the run or the checkpoint does not exist, or if the checkpoint is damaged.
     """
-    named = find_checkpoint(str(path))
-    folder, about, experiment = reopen(named.folder)
+    checkpoint = find_checkpoint(str(path))
+    folder, about, experiment = reopen(checkpoint.folder)
     built = build(experiment, seed=about["seed"])
     with Checkpoints(folder / "checkpoints", keep=experiment.keep) as checkpoints:
-        state = checkpoints.restore(built.abstract, step=named.step).state
+        state = checkpoints.restore(built.abstract, step=checkpoint.step).state
     view = next(iter(experiment.evals.values())).view if experiment.evals else live
     trained = Trained(experiment.apply, *view(state))
-    return OpenedRun(folder, about, experiment, named.step, state, view, trained, built.mesh)
+    return OpenedRun(folder, about, experiment, checkpoint.step, state, view, trained, built.mesh)
 
 
 def knob_values(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The experiment's knobs with the given ones in place; raises UserError for what it does not know."""
+    """Return the values of all knobs of an experiment: the given ones, and defaults for the rest.
+
+    Raises UserError for an unknown knob, a missing value, or a value of the wrong type.
+    """
     return resolve(knobs_of(loaded.function), given)

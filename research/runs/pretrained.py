@@ -1,4 +1,4 @@
-"""Starting from the weights of another run, in whole or in part."""
+"""Initialising params and stats from the weights of another run."""
 
 import re
 from collections.abc import Mapping
@@ -12,52 +12,53 @@ from research.wrappers.frozen import FROZEN
 
 
 def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
-    """An `init_from` for an Experiment: `(params, stats) -> (params, stats)`, with arrays of another run's checkpoint.
+    """Return an `init_from` for an Experiment that replaces arrays by those of a checkpoint of another run.
 
-    `run` is RUN, RUN@step or RUN@best. `names` maps patterns of names here to names there, e.g.
-    `{r"encoder/(.*)": r"backbone/\\1"}`; None takes every array that has the same name. A name is a path such as
-    `layers/0/kernel`, in stats `stats/model/layers/0/mean`; frozen arrays go by the names of params. `*` in a name
-    there stacks what it matches on a new leading axis, in the order of numbers, and a last `[i]` takes one of a
-    stack: `{r"blocks/(.*)": r"blocks/*/\\1"}` and `{r"blocks/(\\d+)/(.*)": r"blocks/\\2[\\1]"}`.
+    `run` is RUN, RUN@step or RUN@best. `names` maps patterns of target names (regular expressions, matched against the
+    full name of an array of this experiment) to source names in the checkpoint, such as
+    `{r"encoder/(.*)": r"backbone/\\1"}`. None loads every array whose name exists in the checkpoint. A name is a path
+    such as `layers/0/kernel`, or `stats/model/layers/0/mean` for stats. Frozen arrays have the names of params. `*` in
+    a source name stacks all matching arrays on a new leading axis, in numerical order, and `[i]` at its end selects one
+    entry of a stack: `{r"blocks/(.*)": r"blocks/*/\\1"}` and `{r"blocks/(\\d+)/(.*)": r"blocks/\\2[\\1]"}`.
 
-    A table of what was loaded, reshaped and missed goes to `tell`. Not called when a run resumes. Raises UserError
-    for a name that is not there, a pattern that matches nothing here, and sizes that differ.
+    `tell` receives a table of the loaded, reshaped and missing arrays. The function is not called when a run resumes.
+    Raises UserError if a source name does not exist, if a pattern matches no target, or if two sizes differ.
     """
 
     def start(params, stats):
-        there = _arrays(*read_arrays(run))
-        here = _arrays(params, stats)
+        sources = _named_arrays(*read_arrays(run))
+        targets = _named_arrays(params, stats)
         table, loaded, used = [], {}, set()
-        for name, array in here.items():
-            source, pattern = _source(name, names, there)
+        for name, target in targets.items():
+            source_name, pattern = _source_name(name, names, sources)
             used.add(pattern)
-            if source is None:
-                table.append(("missing", name, "", array.shape))
+            if source_name is None:
+                table.append(("missing", name, "", target.shape))
                 continue
-            found = _find(source, there, run)
-            if found.size != array.size:
-                raise UserError(f"{name} has shape {array.shape}, {source} in {run} has {found.shape}.")
-            table.append(("loaded" if found.shape == array.shape else "reshaped", name, source, found.shape))
-            loaded[name] = jax.device_put(found.reshape(array.shape).astype(array.dtype), array.sharding)
+            source = _find_source(source_name, sources, run)
+            if source.size != target.size:
+                raise UserError(f"{name} has shape {target.shape}, but {source_name} in {run} has {source.shape}.")
+            table.append(("loaded" if source.shape == target.shape else "reshaped", name, source_name, source.shape))
+            loaded[name] = jax.device_put(source.reshape(target.shape).astype(target.dtype), target.sharding)
         if unused := set(names or {}) - used:
             raise UserError(
-                f"the pattern {sorted(unused)[0]!r} matches no array here. There are: {listed(sorted(here))}."
+                f"the pattern {sorted(unused)[0]!r} matches no array here. Available: {listed(sorted(targets))}."
             )
         tell("\n".join(f"  {kind:<9}{name}  {('<- ' + source) if source else ''} {shape}"
                        for kind, name, source, shape in table))  # fmt: skip
-        fill = lambda prefix, tree: jax.tree.map_with_path(lambda path, x: loaded.get(_name(prefix, path), x), tree)
-        return fill("", params), fill("stats", stats)
+        load = lambda prefix, tree: jax.tree.map_with_path(lambda path, x: loaded.get(_name(prefix, path), x), tree)
+        return load("", params), load("stats", stats)
 
     return start
 
 
 def read_arrays(run):
-    """(params, stats) of `RUN`, `RUN@step` or `RUN@best` as nested dicts of numpy arrays, verified."""
+    """Read (params, stats) of `RUN`, `RUN@step` or `RUN@best` as nested dicts of numpy arrays, with verification."""
     from research.runs.checkpoint import read_raw
     from research.runs.named_checkpoint import find_checkpoint
 
-    named = find_checkpoint(run)
-    state = read_raw(named.folder / "checkpoints" / str(named.step))
+    checkpoint = find_checkpoint(run)
+    state = read_raw(checkpoint.folder / "checkpoints" / str(checkpoint.step))
     return state["params"], state.get("stats") or {}
 
 
@@ -66,7 +67,7 @@ def _name(prefix, path):
     return name.removeprefix(f"stats/{FROZEN}/")
 
 
-def _arrays(params, stats):
+def _named_arrays(params, stats):
     return {
         _name(prefix, path): x
         for prefix, tree in (("", params), ("stats", stats))
@@ -74,26 +75,27 @@ def _arrays(params, stats):
     }
 
 
-def _source(name, names, there):
-    """The name there that `name` is loaded from, and the pattern that said so."""
+def _source_name(name, names, sources):
+    """Return the source name for the target `name`, and the pattern that matched; None for either if there is none."""
     if names is None:
-        return (name if name in there else None), None
+        return (name if name in sources else None), None
     for pattern, template in names.items():
         if match := re.fullmatch(pattern, name):
             return match.expand(template), pattern
     return None, None
 
 
-def _find(source, there, run):
-    """The array that a name there means: itself, a stack of several, or one of a stack."""
-    name, index = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", source).groups()
+def _find_source(source_name, sources, run):
+    """Return the array of a source name: one array, a stack of several, or one entry of a stack."""
+    name, index = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", source_name).groups()
     if "*" in name:
-        matcher = re.compile("([^/]+)".join(map(re.escape, name.split("*"))))
-        found = {m.groups(): x for m, x in ((matcher.fullmatch(n), x) for n, x in there.items()) if m}
-        if found:
-            # By number: sorted as texts, layer 10 precedes layer 2.
-            order = sorted(found, key=lambda keys: [(int(k), "") if k.isdigit() else (0, k) for k in keys])
-            return np.stack([found[keys] for keys in order])
-    elif name in there:
-        return there[name] if index is None else there[name][int(index)]
-    raise UserError(f"{run} has no array {source!r}.{nearest(name, there)} There are: {listed(sorted(there))}.")
+        pattern = re.compile("([^/]+)".join(map(re.escape, name.split("*"))))
+        matches = {m.groups(): x for m, x in ((pattern.fullmatch(n), x) for n, x in sources.items()) if m}
+        if matches:
+            # Sort by number: sorted as strings, layer 10 precedes layer 2.
+            order = sorted(matches, key=lambda keys: [(int(k), "") if k.isdigit() else (0, k) for k in keys])
+            return np.stack([matches[keys] for keys in order])
+    elif name in sources:
+        return sources[name] if index is None else sources[name][int(index)]
+    hint = nearest(name, sources)
+    raise UserError(f"{run} has no array {source_name!r}.{hint} Available: {listed(sorted(sources))}.")

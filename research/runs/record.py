@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: the exact record of a run, part of what a restart reproduces bit for bit."""
+"""`metrics.jsonl`: the metrics of a run, which an interrupted and resumed run reproduces bit for bit."""
 
 import contextlib
 import json
@@ -9,26 +9,26 @@ from pathlib import Path
 
 
 class Record:
-    """`metrics.jsonl`, to be used in a `with`: a line for each interval and evaluation, free of wall-clock figures."""
+    """A writer of `metrics.jsonl`: one line per interval or evaluation, without wall-clock times. A context manager."""
 
     def __init__(self, path):
         self.path = Path(path)
         self._file = open(self.path, "a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, float]):
-        """Appends `{"step": step, ...}`; numbers that are not finite are written as null."""
+        """Append the line `{"step": step, ...}`; a value that is not finite is written as null."""
         line = {"step": step, **{k: (v if math.isfinite(v) else None) for k, v in sorted(values.items())}}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
     def sync(self) -> int:
-        """The length in bytes, once it is on the disk."""
+        """Flush the file to disk and return its length in bytes."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return self.path.stat().st_size
 
     def cut(self, length: int):
-        """Drops all after the first `length` bytes: lines that a restart will write again."""
+        """Truncate the file to `length` bytes. A restarted run writes the later lines again."""
         self._file.flush()
         os.truncate(self.path, length)
 
@@ -36,23 +36,23 @@ class Record:
         return self
 
     def __exit__(self, kind, error, trace):
-        # A full disk cannot take what is still buffered; the run has failed of that already.
+        # On a full disk, closing fails to write the buffer; the run has already failed for this reason.
         with contextlib.suppress(*(() if error is None else (OSError,))):
             self._file.close()
 
 
 class Unrecorded:
-    """In place of a Record, for the processes that write nothing: all but one of a job."""
+    """A Record that writes nothing, for all processes of a job except rank 0."""
 
     def write(self, step: int, values: Mapping[str, float]):
-        """Nothing."""
+        """Do nothing."""
 
     def sync(self) -> int:
-        """0; the metadata of a checkpoint are those of the process that writes."""
+        """Return 0. Only rank 0 writes the metadata of a checkpoint, which hold the length of the record."""
         return 0
 
     def cut(self, length: int):
-        """Nothing."""
+        """Do nothing."""
 
     def __enter__(self):
         return self

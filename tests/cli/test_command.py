@@ -45,7 +45,7 @@ def wing(tmp_path, monkeypatch):
 
 def test_a_file_more_is_a_verb_more(wing, capsys):
     assert list(verbs()) == ["number", "show-it"]
-    assert verbs()["show-it"].summary == "Show a run." and verbs()["number"].summary.startswith("`value` where it is")
+    assert verbs()["show-it"].summary == "Show a run." and verbs()["number"].summary.startswith("Return `value`")
     assert main(["show-it", "runs/a", "x", "y", "--scale", "2", "--quiet"]) == 3
     assert capsys.readouterr().out == "runs/a ['x', 'y'] 2.0 None False\n"
     with pytest.raises(SystemExit):
@@ -60,7 +60,7 @@ def test_a_file_more_is_a_verb_more(wing, capsys):
     [
         (["show-its"], "unknown verb 'show-its'. Did you mean 'show-it'?"),
         (["show-it", "a", "--scal", "2"], "unknown argument '--scal'. Did you mean '--scale'?"),
-        (["show-it", "a", "--scale", "wide"], "scale takes float, not 'wide'"),
+        (["show-it", "a", "--scale", "wide"], "scale must be float, not 'wide'"),
         (["show-it"], "RUN"),
     ],
 )
@@ -86,8 +86,8 @@ def test_the_options_of_train_are_those_of_its_signature(capsys):
 def test_a_knob_may_not_have_the_name_of_an_option(tmp_path, capsys):
     (tmp_path / "bad.py").write_text("def experiment(*, runs: int = 1): ...\n")
     assert main(["train", str(tmp_path / "bad.py")]) == 2
-    assert "a knob may not be called 'runs'" in capsys.readouterr().err
-    with pytest.raises(UserError, match="a knob may not be called 'runs'"):
+    assert "rename the knob 'runs'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="rename the knob 'runs'"):
         train(tmp_path / "bad.py")
 
 

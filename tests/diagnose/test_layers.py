@@ -135,7 +135,7 @@ def test_where_there_can_be_none():
     assert layers(linear(transform=lambda step: step)) is None
     with pytest.raises(UserError, match="declares its own step"):
         with_layers(build(linear(transform=lambda step: step), devices=jax.devices()[:1]))
-    with pytest.raises(UserError, match="an evaluation cannot be called 'layers'"):
+    with pytest.raises(UserError, match="invalid evaluation name 'layers'"):
         build(linear(evals={"layers": toys.experiment().evals["valid"]}), devices=jax.devices()[:1])
     built = build(linear(), devices=jax.devices()[:1])
 

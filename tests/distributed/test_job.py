@@ -126,7 +126,7 @@ def test_a_kill_and_a_signal_to_one_rank_cost_no_number(one_of_two, tmp_path):
     job = Launched(folder, *knobs, processes=2, restarts=1)
     assert job.until(lambda: saved(folder) and lines(folder) * 4 >= rng.randrange(12, 24))
     os.kill(job.ranks()[rng.randrange(2)], signal.SIGKILL)
-    going_on = "Going on from the checkpoint of step"
+    going_on = "Resuming from the checkpoint of step"
     assert job.until(lambda: going_on in job.output)
     resumed = int(re.search(rf"{going_on} (\d+)", job.output)[1])
     assert job.until(lambda: saved(folder) > resumed)
@@ -267,7 +267,7 @@ def test_saved_by_four_it_goes_on_in_two_and_in_one(one_of_four, tmp_path, numbe
         copy = tmp_path / f"by{processes}"
         shutil.copytree(folder, copy)
         output = train(copy, "--pause", "0.05", processes=processes, devices=4 // processes)
-        assert f"Going on from the checkpoint of step {step}" in output
+        assert f"Resuming from the checkpoint of step {step}" in output
         same(copy, one_of_four)
     # Another mesh: no longer bit for bit.
     train(folder, "--pause", "0.05", devices=1)
@@ -314,7 +314,7 @@ def test_a_damaged_checkpoint_is_set_aside_by_all(one_of_two, tmp_path):
     for path in newest.glob("state/d/*"):
         os.truncate(path, path.stat().st_size // 2)
     output = train(folder, processes=2)
-    assert f"step {newest.name} is damaged and was set aside" in output and "killing" not in output
+    assert f"step {newest.name} is damaged and was moved" in output and "killing" not in output
     assert [path.name for path in (folder / "damaged").iterdir()] == [f"{newest.name}-0"]
     same(folder, one_of_two)
 

@@ -60,7 +60,7 @@ def test_a_file_that_is_no_python_does_not_hide_the_others(tmp_path, capsys):
     assert main(["list", str(tmp_path)]) == 0
     shown = capsys.readouterr()
     assert [line.split()[0] for line in shown.out.splitlines()] == [str(tmp_path / "good.py")]
-    assert shown.err.count("is left out, since it cannot be read") == 2 and "old.py" in shown.err
+    assert shown.err.count(", which cannot be read: ") == 2 and "old.py" in shown.err
     (tmp_path / "good.py").unlink()
     with pytest.raises(UserError, match="no experiment below"):
         experiments(tmp_path)
@@ -114,4 +114,4 @@ def test_a_run_that_cannot_be_written_to_still_shows_its_numbers(tmp_path, monke
     (run.folder / "evaluated").write_text("a file where a folder should be")
     stream = io.StringIO()
     assert verbs.evaluate(run.folder, on="end", stream=stream) == {"end": run.results["end"]}
-    assert "The evaluation of end is not kept" in stream.getvalue() and "end  cost" in stream.getvalue()
+    assert "The evaluation end was not saved" in stream.getvalue() and "end  cost" in stream.getvalue()

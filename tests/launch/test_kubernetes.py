@@ -183,7 +183,7 @@ def test_pods_train_together_and_go_on_after_one_is_evicted(pods, tmp_path):
     assert finish(made.start()) == [0, 0]
     assert json.loads(status.read_text())["status"] == "finished"
     output = (tmp_path / "pod0").read_text()
-    assert f"Going on from the checkpoint of step {told['step']}" in output and "finished at step 20 of 20" in output
+    assert f"Resuming from the checkpoint of step {told['step']}" in output and "finished at step 20 of 20" in output
 
 
 def test_a_pod_that_may_not_go_on_ends_the_set(pods, tmp_path):

@@ -90,7 +90,7 @@ def test_a_mistake_in_a_knob_is_found_here(capsys, monkeypatch):
     monkeypatch.chdir(REPO)
     for arguments, words in [
         (["experiments/digits.py", "--netwrk", "mlp"], "unknown argument '--netwrk'. Did you mean '--network'"),
-        (["experiments/digits.py", "--epochs", "many"], "epochs takes int, not 'many'"),
+        (["experiments/digits.py", "--epochs", "many"], "epochs must be int, not 'many'"),
         (["experiments/digts.py"], "no experiment file .* Did you mean 'digits.py'"),
         (["--seed", "1", "experiments/digits.py"], "FILE comes first"),
         (["sweep", "nowhere"], "takes the folder of a sweep, not nowhere"),

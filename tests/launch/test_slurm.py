@@ -124,7 +124,7 @@ def test_preempted_it_goes_on_to_the_same_numbers(slurm, submit, unbroken):
     again(slurm, job)
     assert job.told()["status"] == "preempted" and 5 <= job.told()["step"] < 20
     ended(slurm, job, "COMPLETED")
-    assert f"Going on from the checkpoint of step {json.loads(_lives(job))[1][1]}" in job.output()
+    assert f"Resuming from the checkpoint of step {json.loads(_lives(job))[1][1]}" in job.output()
     assert job.metrics() == unbroken
 
 
@@ -144,7 +144,7 @@ def test_at_its_time_limit_it_saves_and_goes_on_an_element_of_an_array_by_itself
         assert "the time limit is near: saving" in job.output(which)
     slurm.run("scancel", elements[0])  # which has the number of the whole array, or the other one has
     ended(slurm, job, "CANCELLED", elements[0])
-    until(lambda: "Going on from the checkpoint" in job.output(elements[1]), LONG)
+    until(lambda: "Resuming from the checkpoint" in job.output(elements[1]), LONG)
     slurm.run("scancel", elements[1])
     ended(slurm, job, "CANCELLED", elements[1])
     assert sorted(p.name[-2:] for p in job.runs.glob("*slow_steps-*")) == ["s3", "s4"]
@@ -224,6 +224,6 @@ def test_the_workers_of_a_sweep_are_an_array_and_one_that_dies_costs_nothing(slu
     over = {"COMPLETED", "FAILED"}
     ends = until(lambda: (found := [slurm.state(which) for which in elements]) and set(found) <= over and found, LONG)
     assert sorted(ends) == ["COMPLETED", "FAILED"], [job.output(which) for which in elements]
-    assert "Going on from the checkpoint of step 6" in job.output(elements[ends.index("COMPLETED")])
+    assert "Resuming from the checkpoint of step 6" in job.output(elements[ends.index("COMPLETED")])
     done = sweep("tests/search/toy.py", **grid)
     assert done.finished and [trial.state for trial in done.trials] == ["finished"] * 2

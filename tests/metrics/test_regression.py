@@ -73,7 +73,7 @@ def test_constant_targets_without_an_exact_binary_form(constant):
 
 
 def test_shapes_that_would_be_broadcast_are_an_error():
-    with pytest.raises(UserError, match=r"predictions \[10, 3\] expect targets"):
+    with pytest.raises(UserError, match=r"predictions \[10, 3\] and targets"):
         measure_regression()(TRAINED, {**padded(0), "target": Y[:10, 0]})
     with pytest.raises(UserError, match="unknown batch field 'x'"):
         measure_regression(inputs="x")(TRAINED, padded(0))

@@ -68,7 +68,7 @@ def test_padding_counts_in_nothing():
 
 
 def test_targets_that_would_be_broadcast_and_missing_fields_are_errors():
-    with pytest.raises(UserError, match=r"predictions \[6, 3\] expect targets of their shape; they have \[6\]"):
+    with pytest.raises(UserError, match=r"predictions \[6, 3\] and targets \[6\] must have the same shape"):
         run(regress(linear), {"features": X, "target": Y[:, 0]})
     with pytest.raises(UserError, match="unknown batch field 'target'. Did you mean 'targets'"):
         run(regress(linear), {"features": X, "targets": Y})

@@ -195,14 +195,14 @@ def test_what_is_broken_is_named_and_left_out(tmp_path):
         and "valid.npz cannot be read" in text
         and "status.json cannot be read" in text
     )
-    assert "timing.jsonl has 2 broken lines" in text
+    assert "timing.jsonl: skipped 2 damaged lines" in text
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a run folder: it has no run.json"):
         report(tmp_path)
     (tmp_path / "run.json").write_text("[1]")
-    with pytest.raises(UserError, match="a JSON object was expected, not list"):
+    with pytest.raises(UserError, match="expected a JSON object, not list"):
         report(tmp_path)
     write_json(tmp_path / "run.json", about())
     (tmp_path / "report").write_text("a file in the way")

@@ -61,7 +61,7 @@ def test_begun_from_another_run_it_does_not_pass_for_one_with_another_beginning(
     with pytest.raises(AttributeError):
         broken = SOUND.replace("    cost = ", "    None.shape\n    cost = ")
         train(file, broken, run_dir=folder, start_from=first.folder)
-    with pytest.raises(UserError, match="was edited|start_from: 'first@12' in the run"):
+    with pytest.raises(UserError, match="has changed|start_from: 'first@12' in the run"):
         train(file, SOUND, run_dir=folder, start_from=start_from and tmp_path / start_from)
 
 

@@ -116,7 +116,7 @@ def test_told_to_stop_and_killed_it_ends_as_an_unbroken_run(unbroken, tmp_path):
     assert killed_at_random(folder, kills=2, seed=1) == 2
     code, output = end(begin(folder))
     assert code == 0, output
-    assert int(re.search(r"Going on from the checkpoint of step (\d+)", output)[1]) >= stopped
+    assert int(re.search(r"Resuming from the checkpoint of step (\d+)", output)[1]) >= stopped
     same(folder, unbroken)
 
 
@@ -157,4 +157,4 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
     folder = tmp_path / "run"
     with run_folder.lock(folder):
         code, output = end(begin(folder))
-    assert code == 2 and f"process {os.getpid()} is training in" in output
+    assert code == 2 and f"process {os.getpid()} is already training in" in output

@@ -61,7 +61,7 @@ def test_a_notebooks_values_are_held_to_the_same_types():
     [
         (["--learning-rat", "1"], "Did you mean '--learning-rate'"),
         (["--network", "cn"], "Did you mean 'cnn'"),
-        (["--steps", "1.5"], "steps takes int, not '1.5'"),
+        (["--steps", "1.5"], "steps must be int, not '1.5'"),
         (["--augment=perhaps"], "true or false"),
         (["--length", "3 epoc"], "Did you mean 'epochs'"),
         (["--steps"], "expected one argument"),
@@ -95,5 +95,5 @@ def test_functions_that_cannot_be_knobs_are_refused():
     for function in (positional, untyped):
         with pytest.raises(UserError, match="'width' of .* must be keyword-only and have a type"):
             knobs_of(function)
-    with pytest.raises(UserError, match="no default; give --width"):
+    with pytest.raises(UserError, match="no default; set --width"):
         resolve(knobs_of(required), {})

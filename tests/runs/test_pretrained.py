@@ -108,4 +108,4 @@ def test_frozen_with_nothing_trained_computes_the_same():
     kept, moved = model.init(draw(1))
     x = DATA.columns["image"]
     np.testing.assert_array_equal(model.apply(kept, moved, x)[0], MODEL.apply(params, stats, x)[0])
-    assert all("kernel" in path for path in pretrained._arrays({}, moved))
+    assert all("kernel" in path for path in pretrained._named_arrays({}, moved))

@@ -98,7 +98,7 @@ def test_a_killed_worker_costs_nothing(tmp_path):
     assert [t.state.name for t in study.trials] == ["COMPLETE"] * 2  # none is there twice
     assert [t.user_attrs["lives"] for t in study.trials] == [[0, 6], [0]]
     logs = "".join(path.read_text() for path in folder.glob("worker-*.log"))
-    assert logs.count("Going on from the checkpoint of step 6") == 1
+    assert logs.count("Resuming from the checkpoint of step 6") == 1
     for trial in study.trials:
         assert trial.value == pytest.approx(cost({"n": 5, "kind": "good", **trial.params}, STEPS), abs=1e-6)
     first = folder / "trials" / "0000"
@@ -135,7 +135,7 @@ def test_workers_leave_with_their_parent_and_what_they_did_is_kept(tmp_path, num
     command = [sys.executable, *worker_command(folder)[1:]]
     done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Going on from the checkpoint of step 7") == 2
+    assert done.stdout.count("Resuming from the checkpoint of step 7") == 2
     assert [t.state.name for t in settle(folder)[1].trials] == ["COMPLETE"] * 2
     assert "no trial is left to begin: 2 trials" in done.stdout and (folder / "report.html").exists()
 
@@ -163,7 +163,7 @@ def test_zero_workers_prepare_and_say_how_to_begin(tmp_path):
 
 def test_the_command_line_answers_mistakes(tmp_path, capsys):
     for arguments, said in (
-        ([], "which experiment? Give a FILE"),
+        ([], "no experiment given. Give a FILE"),
         ([str(FILE), "--x", "1"], "nothing to search"),
         ([str(FILE), "--xx", "0:1"], "unknown argument '--xx'. Did you mean '--x'"),
         ([str(FILE), "--x", "-1:1"], "expected one argument"),
@@ -175,7 +175,7 @@ def test_the_command_line_answers_mistakes(tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text("def experiment(*, metric: float = 1.0): ...\n")
     assert main(["sweep", str(file), "--metric", "0:1"]) == 2
-    assert "a knob may not be called 'metric'" in capsys.readouterr().err
+    assert "rename the knob 'metric'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["sweep", str(FILE), "--help"])
     shown = " ".join(capsys.readouterr().out.split())
