@@ -29,14 +29,14 @@ def check_settings(ex):
         raise UserError(f"keep={ex.keep!r}; expected 1 or more newest checkpoints, in addition to the best.")
     if ex.best and ex.best.mode not in ("max", "min"):
         raise unknown("mode of the best checkpoint", ex.best.mode, ("max", "min"))
-    named = [("best=", ex.best.metric)] if ex.best else []
-    named += [("claims=", claim.metric) for claim in ex.claims]
-    named += [(f"the technique {t.name!r}", t.metric) for t in ex.techniques if t.metric]
-    for where, metric in named:
+    references = [("best=", ex.best.metric)] if ex.best else []
+    references += [("claims=", claim.metric) for claim in ex.claims]
+    references += [(f"the technique {t.name!r}", t.metric) for t in ex.techniques if t.metric]
+    for source, metric in references:
         evaluation, _, rest = metric.partition("/")
         if evaluation not in ex.evals or not rest:
             raise UserError(
-                f"{where} names the metric {metric!r}; expected EVALUATION/METRIC. "
+                f"{source} names the metric {metric!r}; expected EVALUATION/METRIC. "
                 f"Evaluations: {', '.join(ex.evals) or 'none'}.{nearest(evaluation, ex.evals)}"
             )
 

@@ -1,6 +1,6 @@
 """Evaluations: metric states summed over an evaluation set, on any number of devices.
 
-The result is exact if the last batch is smaller, because padding is masked.
+The results are exact even if the last batch is smaller, because padding is masked.
 """
 
 import contextlib

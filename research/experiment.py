@@ -74,11 +74,11 @@ class Experiment:
       source          a TrainingSource (`research.data.sampling.source`), such as the result of `batches(data, size)`
       steps           the length of the run: a Duration, or a number of optimizer steps
       loss            the Loss; None if a technique provides it
-      grad_fn         a gradient estimator; None for that of a technique, or else the exact gradient of `loss`
+      grad_fn         a gradient estimator; by default that of a technique, or the exact gradient of `loss`
       optimizer       an optax transformation; with `learning_rate`, a function of it, such as `optax.adam`
       learning_rate   a number or a schedule step -> number, recorded as `train/learning_rate`
       schedules       {name: step -> number}: further numbers to record
-      techniques      the techniques that keep an entry of `stats`, each listed once (`research.technique`)
+      techniques      the Techniques, each listed once (`research.technique`)
       stride          optimizer steps per dispatch; the step receives batches stacked on a leading axis
       transform       a Step -> Step whose result takes `stride` optimizer steps; None for `many(step, stride)`
       on_nonfinite    "stop", "skip" or "rollback": the response to a NaN or infinity (`research.nonfinite`)
@@ -86,13 +86,16 @@ class Experiment:
     Evaluation and records:
       evals           {name: Eval}
       claims          expected results, which the report compares with the measured ones
-      log_every, save_every     Durations between records of the training metrics, and between checkpoints
-      keep, best      the number of newest checkpoints to keep, and the criterion for the best one, also kept
+      log_every       the Duration between records of the training metrics, which are means over this interval
+      save_every      the Duration between checkpoints
+      keep            the number of newest checkpoints to keep
+      best            the criterion for the best checkpoint, which is kept in addition
 
     Devices:
       mesh            {axis: number of devices}; -1 takes the remaining devices
       rules           ((pattern, PartitionSpec or tactic), ...): how arrays are sharded
-    See `research.distributed.sharding`. `mesh` and `rules` do not change the step. Results agree up to rounding.
+
+    `mesh` and `rules` do not change the step, and results agree up to rounding (`research.distributed.sharding`).
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]

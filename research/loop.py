@@ -221,8 +221,8 @@ class _Interval:
         if self.pending is None:
             return
         (step, steps, sums, waited, done), self.pending = self.pending, None
-        began, self.since = self.since, done.result()
-        seconds = max(self.since - began, 1e-9)
+        start, self.since = self.since, done.result()
+        seconds = max(self.since - start, 1e-9)
         timing = {"seconds": seconds, "steps_per_second": steps / seconds, "data_wait": min(1.0, waited / seconds)}
         sums = jax.device_get(sums)
         if sums.bad >= 0:

@@ -151,7 +151,7 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
             timing_writer(folder / "timing.jsonl"),
             spared(run_folder.status_writer(folder, total=built.total)),
             run_folder.status_file(folder),
-            *(begin(folder, about) for begin in (trackers.tensorboard, *listen)),
+            *(make_subscriber(folder, about) for make_subscriber in (trackers.tensorboard, *listen)),
             diagnosis(lambda note: tell(note), folder=folder, batch_at=read),
         ]
     if seconds := limit(os.environ, processes=job.count):

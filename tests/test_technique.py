@@ -169,11 +169,11 @@ def test_a_memory_that_nothing_reads_is_refused():
     build(toys.experiment(**embedding(loss=None), techniques=(method,)), devices=ONE)
     late = delayed(gradient(LOSS), steps=2)
     for wrapped in ({}, {"on_nonfinite": "skip"}, {"stride": 2}):  # a loop over steps hides nothing
-        refused("nothing reads .* 'delayed' keeps.*grad_fn=", techniques=(late,), grad_fn=gradient(LOSS), **wrapped)
+        refused("nothing reads .* 'delayed'.*grad_fn=", techniques=(late,), grad_fn=gradient(LOSS), **wrapped)
     # An `after` that reads its own entry wires no loss.
     held = elastic(LOSS, {2: lambda params, stats: params}, strength=1.0)
-    refused("nothing reads .* 'elastic' keeps.*loss=", techniques=(held,), loss=LOSS)
-    refused("nothing reads .* 'elastic' keeps", techniques=(held, top_k(gradient(LOSS), fraction=0.5)), loss=None)
+    refused("nothing reads .* 'elastic'.*loss=", techniques=(held,), loss=LOSS)
+    refused("nothing reads .* 'elastic'", techniques=(held, top_k(gradient(LOSS), fraction=0.5)), loss=None)
     build(toys.experiment(techniques=(held,), loss=None), devices=ONE)
     # What only a view reads is read.
     begun = Technique(
@@ -209,7 +209,7 @@ def test_a_technique_that_is_not_listed_is_named_by_its_entry():
     build(toys.experiment(techniques=(late,)), devices=ONE)
     refused(r"it reads 'target', which is neither a batch field nor a stats entry \(none\).*add .*techniques=",
             loss=lagging)  # fmt: skip
-    refused(r"it reads 'target'.*in stats \(targets\)\. Did you mean 'targets'\?", loss=lagging,
+    refused(r"it reads 'target'.*a stats entry \(targets\)\. Did you mean 'targets'\?", loss=lagging,
             techniques=(target(every=2, name="targets"),))  # fmt: skip
     build(toys.experiment(loss=lagging, techniques=(target(every=2),)), devices=ONE)
 

@@ -2,7 +2,7 @@
 
 
 def prepare(data: str, *, out: str | None = None):
-    """Convert or download a data set for fast random access.
+    """Prepare a data set for fast random access.
 
     data: the name of a data set, or a path to records
     out (FOLDER): the output folder

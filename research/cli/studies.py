@@ -12,14 +12,14 @@ def sweep(
 ):  # fmt: skip
     """Search over the knobs of an experiment, or resume a search.
 
-    Give a knob one value to fix it, or several to search. Write a range as 1e-4:1e-2, a range on a logarithmic scale as
+    Give a knob one value, or a set of values to search. Write a range as 1e-4:1e-2, a range on a logarithmic scale as
     1e-4:1e-2:log, and choices as a,b,c.
 
     file: an experiment file, such as experiments/digits.py
     search: grid, random, tpe, gp or evolution
     stopping: early stopping of bad trials: none, asha, hyperband or median
-    metric (SET/NAME): the metric to optimize (default: that of the experiment's best checkpoint)
-    mode: max or min: whether to maximize or minimize the metric
+    metric (SET/NAME): the metric to optimise (default: the metric of Experiment(best=...))
+    mode: max to maximise the metric, min to minimise it
     budget: 50trials, 2h, 1e6steps, or several separated by commas (default 30trials)
     workers: worker processes on this host; 0 only creates the sweep folder
     seed: the seed of the search and of every run
@@ -62,7 +62,7 @@ def compare(
     """Compare runs with the first one: list the differences and test whether they are significant.
 
     runs (RUN): run folders; each is compared with the first
-    metric (SET/NAME): the main metric (default: that of the first claim)
+    metric (SET/NAME): the main metric (default: the metric of the first claim)
     independent: the evaluation sets contain different examples (an unpaired test)
     same_code: do not treat runs of different commits as different recipes
     out (FILE): the output page (default report/compare.html of the first run)

@@ -48,7 +48,7 @@ def test_begun_from_another_run_it_is_begun_there_again(tmp_path):
         )
     train(file, longer, run_dir=folder, start_from=first.folder)
     assert read_json(folder / "status.json")["step"] == 18
-    with pytest.raises(UserError, match="was edited"):  # now it has checkpoints of its own
+    with pytest.raises(UserError, match="has changed since"):  # now it has checkpoints of its own
         train(file, SOUND, run_dir=folder, start_from=first.folder)
 
 

@@ -74,7 +74,7 @@ def test_one_of_a_stack(monkeypatch):
 
 def test_mistakes_are_named(saved):
     here = {"embed": {"kernel": np.zeros((4, 7), np.float32)}}
-    with pytest.raises(UserError, match=r"embed/kernel has shape \(4, 7\), embed/kernel in RUN has \(4, 6\)"):
+    with pytest.raises(UserError, match=r"embed/kernel has shape \(4, 7\), but embed/kernel in RUN has \(4, 6\)"):
         load(here)
     with pytest.raises(UserError, match="no array 'embed/kernl'. Did you mean 'embed/kernel'"):
         load(here, {"embed/kernel": "embed/kernl"})
