@@ -95,7 +95,7 @@ def test_a_finished_run_is_not_trained_twice_but_again_on_demand(finished):
     again, output = train(run.folder.parent)
     assert again.folder == run.folder and again.results == run.results and "--again" in output
     anew, output = train(run.folder.parent, again=True)
-    assert f"(python -m research report {anew.folder})" in output and not (anew.folder / "report").exists()
+    assert f"python -m research report {anew.folder})" in output and not (anew.folder / "report").exists()
     assert anew.folder.name == run.folder.name + "-2" and anew.results == run.results  # a run is a function
     assert (anew.folder / "metrics.jsonl").read_text() == (run.folder / "metrics.jsonl").read_text()
     other, _ = train(run.folder.parent, seed=1)
