@@ -1,15 +1,16 @@
-"""Blocks that several models share, as `flax.nnx` modules and pure functions.
+"""Building blocks that several models share: `flax.nnx` modules and pure functions.
 
-A module is called as `layer(x, *, train, rngs)` if it behaves differently in training, else as `layer(x)`. It holds no
-random state. Parameters go by path: rules of sharding, decay and freezing match names such as `attention/q/kernel`.
+Call a module as `layer(x, *, train, rngs)` if it behaves differently in training, otherwise as `layer(x)`. A module
+holds no random state. Sharding, weight decay and freezing rules match param paths such as `attention/q/kernel`;
+renaming an attribute changes these paths and breaks old checkpoints.
 
     dense           linear, embedding, initializers
     convolution     convolution
     normalisation   batch_norm, layer_norm
     pooling         pooling
-    attention       attention (heads, masks), ring (rows split over devices), transformer (the pre-LN block)
+    attention       attention (heads, masks), ring (sequences split over devices), transformer (the pre-LN block)
     many layers     stack (scanned), pipeline (stages on devices), experts (mixture of experts)
     gradients       gradient_reversal
 
-To add one, copy `batch_norm.py`.
+To add a layer, copy `batch_norm.py`.
 """

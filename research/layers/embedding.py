@@ -1,4 +1,4 @@
-"""A table of vectors, one for each number: of tokens and of places."""
+"""An embedding table, for tokens and for positions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from research.distributed.sharding import constrain
 
 
 def gathered(arrays: tuple[Float[Array, "..."], ...], **_) -> tuple[Float[Array, "..."], ...]:
-    """The arrays of an nnx.Embed, with its table (the last) gathered first if a mesh splits it: otherwise the
-    partitioner would split the result as the table is, and then find no way to split it by rows again.
+    """Promote the arrays of an nnx.Embed to a common dtype, and gather the table (the last array) if a mesh splits it.
 
-    The type is that of the arrays. nnx.Embed would insist on the one that its table was made with, and undo
-    `research.wrappers.mixed_precision.mixed` for all that follows.
+    Without the gather, the partitioner would split the result like the table, and could not then split it by rows. The
+    dtype is that of the arrays. nnx.Embed would use the dtype that its table was created with, and would undo
+    `research.wrappers.mixed_precision.mixed` for all later layers.
     """
     *inputs, table = promote_dtype(arrays)
     return *inputs, constrain(table, None, None)

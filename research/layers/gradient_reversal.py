@@ -1,4 +1,4 @@
-"""The gradient reversal layer: the identity, whose gradient has the other sign."""
+"""The gradient reversal layer: the identity with a negated gradient."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from research.axes import Array, Float, Scalar
 
 @jax.custom_vjp
 def reverse_gradient(x: Float[Array, "*batch"], scale: float | Scalar = 1.0) -> Float[Array, "*batch"]:
-    """x as it is; backwards, the gradient times -`scale` (Ganin et al. 2016, eq. 16-17).
+    """Return x unchanged; the backward pass multiplies its gradient by -`scale` (Ganin et al. 2016, equations 16-17).
 
-    `scale` is the paper's lambda, and gets no gradient. With scale 0 the layers below get no gradient from above; with
-    -1 it is the identity in both directions. Not for forward-mode differentiation.
+    `scale` is the paper's lambda and has no gradient. With scale 0, the layers below receive no gradient from above.
+    With scale -1, the function is the identity in both passes. It does not support forward-mode differentiation.
     """
     return x
 

@@ -1,4 +1,4 @@
-"""Initialisers for kernels of many axes."""
+"""Initialisers for kernels with many axes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from research.axes import Array, Float, Key
 
 
 def he_normal() -> Callable:
-    """An initialiser of kernels: normal, truncated at two deviations, of variance 2 / fan-in. The fan-in is the product
-    of all axes but the last (He et al. 2015, equation 10).
+    """Return a kernel initialiser: normal, truncated at two standard deviations, of variance 2 / fan-in.
 
-    The numbers are those of `jax.nn.initializers.he_normal`, drawn as a matrix: for random arrays of four axes XLA
-    takes five to ten times longer to compile on CPU, which a network of convolutions pays for each of its kernels.
+    He et al. 2015, equation 10. The fan-in is the product of all axes but the last. The values equal those of
+    `jax.nn.initializers.he_normal`. They are drawn as a matrix, because XLA takes five to ten times as long to compile
+    random arrays with four axes on CPU, and a convolutional network pays that for each kernel.
     """
     draw = jax.nn.initializers.he_normal()
 

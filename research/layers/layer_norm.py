@@ -1,4 +1,4 @@
-"""Layer normalisation whose derivative is written by hand: it keeps its input and nothing else of that size."""
+"""Layer normalisation with a hand-written derivative that stores no array of the input's size but the input."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from research.axes import Array, Float
 
 
 class LayerNorm(nnx.Module):
-    """Normalises each example's features (Ba et al. 2016), then scales and shifts them.
+    """Normalise the features of each example, then scale and shift them (Ba et al. 2016).
 
-    The variance is the biased one. Computed in f32 whatever the type of the input; the output has that type. The
-    values are those of `nnx.LayerNorm`; the derivative that autodiff finds for that one keeps one more array of the
-    input's size, 7 % of the memory of a ViT's step.
+    The variance is the biased one. The layer computes in f32 and returns the dtype of its input. The values equal those
+    of `nnx.LayerNorm`, for which autodiff stores one more array of the input's size: 7 % of the memory of a ViT step.
     """
 
     def __init__(self, width, *, epsilon=1e-6):
@@ -35,24 +34,27 @@ def layer_norm(
     bias: Float[Array, " features"],
     epsilon: float = 1e-6,
 ) -> Float[Array, "*batch features"]:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis."""
-    return _apart((_normalized(x, epsilon)[0] * scale + bias).astype(x.dtype))
+    """Compute (x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis, in f32; keep the dtype of x."""
+    return _materialized((_normalized(x, epsilon)[0] * scale + bias).astype(x.dtype))
 
 
 @layer_norm.defjvp
 def _derivative(epsilon, primals, tangents):
     (x, scale, bias), (dx, dscale, dbias) = primals, tangents
     y, inverse = _normalized(x, epsilon)
-    # Of the scale, two copies: one that both passes share would be spread out to the size of x, and kept in between.
-    dx, dscaled = _apart(dx).astype(jnp.float32), _apart(scale)
-    # What the mean and the deviation take away: the part of dx along 1 and along y.
+    # The barrier gives the backward pass its own copy of scale. XLA would broadcast a shared copy to the size of x and
+    # store it between the passes.
+    dx, scale_copy = _materialized(dx).astype(jnp.float32), _materialized(scale)
+    # The mean removes the component of dx along 1, the deviation that along y.
     dy = inverse * (dx - dx.mean(-1, keepdims=True) - y * (y * dx).mean(-1, keepdims=True))
-    return _apart((y * scale + bias).astype(x.dtype)), (dy * dscaled + y * dscale + dbias).astype(x.dtype)
+    return _materialized((y * scale + bias).astype(x.dtype)), (dy * scale_copy + y * dscale + dbias).astype(x.dtype)
 
 
-def _apart(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """On CPU an array of its own: XLA would compute it again within each transposition that a weight's gradient takes,
-    row by row where it lies column by column. It costs a GPT's step a tenth.
+def _materialized(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Make XLA compute x only once on CPU, as an array of its own.
+
+    XLA would otherwise recompute x inside each transposition for a weight's gradient, row by row although the layout is
+    column by column. That costs a tenth of a GPT step.
     """
     return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
@@ -60,10 +62,10 @@ def _apart(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 def _normalized(
     x: Float[Array, "*batch features"], epsilon: float
 ) -> tuple[Float[Array, "*batch features"], Float[Array, "*batch 1"]]:
-    """x with mean 0 and variance 1, and one over its deviation; in f32."""
+    """Return x with mean 0 and variance 1, and its inverse standard deviation, in f32."""
     x = x.astype(jnp.float32)
     mean = x.mean(-1, keepdims=True)
-    # Both means in one pass over x; rounding may take their difference below zero.
+    # E[x^2] - E[x]^2 needs one pass over x. Rounding may make it negative.
     variance = jnp.maximum(jnp.square(x).mean(-1, keepdims=True) - jnp.square(mean), 0)
     inverse = jax.lax.rsqrt(variance + epsilon)
     return (x - mean) * inverse, inverse

@@ -1,4 +1,4 @@
-"""A linear layer that multiplies two matrices, whatever axes its input has besides the features."""
+"""A linear layer that computes a plain product of two matrices, however many axes its input has."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from research.axes import Array, Float
 
 
 def by_rows(product: Callable, x: Float[Array, "*batch features"]) -> Float[Array, "*batch outputs"]:
-    """`product` of x; it is a linear map of the last axis by some matrix.
+    """Apply `product`, a linear map of the last axis by a matrix, to x; on CPU, flatten the leading axes first.
 
-    On CPU it gets the axes before the features as one: the gradient of its matrix is then a product of two matrices,
-    which XLA finds as x^T y. Over two axes it computes (y^T x)^T, which takes up to three times as long.
+    The gradient of the matrix is then a product of two matrices, which XLA computes as x^T y. With two leading axes XLA
+    computes (y^T x)^T, which takes up to three times as long.
     """
     if x.ndim == 2 or jax.default_backend() != "cpu":
         return product(x)
@@ -29,7 +29,9 @@ def by_rows(product: Callable, x: Float[Array, "*batch features"]) -> Float[Arra
 def dot_general(
     x: Float[Array, "*batch features"], kernel: Float[Array, "features outputs"], _dimension_numbers=None, **options
 ) -> Float[Array, "*batch outputs"]:
-    """`lax.dot_general` in the only form that nnx.Linear asks for."""
+    """Compute `lax.dot_general` for the only contraction that nnx.Linear needs: the last axis of x with the first of
+    kernel.
+    """
     return by_rows(lambda x: lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options), x)
 
 

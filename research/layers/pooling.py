@@ -1,4 +1,4 @@
-"""Pooling over all places of an image or a sequence."""
+"""Global pooling over all positions of an image or a sequence."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from research.axes import Array, Float
 
 
 def global_max(x: Float[Array, "batch *space features"]) -> Float[Array, "batch features"]:
-    """The largest value of each feature; the gradient is shared by the places that have it.
+    """Return the largest value of each feature; positions that tie for it share the gradient.
 
-    The derivative of a maximum looks for the places that equal it. XLA may compute x again for that, with other
-    rounding, and then no place does: the gradient is 0 / 0. The barrier makes it keep the x that was reduced.
+    Trap: the derivative of a maximum looks for positions that equal it. XLA may recompute x for that with different
+    rounding, find no such position, and return the gradient 0 / 0. The barrier makes XLA reuse the x that it reduced.
     """
     return jax.lax.optimization_barrier(x).reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1]).max(1)

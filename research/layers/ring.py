@@ -1,4 +1,4 @@
-"""Attention over rows that are too long for one device: each has its part of every row, and keys go round in a ring."""
+"""Ring attention for sequences too long for one device: each device holds a part of every sequence."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ def ring_attention(
     *,
     mask: Integer[Array, "batch time"] | None = None,
 ) -> Float[Array, "batch time heads head"]:
-    """Causal attention, exact, with the rows split over the mesh's axis "context" (Liu et al. 2023, arXiv:2310.01889).
-    Instead of a mask it takes the segments of packed documents.
+    """Compute exact causal attention with the sequences split over the mesh axis "context".
 
-    Each of the n devices keeps its queries, and passes its keys and values on to the next; the softmax is carried from
-    part to part (Milakov & Gimelshein 2018, algorithm 3). No device ever holds more than the scores of 1/n of the
-    queries by 1/n of the keys: the backward pass computes the scores anew. Half the work is on parts that a causal
-    query may not see. Without such an axis it is plain `attention`, and gives the same to rounding.
+    Liu et al. 2023, arXiv:2310.01889. `mask` is not a boolean mask: it holds the segment numbers of packed documents.
 
-    Raises UserError for rows that do not divide over the axis, and inside a pipeline.
+    Each of the n devices keeps its queries and passes keys and values to the next device; the softmax accumulates over
+    the parts (Milakov & Gimelshein 2018, algorithm 3). A device never holds more than the scores of 1/n of the queries
+    by 1/n of the keys, because the backward pass recomputes them. Half of the work is on parts that the causal mask
+    hides. Without an axis "context" the function is plain `attention`; the results agree up to rounding.
+
+    Raises UserError if the sequence length is not a multiple of n, and inside a pipeline.
     """
     count, length = ways("context"), q.shape[1]
     if count == 1:
-        seen = causal_mask(length)
-        return attention(q, k, v, mask=seen if mask is None else seen & segment_mask(mask))
+        causal = causal_mask(length)
+        return attention(q, k, v, mask=causal if mask is None else causal & segment_mask(mask))
     if length % count:
-        raise UserError(f"rows of {length} tokens cannot be split over {count} devices of the mesh axis 'context'.")
+        raise UserError(f"rows of {length} tokens cannot be split over {count} devices of mesh axis 'context'.")
     if jax.sharding.get_abstract_mesh().manual_axes:  # its backward pass does not compile there (jax 0.10.2, 0.12.0)
-        raise UserError("ring_attention does not run inside a pipeline or another shard_map; take attention there.")
+        raise UserError("ring_attention does not run inside a pipeline or another shard_map; use `attention` there.")
     segments = jnp.zeros(q.shape[:2], jnp.int32) if mask is None else mask
-    split = PartitionSpec(None, "context")
+    spec = PartitionSpec(None, "context")
     # Manual over this axis alone: batch and heads stay with the partitioner.
     ring = jax.shard_map(
-        lambda *parts: _ring(*parts, count=count), in_specs=(split,) * 4, out_specs=split, axis_names={"context"}
+        lambda *parts: _ring(*parts, count=count), in_specs=(spec,) * 4, out_specs=spec, axis_names={"context"}
     )
     return ring(q, k, v, segments)
 
@@ -54,30 +55,31 @@ def _ring(
     *,
     count: int,
 ) -> Float[Array, "batch time heads head"]:
-    """The work of one device, on its part of the rows."""
-    here, length = jax.lax.axis_index("context"), q.shape[1]
+    """Compute one device's part of the output."""
+    rank, length = jax.lax.axis_index("context"), q.shape[1]
     q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-    places = jnp.arange(length)
-    onward = [(device, (device + 1) % count) for device in range(count)]
+    positions = jnp.arange(length)
+    next_device = [(device, (device + 1) % count) for device in range(count)]
 
     @jax.checkpoint
-    def take(carry, turn):
-        (k, v, theirs), (top, total, mixed) = carry
-        owner = (here - turn) % count
-        seen = here * length + places[:, None] >= owner * length + places
-        seen = seen & (segments[:, None, :, None] == theirs[:, None, None])
+    def accumulate(carry, turn):
+        (k, v, key_segments), (running_max, normaliser, weighted_sum) = carry
+        owner = (rank - turn) % count
+        visible = rank * length + positions[:, None] >= owner * length + positions
+        visible = visible & (segments[:, None, :, None] == key_segments[:, None, None])
         scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32)
-        scores = scores + jnp.where(seen, 0.0, -1e30)
-        # The first part is the device's own, where every query sees itself: `top` is never that of masked scores alone.
-        higher = jnp.maximum(top, scores.max(-1))
-        weights, shrink = jnp.exp(scores - higher[..., None]), jnp.exp(top - higher)
-        mixed = mixed * shrink[..., None] + jnp.einsum(
+        scores = scores + jnp.where(visible, 0.0, -1e30)
+        # The first part is the device's own, in which every query sees itself. The running maximum is thus never the
+        # score of a masked key.
+        new_max = jnp.maximum(running_max, scores.max(-1))
+        weights, rescale = jnp.exp(scores - new_max[..., None]), jnp.exp(running_max - new_max)
+        weighted_sum = weighted_sum * rescale[..., None] + jnp.einsum(
             "bhts,bhsd->bhtd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
         )
-        kept = jax.lax.ppermute((k, v, theirs), "context", onward)
-        return (kept, (higher, total * shrink + weights.sum(-1), mixed)), None
+        passed_on = jax.lax.ppermute((k, v, key_segments), "context", next_device)
+        return (passed_on, (new_max, normaliser * rescale + weights.sum(-1), weighted_sum)), None
 
-    nothing = (jnp.full(q.shape[:3], -1e30), jnp.zeros(q.shape[:3]), jnp.zeros(q.shape, jnp.float32))
-    nothing = jax.lax.pcast(nothing, ("context",), to="varying")
-    (_, (_, total, mixed)), _ = jax.lax.scan(take, ((k, v, segments), nothing), jnp.arange(count))
-    return (mixed / total[..., None]).astype(v.dtype).swapaxes(1, 2)
+    initial = (jnp.full(q.shape[:3], -1e30), jnp.zeros(q.shape[:3]), jnp.zeros(q.shape, jnp.float32))
+    initial = jax.lax.pcast(initial, ("context",), to="varying")
+    (_, (_, normaliser, weighted_sum)), _ = jax.lax.scan(accumulate, ((k, v, segments), initial), jnp.arange(count))
+    return (weighted_sum / normaliser[..., None]).astype(v.dtype).swapaxes(1, 2)

@@ -1,4 +1,4 @@
-"""Layers of one kind kept as one, with a leading axis on every param: compiled once, and the form a pipeline needs."""
+"""Identical layers with stacked params: compiled once, and the form that a pipeline needs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from research.layers.pipeline import pipelined
 
 
 class Stack(nnx.Module):
-    """`depth` layers made by `build()`, one after the other in a loop.
+    """Apply `depth` layers built by `build()` in sequence, as one loop over stacked params.
 
-    Computes the same as a list of these layers, from the same params; they lie under `stacked`, with a leading axis of
-    layers. On a mesh with an axis "pipeline" each of its n devices holds depth / n layers, and a batch goes through
-    them in `microbatches` parts (by default one a device): see `layers.pipeline`. `mask` is the same for all examples,
-    or has a row for each. Layer i draws from a key folded with i.
+    The result equals that of a list of these layers with the same params. The params are under `stacked`, with a
+    leading axis of layers. On a mesh with an axis "pipeline", each of its n devices holds depth / n layers, and a batch
+    passes through them in `microbatches` parts (default: n); see `layers.pipeline`. `mask` is one mask for all
+    examples, or has one row per example. Layer i draws random numbers from a key folded with i.
 
-    With `remat` the backward pass computes a layer's inner values anew instead of keeping them (Chen et al. 2016,
-    arXiv:1604.06174); it names the values to keep: "nothing_saveable", "dots_with_no_batch_dims_saveable" or another
-    policy of `jax.checkpoint_policies`.
+    With `remat`, the backward pass recomputes a layer's intermediate values instead of storing them (Chen et al. 2016,
+    arXiv:1604.06174). `remat` names the policy for the values to store: "nothing_saveable",
+    "dots_with_no_batch_dims_saveable" or another policy of `jax.checkpoint_policies`.
 
-    Raises UserError for layers that keep stats, an unknown policy, and if depth or batch do not divide.
+    Raises UserError for layers with stats, for an unknown policy, and if the depth is not a multiple of the stages or
+    the batch size is not a multiple of the microbatches.
     """
 
     def __init__(self, build: Callable, depth: int, *, microbatches: int | None = None, remat: str | None = None):
@@ -37,7 +38,7 @@ class Stack(nnx.Module):
             )
         layers = [build() for _ in range(depth)]
         if jax.tree.leaves(nnx.state(layers[0], nnx.Not(nnx.Param))):
-            raise UserError("layers that keep stats, such as BatchNorm, cannot be stacked.")
+            raise UserError("layers with stats, such as BatchNorm, cannot be stacked; use a list.")
         params = jax.tree.map(lambda *x: jnp.stack(x), *(nnx.state(layer) for layer in layers))
         self.stacked = layers[0]
         nnx.update(self.stacked, params)
@@ -53,7 +54,7 @@ class Stack(nnx.Module):
     ) -> PyTree[Float[Array, "batch ..."], " form"]:
         graph, params = nnx.split(self.stacked)
         keys = None if rngs is None else draw(rngs.dropout(), jnp.arange(self.depth))
-        fixed = mask is not None and mask.dtype == bool and mask.ndim == 2
+        shared_mask = mask is not None and mask.dtype == bool and mask.ndim == 2
 
         def through(params, keys, x, rows, part=None):
             def body(x, layer):
@@ -61,16 +62,16 @@ class Stack(nnx.Module):
                 if key is not None and part is not None:
                     key = draw(key, part)
                 streams = None if key is None else nnx.Rngs(key)
-                seen = mask if fixed else rows
-                return nnx.merge(graph, params)(x, mask=seen, train=train, rngs=streams), None
+                layer_mask = mask if shared_mask else rows
+                return nnx.merge(graph, params)(x, mask=layer_mask, train=train, rngs=streams), None
 
             if self.remat:
                 body = jax.checkpoint(body, policy=getattr(jax.checkpoint_policies, self.remat))
             return repeat(body, x, (params, keys))[0]
 
-        rows = None if fixed else mask
+        rows = None if shared_mask else mask
         if ways("pipeline") == 1:
             return through(params, keys, x, rows)
         if self.depth % ways("pipeline"):
-            raise UserError(f"{self.depth} layers cannot be split over {ways('pipeline')} stages of a pipeline.")
+            raise UserError(f"{self.depth} layers cannot be split over {ways('pipeline')} pipeline stages.")
         return pipelined(through, (params, keys), x, rows, microbatches=self.microbatches)

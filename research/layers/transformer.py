@@ -1,4 +1,4 @@
-"""The pre-LN transformer block that ViT and GPT share."""
+"""The pre-LN transformer block of ViT and GPT."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)), each branch with dropout.
+    """A pre-LN block: x + attention(norm(x)), then x + feed_forward(norm(x)), with dropout on each branch.
 
-    Pre-LN (Xiong et al. 2020). `hidden` defaults to four times the width; `out_init` is the initialiser of the two
-    layers that write into the residual stream; `attend` is as for `SelfAttention`. `experts` are options of `Experts`,
-    which then take the place of the feed-forward layer: the block goes from Routed to Routed, and adds its balance.
+    Xiong et al. 2020. `hidden` defaults to four times the width. `out_init` initialises the two layers that write to
+    the residual stream. `attend` is passed to `SelfAttention`. With `experts`, the options of `Experts`, a mixture of
+    experts replaces the feed-forward layers; the block then maps Routed to Routed and adds its load-balancing loss.
 
-    Raises UserError if the width is not a multiple of the heads.
+    Raises UserError if the width is not a multiple of the number of heads.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
     ):  # fmt: skip
         if width % heads:
-            raise UserError(f"a width of {width} cannot be split over {heads} heads.")
+            raise UserError(f"a width of {width} cannot be split over {heads} heads; use a multiple.")
         inits = dict(kernel_init=kernel_init, out_init=out_init, rngs=rngs)
         self.attention_norm = LayerNorm(width, epsilon=epsilon)
         self.attention = SelfAttention(width, heads=heads, attend=attend, **inits)
@@ -68,6 +68,6 @@ class Block(nnx.Module):
         y = self.attention(self.attention_norm(x), mask=mask, train=train, rngs=rngs)
         x = x + self.dropout(y, deterministic=not train, rngs=rngs)
         y = self.feed_forward(self.feed_forward_norm(x), train=train, rngs=rngs)
-        y, more = y if routed else (y, 0.0)
+        y, block_balance = y if routed else (y, 0.0)
         x = x + self.dropout(y, deterministic=not train, rngs=rngs)
-        return Routed(x, balance + more) if routed else x
+        return Routed(x, balance + block_balance) if routed else x

@@ -99,5 +99,5 @@ def test_the_loss_adds_over_examples_with_their_tokens():
 
 
 def test_more_choices_than_experts_are_refused():
-    with pytest.raises(UserError, match="takes 5 of 4 experts; expected 1 to 4"):
+    with pytest.raises(UserError, match="top=5 of 4 experts per token; expected 1 to 4"):
         experts(top=5)

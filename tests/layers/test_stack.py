@@ -66,12 +66,12 @@ def _trace(model, **axes):
 
 
 def test_what_does_not_divide_is_refused():
-    with pytest.raises(UserError, match="3 layers cannot be split over 4 stages"):
+    with pytest.raises(UserError, match="3 layers cannot be split over 4 pipeline stages"):
         _trace(stacked(), pipeline=4)
-    with pytest.raises(UserError, match="6 examples cannot go through a pipeline in 4 microbatches"):
+    with pytest.raises(UserError, match="6 examples cannot be split into 4 pipeline microbatches"):
         _trace(stacked(4), pipeline=4)
     assert _trace(stacked(4, microbatches=3), pipeline=4).shape == X.shape
-    with pytest.raises(UserError, match="keep stats, such as BatchNorm, cannot be stacked"):
+    with pytest.raises(UserError, match="layers with stats, such as BatchNorm, cannot be stacked"):
         Stack(lambda: BatchNorm(4), 2)
 
 
