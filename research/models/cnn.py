@@ -12,10 +12,10 @@ from research.layers.linear import Linear
 
 
 class CNN(nnx.Module):
-    """3 x 3 convolutions with ReLU, each but the first halving the image, then one linear layer over all places left.
+    """A network of 3 x 3 convolutions with ReLU and one linear layer over all positions; returns logits.
 
-    `image_shape` is (height, width) or (height, width, channels). Gives logits. The default has 3,818 parameters on
-    the digits.
+    Each convolution but the first halves the image. `image_shape` is (height, width) or (height, width, channels). The
+    default has 3,818 parameters on the digits.
     """
 
     def __init__(self, image_shape=(8, 8), *, channels=(8, 16), num_classes=10, dropout=0.0, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""Small residual networks for 28 x 28 grey images that train in minutes on two CPU cores."""
+"""Small residual networks for 28 x 28 greyscale images; they train in minutes on two CPU cores."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from research.models.resnet import ConvNorm, Residual
 
 
 class FashionCNN(nnx.Module):
-    """Logits of images of even height and width. 374,410 parameters with a width of 128.
+    """A small residual network for images of even height and width; returns logits.
 
-    2 x 2 pixels become channels; a 3 x 3 convolution to `width // 2` channels; another, striding by 2, to `width`;
-    one residual block. BatchNorm and ReLU follow each. The head is linear in the maximum and the mean over all places.
+    It has 374,410 parameters at a width of 128. Blocks of 2 x 2 pixels become channels. A 3 x 3 convolution to `width
+    // 2` channels, a 3 x 3 convolution of stride 2 to `width` channels, and one residual block follow, each with
+    BatchNorm and ReLU. The linear head reads the maximum and the mean over all positions.
 
-    Almost no arithmetic is done at full size, where a CPU spends its time on moving memory: for one grey image of
-    28 x 28 a forward pass takes 18 million multiplications. `group_size` is BatchNorm's.
+    Few operations run at full resolution, where memory bandwidth limits a CPU: a forward pass for one greyscale 28 x 28
+    image takes 18 million multiplications. `group_size` is that of BatchNorm.
     """
 
     def __init__(self, *, channels=1, width=128, num_classes=10, group_size=None, rngs: nnx.Rngs):
@@ -43,16 +44,17 @@ class FashionCNN(nnx.Module):
 
 
 class FashionPyramid(nnx.Module):
-    """Logits of images of `size` x `size` pixels; the size is even. 522,858 parameters by default.
+    """A pyramid of linear layers for centred images of `size` x `size` pixels; returns logits.
 
-    2 x 2 pixels become channels; a 3 x 3 convolution to the first of `widths`; for each other width 2 x 2 places become
-    channels once more (with zeros added if their number is odd) and meet in a linear layer; then a residual linear
-    layer in each place, and a `dense` one over all of them. BatchNorm and ReLU follow each. The head is linear in the
-    dense layer's outputs and in the maximum and the mean over the places.
+    `size` must be even. The default has 522,858 parameters. Blocks of 2 x 2 pixels become channels, and a 3 x 3
+    convolution maps them to the first of `widths`. For each further width, blocks of 2 x 2 positions become channels
+    again (zero-padded if a side is odd), and a linear layer maps them to that width. A residual linear layer at each
+    position and a `dense` layer over all positions follow. Every layer has BatchNorm and ReLU. The linear head reads
+    the output of the dense layer, and the maximum and the mean over the positions.
 
-    For images that are centred: each place has a meaning of its own. Almost all of its arithmetic is products of two
-    matrices: for a grey image of 28 x 28 a forward pass takes 3 million multiplications. Raises UserError for images of
-    another size.
+    The images must be centred, because the dense layer has separate weights for each position. Almost all operations
+    are products of two matrices: a forward pass for one greyscale 28 x 28 image takes 3 million multiplications. Raises
+    UserError for images of another size.
     """
 
     def __init__(
@@ -72,20 +74,20 @@ class FashionPyramid(nnx.Module):
         self, x: Num[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "batch classes"]:
         if x.shape[1:3] != (self.size, self.size):
-            raise UserError(f"images of {x.shape[1]} x {x.shape[2]} pixels; this network has size={self.size}.")
+            raise UserError(f"images of {x.shape[1]} x {x.shape[2]} pixels; expected size={self.size}.")
         x = jax.nn.relu(self.stem(space_to_depth(x), train=train))
         for layer in self.merges:
             odd = [(0, n % 2) for n in x.shape[1:3]]
             x = jax.nn.relu(layer(space_to_depth(jnp.pad(x, ((0, 0), *odd, (0, 0)))), train=train))
         x = x + jax.nn.relu(self.residual(x, train=train))
-        whole = jax.nn.relu(self.dense(x.reshape(len(x), 1, 1, -1), train=train))[:, 0, 0]
-        return self.head(jnp.concatenate([global_max(x), x.mean((1, 2)), whole], axis=-1))
+        global_features = jax.nn.relu(self.dense(x.reshape(len(x), 1, 1, -1), train=train))[:, 0, 0]
+        return self.head(jnp.concatenate([global_max(x), x.mean((1, 2)), global_features], axis=-1))
 
 
 def space_to_depth(
     x: Num[Array, "batch height width channels"],
 ) -> Num[Array, "batch height//2 width//2 4*channels"]:
-    """Each 2 x 2 pixels as the channels of one, row by row."""
+    """Turn each block of 2 x 2 pixels into the channels of one position, row by row."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, height // 2, width // 2, 4 * channels)

@@ -1,4 +1,4 @@
-"""Text from a causal language model, one token after the other, on the device."""
+"""Sample text from a causal language model, token by token, on the device."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def generate(
     key: Key[Array, ""],
     temperature: float = 1.0,
 ) -> Integer[Array, "batch time"]:
-    """Rows completed by sampling: the first `lengths` tokens of each prompt are kept, the others are drawn.
+    """Complete prompts by sampling: keep the first `lengths` tokens of each row (at least one) and sample the others.
 
-    `trained(tokens)` gives logits of each next token. Later tokens may not change the logits of a position, thus the
-    fill of a prompt is ignored. Temperature 0 takes the most likely token. Each token costs a pass over the whole row:
-    there is no cache. This is for samples of a training run, not for serving.
+    `trained(tokens)` returns the logits of each next token. The logits of a position must not depend on later tokens;
+    the padding of a prompt is then ignored. Temperature 0 selects the most likely token. Each token costs a forward
+    pass over the full row, because there is no key-value cache. Use it for samples during training, not for serving.
     """
 
     def extend(tokens: Integer[Array, "batch time"], position: Integer[Array, ""]):
         logits = trained(tokens)
-        here = jnp.take(logits, position, axis=1).astype(jnp.float32)
+        next_logits = jnp.take(logits, position, axis=1).astype(jnp.float32)
         if temperature:
-            sampled = jax.random.categorical(draw(key, position), here / temperature)
+            sampled = jax.random.categorical(draw(key, position), next_logits / temperature)
         else:
-            sampled = here.argmax(-1)
-        kept = jnp.where(position + 1 < lengths, tokens[:, position + 1], sampled)
-        return tokens.at[:, position + 1].set(kept.astype(tokens.dtype)), None
+            sampled = next_logits.argmax(-1)
+        next_tokens = jnp.where(position + 1 < lengths, tokens[:, position + 1], sampled)
+        return tokens.at[:, position + 1].set(next_tokens.astype(tokens.dtype)), None
 
     return repeat(extend, prompts, jnp.arange(prompts.shape[1] - 1))[0]

@@ -1,4 +1,4 @@
-"""The decoder-only language model GPT-2 (Radford et al. 2019), over packed documents; also as an encoder."""
+"""GPT-2, a decoder-only language model, over packed documents (Radford et al. 2019); also usable as an encoder."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from research.layers.transformer import Block
 
 
 def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
-    """The places of a GPT's params on any mesh (a tuple for `Experiment.rules`): "tensor" splits heads and hidden
-    units (Shoeybi et al. 2019, Megatron-LM), "expert" the experts, "fsdp" the largest dimension left of all arrays of
-    at least `min_size` entries; "pipeline" the layers, if they are stacked.
+    """Return the sharding rules of a GPT's params for any mesh, for `Experiment.rules`.
+
+    The axis "tensor" splits heads and hidden units (Shoeybi et al. 2019, Megatron-LM), "expert" the experts, and
+    "pipeline" the layers if they are stacked. "fsdp" splits the largest remaining dimension of every array that has at
+    least `min_size` entries. Set `experts` for a model with a mixture of experts.
     """
     lead = ("expert",) if experts else ()
     return (
@@ -39,20 +41,21 @@ def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
 
 
 class GPT(nnx.Module):
-    """Logits of each next token.
+    """A causal transformer that returns the logits of each next token; the defaults are GPT-2 small, 124.4 M
+    parameters.
 
-    `segments` number the documents packed into a row (0 is padding): a token attends to earlier tokens of its own
-    segment only. `positions` count within the document; without them they count within the row. The output layer is
-    the embedding's transpose. The defaults are GPT-2 small, 124.4 M parameters.
+    `segments` numbers the documents packed into a row (0 is padding): a token attends only within its own segment.
+    `positions` counts tokens within the document, by default within the row. The output layer is the transposed
+    embedding.
 
-    `mask(length)` says who attends to whom by place alone. With `full_mask` a token sees both sides and the logits
-    are those of the token itself: an encoder for masked language modelling (BERT, with the norms before the layers).
-    `attend` is the attention function. With `mask=None` it knows the places by itself and gets the segments: take
-    `layers.ring.ring_attention` for rows too long for one device.
+    `mask(length)` returns the attention mask by position, by default causal. With `full_mask`, a token attends in both
+    directions, and the logits are those of the token itself: an encoder for masked language modelling (BERT, but
+    pre-LN). `attend` is the attention function. With `mask=None` it must apply its own mask by position, and receives
+    the segments: use `layers.ring.ring_attention` for rows too long for one device.
 
-    `experts` are options of `layers.experts.Experts`, such as {"number": 8}, which then take the place of the
-    feed-forward layers; in training the result is Routed(logits, balance), with the mean balance over the layers.
-    `stack(build, depth)`, such as `layers.stack.Stack`, keeps the blocks as one.
+    With `experts`, the options of `layers.experts.Experts` such as {"number": 8}, a mixture of experts replaces the
+    feed-forward layers. In training the result is then Routed(logits, balance), with the load-balancing loss averaged
+    over the layers. `stack(build, depth)`, such as `layers.stack.Stack`, stores the blocks as one stacked module.
 
     Raises UserError if a row is longer than `length`.
     """
@@ -66,7 +69,7 @@ class GPT(nnx.Module):
         self.embed = Embed(vocabulary, width, embedding_init=normal(0.02), rngs=rngs)
         self.place = Embed(length, width, embedding_init=normal(0.01), rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
-        # 2 * depth layers write into the residual stream: scaled so that their sum does not grow with depth.
+        # 2 * depth layers write to the residual stream. This scale keeps the variance of their sum constant.
         out = normal(0.02 / math.sqrt(2 * depth))
 
         def build():

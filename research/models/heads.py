@@ -1,4 +1,4 @@
-"""A multilayer perceptron with several linear heads: one trunk, computed once, for several outputs."""
+"""A multilayer perceptron with one shared trunk and several linear heads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from research.layers.linear import Linear
 
 
 class Heads(nnx.Module):
-    """Linear layers with ReLU and dropout, and on them linear heads: the outputs by name.
+    """A trunk of linear layers with ReLU and dropout, and linear heads on it; returns the outputs by name.
 
-    `heads` is {name: size}. A head lies on the last layer, or on another by `depths` {name: number of layers below}.
-    Raises UserError for a depth that is not there.
+    `heads` is {name: size}. A head reads the last hidden layer, or the layer that `depths` {name: number of hidden
+    layers below the head} selects. The trunk is computed once. Raises UserError for a depth out of range, or of an
+    unknown head.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Heads(nnx.Module):
         self.depths = {name: (depths or {}).get(name, len(hidden)) for name in heads}
         for name, depth in (*self.depths.items(), *(depths or {}).items()):
             if name not in heads or not 0 <= depth <= len(hidden):
-                raise UserError(f"a head {name!r} at depth {depth}; there are {len(hidden)} layers and {list(heads)}.")
+                raise UserError(f"head {name!r} at depth {depth}; expected one of {list(heads)} at 0 to {len(hidden)}.")
         self.heads = nnx.Dict({n: Linear(widths[self.depths[n]], size, rngs=rngs) for n, size in heads.items()})
         self.dropout = nnx.Dropout(dropout)
 

@@ -1,4 +1,4 @@
-"""Long short-term memory as a language model (Hochreiter & Schmidhuber 1997; the forget gate by Gers et al. 2000)."""
+"""Long short-term memory as a language model (Hochreiter & Schmidhuber 1997; forget gate by Gers et al. 2000)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from research.layers.linear import Linear
 
 
 class LSTMLayer(nnx.Module):
-    """One layer, time first.
+    """One LSTM layer; the first axis is time.
 
-    i, f, g, o = split(x W + b + h U);  c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
+        i, f, g, o = split(x W + b + h U);  c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
 
-    W is `input/kernel` [features, 4 width], U is `recurrent/kernel` [width, 4 width]: PyTorch's order of gates, and
-    one bias where PyTorch has two, which only ever add up. U starts orthogonal gate by gate, and the forget gate's
-    bias at 1 (Jozefowicz et al. 2015), thus a new cell remembers. `keep` multiplies h and c before a step: 0 begins
-    anew there. c and the gates are in f32.
+    W is `input/kernel` [features, 4 width] and U is `recurrent/kernel` [width, 4 width], in PyTorch's order of gates.
+    There is one bias; PyTorch has two, but only their sum matters. U starts orthogonal gate by gate. The bias of the
+    forget gate starts at 1 (Jozefowicz et al. 2015), thus a new cell remembers. `keep` multiplies h and c before each
+    step: 0 resets them. c and the gates are in f32.
     """
 
     def __init__(self, features, width, *, rngs: nnx.Rngs):
@@ -28,10 +28,10 @@ class LSTMLayer(nnx.Module):
             keys = jax.random.split(key, 4)
             return jnp.concatenate([nnx.initializers.orthogonal()(k, (shape[0], shape[0]), dtype) for k in keys], 1)
 
-        def remembering(key, shape, dtype=jnp.float32, **_):
+        def forget_bias(key, shape, dtype=jnp.float32, **_):
             return jnp.zeros(shape, dtype).at[shape[0] // 4 : shape[0] // 2].set(1)
 
-        self.input = Linear(features, 4 * width, bias_init=remembering, rngs=rngs)
+        self.input = Linear(features, 4 * width, bias_init=forget_bias, rngs=rngs)
         self.recurrent = Linear(
             width, 4 * width, use_bias=False, kernel_init=orthogonal, rngs=rngs
         )  # fmt: skip
@@ -40,18 +40,18 @@ class LSTMLayer(nnx.Module):
     def __call__(
         self, x: Float[Array, "time batch features"], *, keep: Float[Array, "time batch"] | None = None
     ) -> Float[Array, "time batch outputs"]:
-        # One matrix product for all steps; only h U must wait for the step before. A CPU is a tenth faster when it
-        # makes a step's part within the step, and uses it while it is in the cache.
-        within = jax.default_backend() == "cpu"
-        inputs = x if within else self.input(x)
+        # One matrix product computes x W for all steps; only h U depends on the previous step. On CPU it is a tenth
+        # faster to compute x W within each step, because the result is used while it is in the cache.
+        project_in_step = jax.default_backend() == "cpu"
+        inputs = x if project_in_step else self.input(x)
         dtype = jnp.promote_types(x.dtype, self.input.kernel.dtype)
 
-        def step(carry, now):
+        def step(carry, inputs_and_keep):
             h, c = carry
-            z, kept = now
-            if kept is not None:
-                h, c = h * kept[:, None].astype(h.dtype), c * kept[:, None]
-            z = (self.input(z) if within else z) + self.recurrent(h)
+            z, keep_now = inputs_and_keep
+            if keep_now is not None:
+                h, c = h * keep_now[:, None].astype(h.dtype), c * keep_now[:, None]
+            z = (self.input(z) if project_in_step else z) + self.recurrent(h)
             i, f, g, o = jnp.split(z.astype(jnp.float32), 4, -1)
             c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
             h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(dtype)
@@ -62,11 +62,11 @@ class LSTMLayer(nnx.Module):
 
 
 class LSTM(nnx.Module):
-    """Logits of each next token: embedding, `depth` layers, a linear head.
+    """A language model that returns the logits of each next token: an embedding, `depth` LSTM layers and a linear head.
 
-    `segments` number the documents packed into a row: the state begins anew at each change. `positions` are taken, as
-    by GPT, and not looked at. Dropout is on the inputs of each layer and of the head (Zaremba et al. 2014). The
-    defaults have 1.18 M parameters.
+    `segments` numbers the documents packed into a row: the state resets at each change. `positions` is accepted, as by
+    GPT, but ignored. Dropout applies to the inputs of each layer and of the head (Zaremba et al. 2014). The defaults
+    have 1.18 M parameters.
     """
 
     def __init__(self, *, vocabulary=256, width=256, depth=2, dropout=0.0, rngs: nnx.Rngs):

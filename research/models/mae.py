@@ -1,4 +1,4 @@
-"""The two halves of a masked autoencoder (He et al. 2022): a ViT over the visible patches, and a smaller decoder."""
+"""The networks of a masked autoencoder: a ViT over the visible patches and a smaller decoder (He et al. 2022)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from research.models.vit import patches, sincos2d
 
 
 class PatchEncoder(nnx.Module):
-    """The tokens of the visible patches of images of `size` x `size` pixels; `kept` numbers these patches.
+    """A ViT that encodes the visible patches of `size` x `size` images; `kept` holds the indices of these patches.
 
-    Without `kept` it sees all patches, in order. The others are never read. Positions are fixed sines and cosines.
-    There is no class token: pool the tokens.
+    Without `kept` it encodes all patches, in order. It never reads the hidden patches. Positions are fixed sines and
+    cosines. There is no class token: average the tokens instead (see `pooled`).
 
-    Raises UserError if the patches do not tile the image.
+    Raises UserError if the size is not a multiple of the patch.
     """
 
     def __init__(
         self, *, size=224, patch=16, channels=3, width=768, depth=12, heads=12, rngs: nnx.Rngs
     ):  # fmt: skip
         if size % patch:
-            raise UserError(f"patches of {patch} pixels do not tile an image of {size}; take a size of {patch} n.")
+            raise UserError(f"patches of {patch} pixels do not tile an image of {size}; use a multiple of {patch}.")
         xavier = nnx.initializers.xavier_uniform()
         self.embed = Linear(patch * patch * channels, width, kernel_init=xavier, rngs=rngs)
         self.blocks = _blocks(depth, width, heads=heads, rngs=rngs)
@@ -49,7 +49,7 @@ class PatchEncoder(nnx.Module):
         if kept is None:
             x = self.embed(x) + places.astype(x.dtype)
         else:
-            # The patches are chosen first, thus the embedding too is computed for these alone.
+            # Selecting patches first avoids embedding the hidden patches.
             x = self.embed(jnp.take_along_axis(x, kept[..., None], 1)) + places[kept].astype(x.dtype)
         for block in self.blocks:
             x = block(x, train=train, rngs=rngs)
@@ -57,10 +57,9 @@ class PatchEncoder(nnx.Module):
 
 
 class PatchDecoder(nnx.Module):
-    """The pixels of all patches, from tokens of the visible ones; `kept` numbers these.
+    """A transformer that predicts the pixels of all patches from the tokens of the visible patches, indexed by `kept`.
 
-    A patch has patch * patch * channels pixels. Each token goes back to its place; a learned token stands in the
-    others.
+    A patch has patch * patch * channels pixels. Each token returns to its position; a learned token fills the others.
     """
 
     def __init__(
@@ -96,13 +95,13 @@ def restored(
     count: int,
     fill: Float[Array, " features"],
 ) -> Float[Array, "batch {count} features"]:
-    """`tokens` at the places `kept`, and `fill` at all others."""
+    """Place `tokens` at the positions `kept`, and `fill` at all other positions."""
     empty = jnp.broadcast_to(fill.astype(tokens.dtype), (count, tokens.shape[-1]))
     return jax.vmap(lambda rows, places: empty.at[places].set(rows, unique_indices=True))(tokens, kept)
 
 
 def pooled(model: Model | Callable) -> Callable:
-    """The `apply` of a PatchEncoder that gives one vector for each image, the mean of all its tokens."""
+    """Return an `apply` that averages the tokens of a PatchEncoder into one vector per image."""
 
     def apply(
         params: Tree,
@@ -112,8 +111,8 @@ def pooled(model: Model | Callable) -> Callable:
         key: Key[Array, ""] | None = None,
         train: bool = False,
     ) -> tuple[Float[Array, "batch features"], Tree]:
-        tokens, changed = getattr(model, "apply", model)(params, stats, images, key=key, train=train)
-        return tokens.mean(1), changed
+        tokens, new_stats = getattr(model, "apply", model)(params, stats, images, key=key, train=train)
+        return tokens.mean(1), new_stats
 
     return apply
 

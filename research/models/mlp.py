@@ -12,7 +12,7 @@ from research.layers.linear import Linear
 
 
 class MLP(nnx.Module):
-    """Linear layers with ReLU and dropout between them, over all entries of an example. Gives logits."""
+    """Linear layers with ReLU and dropout after each hidden layer, over all entries of an example; returns logits."""
 
     def __init__(self, input_shape, *, hidden=(128,), num_classes=10, dropout=0.0, rngs: nnx.Rngs):
         widths = (math.prod(input_shape), *hidden)

@@ -1,4 +1,4 @@
-"""A very small convolutional encoder for 28 x 28 grey images, and the head that self-supervised methods put on it."""
+"""A very small convolutional encoder for 28 x 28 greyscale images, and a projection head for self-supervised methods."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from research.models.vit import patches
 
 
 class PatchCNN(nnx.Module):
-    """The features of images of `size` x `size` pixels; 150,368 parameters by default.
+    """A convolutional encoder for images of `size` x `size` pixels; returns features. The default has 150,368
+    parameters.
 
-    `patch` x `patch` pixels become `width` channels, a 3 x 3 convolution of stride 2 makes twice as many, both with
-    BatchNorm and ReLU, and one linear layer sees all places left. Nothing is computed at full size: there a CPU
-    spends its time on moving memory.
+    Blocks of `patch` x `patch` pixels become `width` channels, and a 3 x 3 convolution of stride 2 doubles the
+    channels; both have BatchNorm and ReLU. One linear layer reads all positions. Nothing runs at full resolution, where
+    memory bandwidth limits a CPU.
     """
 
     def __init__(self, *, size=28, channels=1, patch=4, width=32, features=128, rngs: nnx.Rngs):
@@ -28,8 +29,8 @@ class PatchCNN(nnx.Module):
         self.conv = Conv(width, 2 * width, (3, 3), strides=2, **common)
         self.conv_norm = BatchNorm(2 * width)
         self.grid, self.patch = size // patch, patch
-        left = -(-self.grid // 2)
-        self.head = Linear(left * left * 2 * width, features, rngs=rngs)
+        side = -(-self.grid // 2)
+        self.head = Linear(side * side * 2 * width, features, rngs=rngs)
 
     def __call__(
         self, x: Num[Array, "batch height width channels"], *, train: bool, rngs: nnx.Rngs | None = None
@@ -43,7 +44,8 @@ class PatchCNN(nnx.Module):
 class Projector(nnx.Module):
     """Two linear layers with BatchNorm and ReLU between them.
 
-    The projection head of SimCLR, and BYOL's projection and prediction (Grill et al. 2020, section 3.2).
+    This is the projection head of SimCLR, and the projection and prediction heads of BYOL (Grill et al. 2020, section
+    3.2).
     """
 
     def __init__(self, inputs, *, hidden, outputs, rngs: nnx.Rngs):

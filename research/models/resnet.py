@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016): the CIFAR-10 family of section 4.2, and the ImageNet ones of table 1."""
+"""Residual networks (He et al. 2016): the CIFAR-10 family of section 4.2 and the ImageNet family of table 1."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from research.layers.linear import Linear
 
 
 def cifar_resnet(depth: int, **arguments) -> ResNet:
-    """The three-stage ResNet of 6n + 2 layers for 32 x 32 images; the paper's shortcuts are option "A".
+    """Build the three-stage ResNet with 6n + 2 layers for 32 x 32 images; the paper's shortcuts are option "A".
 
-    20 layers have 0.27 M parameters, 56 have 0.85 M (table 6). Raises UserError for another depth than 6n + 2.
+    20 layers have 0.27 M parameters, 56 layers 0.85 M (table 6). Raises UserError if `depth` is not 6n + 2.
     """
     if depth < 8 or (depth - 2) % 6:
-        near = 6 * max(1, round((depth - 2) / 6)) + 2
-        raise UserError(f"a CIFAR ResNet has 6n + 2 layers (20, 32, 44, 56, 110); {depth} is not; try {near}.")
+        closest = 6 * max(1, round((depth - 2) / 6)) + 2
+        raise UserError(f"a CIFAR ResNet of {depth} layers; expected 6n + 2 (20, 32, 44, 56, 110), such as {closest}.")
     return ResNet(**{"blocks": ((depth - 2) // 6,) * 3, "width": 16, "stem": "small", "shortcut": "A", **arguments})
 
 
 def imagenet_resnet(depth: int, **arguments) -> ResNet:
-    """The ImageNet ResNet of 18, 34, 50, 101 or 152 layers, with projection shortcuts (option "B").
+    """Build the ImageNet ResNet with 18, 34, 50, 101 or 152 layers and projection shortcuts (option "B").
 
-    The bottleneck strides in its 3 x 3 convolution, as all later implementations do; the paper's strides in the
-    first 1 x 1. Raises UserError for another depth.
+    The 3 x 3 convolution of a bottleneck has the stride, as in all later implementations; in the paper, the first 1 x 1
+    convolution has it. Raises UserError for another depth.
     """
     plans = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
     if depth not in plans:
@@ -38,13 +38,13 @@ def imagenet_resnet(depth: int, **arguments) -> ResNet:
 
 
 class ResNet(nnx.Module):
-    """Logits of images of three channels.
+    """A residual network for images with three channels; returns logits.
 
-    `blocks` residual blocks a stage; each stage but the first halves the image and doubles the channels. `stem` is
-    "small" (one 3 x 3 convolution) or "large" (7 x 7 and pooling, each striding by 2). If a block changes the shape,
-    its `shortcut` is "A" (subsampled and padded with zero channels, no parameters) or "B" (a 1 x 1 convolution).
-    `group_size` is BatchNorm's; `zero_init` starts each block as the identity, its last scale being 0 (Goyal et
-    al. 2017, section 5.1).
+    `blocks` lists the number of residual blocks in each stage. Each stage but the first halves the image and doubles
+    the channels. `stem` is "small" (one 3 x 3 convolution) or "large" (a 7 x 7 convolution and pooling, both of stride
+    2). If a block changes the shape, its `shortcut` is "A" (subsampled and padded with zero channels, without
+    parameters) or "B" (a 1 x 1 convolution). `group_size` is that of BatchNorm. With `zero_init` each block starts as
+    the identity, because its last BatchNorm scale is 0 (Goyal et al. 2017, section 5.1).
 
     Raises UserError for an unknown stem or shortcut.
     """
@@ -54,7 +54,7 @@ class ResNet(nnx.Module):
         group_size=None, zero_init=False, rngs: nnx.Rngs,
     ):  # fmt: skip
         if stem not in ("small", "large") or shortcut not in ("A", "B"):
-            raise UserError(f"stem {stem!r} must be 'small' or 'large', and shortcut {shortcut!r} 'A' or 'B'.")
+            raise UserError(f"stem={stem!r}, shortcut={shortcut!r}; expected 'small' or 'large', and 'A' or 'B'.")
         common = dict(group_size=group_size, rngs=rngs)
         self.stem = ConvNorm(3, width, size=3 if stem == "small" else 7, strides=1 if stem == "small" else 2, **common)
         self.pool = stem == "large"
@@ -82,17 +82,17 @@ class ResNet(nnx.Module):
 
 
 class ConvNorm(nnx.Module):
-    """A convolution, padded alike on both sides, then BatchNorm; height and width are divided by `strides`."""
+    """A convolution with symmetric padding, then BatchNorm; `strides` divides height and width."""
 
     def __init__(self, channels, out, *, size, strides=1, scale_init=1.0, group_size, rngs: nnx.Rngs):
-        # "SAME" would pad a strided convolution on one side only, which shifts the image against the shortcut.
+        # "SAME" would pad a strided convolution on one side only, which shifts it relative to the shortcut.
         padding = ((size // 2,) * 2,) * 2
         init = he_normal()
         self.conv = Conv(
             channels, out, (size, size), strides=strides, padding=padding, use_bias=False, kernel_init=init,
             rngs=rngs,
         )  # fmt: skip
-        # He et al. give no momentum or epsilon; 0.9 and 1e-5 are those of their released models.
+        # He et al. state neither momentum nor epsilon; their released models use 0.9 and 1e-5.
         self.norm = BatchNorm(out, group_size=group_size, momentum=0.9, epsilon=1e-5, scale_init=scale_init)
 
     def __call__(
@@ -102,17 +102,17 @@ class ConvNorm(nnx.Module):
 
 
 class Residual(nnx.Module):
-    """relu(shortcut(x) + convolutions(x)); `sizes` gives kernel size and channels of each convolution."""
+    """Compute relu(shortcut(x) + convolutions(x)); `sizes` lists (kernel size, channels) of each convolution."""
 
     def __init__(self, channels, *, sizes, strides, shortcut, zero_init, **common):
         self.layers = nnx.List()
         inner = channels
         for number, (size, out) in enumerate(sizes):
             last = number == len(sizes) - 1
-            # The one 3 x 3 convolution of a bottleneck strides; of a basic block the first.
-            here = strides if number == (1 if len(sizes) == 3 else 0) else 1
+            # The stride is in a bottleneck's 3 x 3 convolution, and in the first convolution of a basic block.
+            layer_strides = strides if number == (1 if len(sizes) == 3 else 0) else 1
             scale = 0.0 if zero_init and last else 1.0
-            self.layers.append(ConvNorm(inner, out, size=size, strides=here, scale_init=scale, **common))
+            self.layers.append(ConvNorm(inner, out, size=size, strides=layer_strides, scale_init=scale, **common))
             inner = out
         changes = strides != 1 or inner != channels
         self.projection = (

@@ -1,4 +1,4 @@
-"""A small convolutional network written as matrix products, for methods that call a network many times on a CPU."""
+"""A small convolutional network as matrix products, for methods that call a network many times on a CPU."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from research.models.fashion_cnn import space_to_depth
 
 
 class StridedCNN(nnx.Module):
-    """4 x 4 convolutions of stride 2, each with ReLU, then one linear layer over all places left. Gives logits.
+    """A network of 4 x 4 convolutions of stride 2 with ReLU, and one linear layer over all positions; returns logits.
 
-    `image_shape` is (height, width, channels). Each convolution is one matrix product over `windows`: on a CPU, XLA
-    runs a convolution inside a loop some twenty times slower than outside, and attacks loop.
+    `image_shape` is (height, width, channels). Each convolution is one matrix product over `windows`: inside a loop,
+    such as that of an adversarial attack, XLA runs a convolution some twenty times slower on CPU than outside.
     """
 
     def __init__(self, image_shape, *, channels=(16, 32, 64), num_classes=10, rngs: nnx.Rngs):
@@ -38,9 +38,10 @@ class StridedCNN(nnx.Module):
 def windows(
     x: Num[Array, "batch height width channels"],
 ) -> Num[Array, "batch (height+1)//2 (width+1)//2 16*channels"]:
-    """The 4 x 4 windows that a convolution of stride 2 sees.
+    """Return the 4 x 4 windows of a convolution of stride 2.
 
-    The image is padded by one pixel of 0 on each side, by two below and to the right if its size is odd.
+    The image is zero-padded by one pixel on each side, but by two pixels at the bottom (right) if its height (width) is
+    odd.
     """
     x = jnp.pad(x, ((0, 0), (1, 1 + x.shape[1] % 2), (1, 1 + x.shape[2] % 2), (0, 0)))
     x = space_to_depth(x)

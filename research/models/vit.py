@@ -1,4 +1,4 @@
-"""The Vision Transformer (Dosovitskiy et al. 2021), also as in Better plain ViT baselines (Beyer et al. 2022)."""
+"""The Vision Transformer (Dosovitskiy et al. 2021), with the options of its plain baselines (Beyer et al. 2022)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ B = {"width": 768, "depth": 12, "heads": 12}
 
 
 class ViT(nnx.Module):
-    """Logits of images of `size` x `size` pixels.
+    """A Vision Transformer for images of `size` x `size` pixels; returns logits.
 
-    `positions` are "learned" or "sincos2d" (fixed); `pool` is "cls" (a token of its own) or "gap" (the mean of the
-    patches). `representation` puts a tanh layer of that width before the head, which starts at zero. The paper of
-    2021 is `positions="learned", pool="cls"`: ViT-S/16 has 22.05 M parameters, ViT-B/16 86.57 M.
+    `positions` is "learned" or "sincos2d" (fixed). `pool` is "cls" (a class token) or "gap" (the mean of the patches).
+    `representation` adds a tanh layer of that width before the head. The head starts at zero. `positions="learned",
+    pool="cls"` is the paper of 2021: ViT-S/16 has 22.05 M parameters, ViT-B/16 86.57 M.
 
-    Raises UserError if the patches do not tile the image.
+    Raises UserError if the size is not a multiple of the patch, and for unknown positions or pooling.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class ViT(nnx.Module):
         pool="cls", representation=None, dropout=0.0, rngs: nnx.Rngs,
     ):  # fmt: skip
         if size % patch:
-            raise UserError(f"patches of {patch} pixels do not tile an image of {size}; take a size of {patch} n.")
+            raise UserError(f"patches of {patch} pixels do not tile an image of {size}; use a multiple of {patch}.")
         if positions not in ("learned", "sincos2d") or pool not in ("cls", "gap"):
             raise UserError(
-                f"positions {positions!r} must be 'learned' or 'sincos2d', and pool {pool!r} 'cls' or 'gap'."
+                f"positions={positions!r}, pool={pool!r}; expected 'learned' or 'sincos2d', and 'cls' or 'gap'."
             )
         grid = size // patch
         count = grid * grid + (pool == "cls")
@@ -80,9 +80,9 @@ class ViT(nnx.Module):
 def patches(
     images: Num[Array, "batch height width channels"], size: int
 ) -> Num[Array, "batch (height//{size})*(width//{size}) {size}*{size}*channels"]:
-    """Images cut into squares, row by row.
+    """Cut images into square patches, row by row.
 
-    With a linear layer after it this is a convolution of that size and stride, but one matrix product.
+    A linear layer on the patches equals a convolution of that kernel size and stride, but is one matrix product.
     """
     b, h, w, c = images.shape
     cut = images.reshape(b, h // size, size, w // size, size, c).swapaxes(2, 3)
@@ -90,12 +90,12 @@ def patches(
 
 
 def sincos2d(grid: int, width: int, *, temperature: float = 10_000.0) -> Float[Array, "{grid}*{grid} {width}"]:
-    """Fixed positions of a square grid: a quarter each of sin x, cos x, sin y, cos y.
+    """Return fixed position embeddings of a square grid: a quarter each of sin x, cos x, sin y and cos y.
 
     As in MoCo v3 and Beyer et al. 2022. Raises UserError if the width is not a multiple of 4, or is 4.
     """
     if width % 4 or width < 8:
-        raise UserError(f"sincos2d positions need a width of 8, 12, 16, ...; it is {width}.")
+        raise UserError(f"sincos2d positions of width {width}; expected 8, 12, 16, ...")
     y, x = jnp.mgrid[:grid, :grid].reshape(2, -1, 1)
     frequency = temperature ** -(jnp.arange(width // 4) / (width // 4 - 1))
     return jnp.concatenate([f(p * frequency) for p in (x, y) for f in (jnp.sin, jnp.cos)], -1)

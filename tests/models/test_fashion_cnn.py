@@ -70,7 +70,7 @@ def test_the_pyramid_equals_the_same_network_written_with_lax():
     odd = from_nnx(lambda rngs: FashionPyramid(size=20, channels=3, dense=7, rngs=rngs))  # 10, 5 and 3 places
     out = jax.eval_shape(lambda x: odd.apply(*odd.init(jax.random.key(0)), x)[0], jnp.zeros((2, 20, 20, 3)))
     assert out.shape == (2, 10)
-    with pytest.raises(UserError, match="images of 28 x 28 pixels; this network has size=20"):
+    with pytest.raises(UserError, match="images of 28 x 28 pixels; expected size=20"):
         jax.eval_shape(lambda x: odd.apply(*odd.init(jax.random.key(0)), x)[0], jnp.zeros((2, 28, 28, 3)))
 
 

@@ -32,7 +32,7 @@ def test_parameters(build, count):
 
 
 def test_a_depth_that_does_not_exist_is_an_error():
-    with pytest.raises(UserError, match="18 is not; try 20"):
+    with pytest.raises(UserError, match="of 18 layers; expected .* such as 20"):
         cifar_resnet(18)
     with pytest.raises(UserError, match="Valid: .18, 34"):
         imagenet_resnet(20)

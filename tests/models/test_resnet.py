@@ -71,5 +71,5 @@ def test_the_group_size_reaches_every_norm():
 
 
 def test_unknown_options_are_errors():
-    with pytest.raises(UserError, match="shortcut 'C'"):
+    with pytest.raises(UserError, match="shortcut='C'"):
         ResNet(blocks=(1,), shortcut="C", rngs=nnx.Rngs(0))

@@ -55,7 +55,7 @@ def test_the_head_starts_at_zero():
 def test_what_does_not_fit_is_an_error():
     with pytest.raises(UserError, match="patches of 16 pixels do not tile an image of 100"):
         ViT(size=100, rngs=nnx.Rngs(0))
-    with pytest.raises(UserError, match="pool 'map'"):
+    with pytest.raises(UserError, match="pool='map'"):
         ViT(pool="map", rngs=nnx.Rngs(0))
-    with pytest.raises(UserError, match="width of 8, 12"):
+    with pytest.raises(UserError, match="width 6; expected 8, 12"):
         sincos2d(2, 6)
