@@ -212,7 +212,7 @@ def test_an_edited_source_is_not_resumed(tmp_path):
         (lambda text: text + "\n)", "line .*unmatched"),
         (lambda text: text.replace("epochs: int = 60", "seed: int = 60"), "rename the knob 'seed'"),
         (lambda text: text.replace("(1000, 300, None)", "(1000, 797, 0)"), "every part needs at least one record"),
-        (lambda text: text.replace("num_classes=10", "num_classes=9"), "10 classes, the measure expects 9"),
+        (lambda text: text.replace("num_classes=10", "num_classes=9"), "10 classes; the measure expects 9"),
         (lambda text: text.replace("classify(model, ", 'classify(model, labels="lable", '), "Did you mean 'label'"),
         (lambda text: text.replace("MLP((8, 8, 1)", "MLP((8, 9, 1)"), "fails for a batch of image"),
     ],

@@ -1,9 +1,9 @@
-"""The measures of evaluations.
+"""Measures for evaluations, and `finish` functions that compute metrics from every score.
 
-A `measure_*` maker gives the measure of an Eval: `measure(trained, batch) -> {name: metric state | Rows}`. A metric
-state is a tuple of sums with a `value()`; states add up, thus batches of any size and any number of devices give the
-exact number. A `finish` computes on the host the numbers that need all rows at once. This subpackage stands above
-`research.objectives`, because some measures are an objective's own loss.
+A `measure_*` function returns the measure of an Eval: `measure(trained, batch) -> {name: metric state | Rows}`. A
+metric state is a tuple of sums with a `value()`. States add up, thus the result is exact for any batch size and any
+number of devices. `finish` functions run on the host and compute metrics that need every score. Some measures reuse the
+loss of an objective, therefore this subpackage may import `research.objectives`.
 
     classes      classification, scores (ROC, F1, composite), slices, difference (significance tests)
     numbers      regression
@@ -11,5 +11,5 @@ exact number. A `finish` computes on the host the numbers that need all rows at 
     features     probe, adaptation (few-shot)
     samples      generative
 
-To add one, copy `regression.py`.
+To add a measure, copy `regression.py`.
 """

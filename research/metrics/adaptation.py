@@ -1,4 +1,4 @@
-"""How well a model does on new tasks after a few steps of learning."""
+"""Few-shot evaluation: accuracy on new tasks before and after a few gradient steps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ def measure_adaptation(
     loss: Loss, model: Model | Callable, *, learning_rate: float, steps: int, begin: Callable | None = None,
     inputs: str = "image",
 ) -> Callable:  # fmt: skip
-    """The measure of an Eval on few-shot tasks: accuracy of the queries after `steps` of descent of `loss` on the
-    support, and accuracy_before, without any. `begin(params)` makes the params that descent starts from; `model` is a
-    Model or its `apply` and gives the logits.
+    """Return the measure of an Eval on few-shot tasks: `accuracy` and `accuracy_before` on the query examples.
+
+    `accuracy` follows `steps` gradient descent steps of `loss` on the support examples; `accuracy_before` follows none.
+    `begin(params)` returns the params at which descent starts (default: the trained params). `model` is a Model or its
+    `apply`, and returns the logits.
     """
     apply_task = getattr(model, "apply", model)
 
@@ -30,8 +32,8 @@ def measure_adaptation(
         support, query = part(batch, SUPPORT), part(batch, QUERY)
 
         def task(number: Integer[Array, ""], support: Mapping, query: Mapping) -> tuple[Scalar, Scalar]:
-            here = Ctx(support, trained.stats, draw(0, "adaptation", number), jnp.int32(0))
-            after, _ = adapted(loss, start, here, learning_rate=learning_rate, steps=steps, first_order=True)
+            ctx = Ctx(support, trained.stats, draw(0, "adaptation", number), jnp.int32(0))
+            after, _ = adapted(loss, start, ctx, learning_rate=learning_rate, steps=steps, first_order=True)
 
             def accuracy(params: Tree) -> Scalar:
                 logits, _ = apply_task(params, trained.stats, query[inputs], train=False)
@@ -40,8 +42,8 @@ def measure_adaptation(
             return accuracy(after), accuracy(start)
 
         count = len(query["label"])
-        found = jax.vmap(task)(jnp.arange(count), support, query)
+        scores = jax.vmap(task)(jnp.arange(count), support, query)
         weights = example_weights(batch, count)
-        return {name: weighted_mean(x, weights) for name, x in zip(("accuracy", "accuracy_before"), found, strict=True)}
+        return {key: weighted_mean(x, weights) for key, x in zip(("accuracy", "accuracy_before"), scores, strict=True)}
 
     return measure

@@ -1,7 +1,7 @@
-"""Whether two models differ: tests on the same examples, on different ones, and over seeds.
+"""Tests for the difference between two models: on the same examples, on different examples, and over seeds.
 
-All give new minus base. A test over examples speaks of these two networks (another seed gives another network), a test
-over seeds of the two recipes on this evaluation set.
+All differences are new minus base. A test over examples compares two trained networks; another seed would train another
+network. A test over seeds compares two recipes on this evaluation set.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ Paired = Num[Array, "rows"] | Bool[Array, "rows"] | Sequence[float]  # of the sa
 
 
 class Difference(NamedTuple):
-    """`value` is new minus base, `low` to `high` its confidence interval, `p` the two-sided p-value against no
-    difference, `test` the name of the test, in words.
+    """The difference between two models, with its confidence interval and p-value.
+
+    `value` is new minus base. `low` and `high` are the ends of the confidence interval. `p` is the two-sided p-value
+    under the hypothesis of no difference. `test` names the test.
     """
 
     value: float
@@ -33,12 +35,13 @@ class Difference(NamedTuple):
 
 
 def mcnemar(base: Paired, new: Paired, *, confidence: float = 0.95) -> Difference:
-    """The Difference of two shares of hits (0 or 1) on the same N examples.
+    """Compute the Difference of two accuracies, from hits (0 or 1) on the same N examples.
 
-    The exact test of McNemar 1947: of the n examples that one model alone has right, each is as likely to be either's.
-    The interval is that of Bonett and Price 2012 (a case added to either kind of disagreement), widened if the test
-    does not reject: to n / N times the interval of Clopper and Pearson for one model's share of these n. Thus it holds
-    0 if the p-value is 1 - `confidence` or more. Raises UserError if the lengths differ or are 0.
+    The test is McNemar's exact test (McNemar 1947): each of the n examples that only one model gets right is equally
+    likely to be either model's. The interval covers two intervals: that of Bonett and Price 2012, which adds one case
+    to each kind of disagreement, and the interval of Clopper and Pearson for a model's fraction of these n, scaled by n
+    / N. It therefore contains 0 if the p-value is 1 - `confidence` or more. Raises UserError if the lengths differ or
+    are 0.
     """
     from scipy.stats import binomtest, norm
 
@@ -49,38 +52,41 @@ def mcnemar(base: Paired, new: Paired, *, confidence: float = 0.95) -> Differenc
     half = norm.ppf((1 + confidence) / 2) * math.sqrt((gained + lost - (gained - lost) ** 2) / (total + 2))
     low, high, p = gained - lost - half, gained - lost + half, 1.0
     if n:
-        found = binomtest(only_new, n)
-        exact = [(2 * end - 1) * n / total for end in found.proportion_ci(confidence, method="exact")]
-        low, high, p = min(low, exact[0]), max(high, exact[1]), float(found.pvalue)
+        exact_test = binomtest(only_new, n)
+        exact_ends = [(2 * end - 1) * n / total for end in exact_test.proportion_ci(confidence, method="exact")]
+        low, high, p = min(low, exact_ends[0]), max(high, exact_ends[1]), float(exact_test.pvalue)
     return Difference((only_new - only_base) / total, max(low, -1.0), min(high, 1.0), p, "McNemar's exact test")
 
 
 def paired_bootstrap(base: Paired, new: Paired, *, confidence: float = 0.95, seed: int = 0) -> Difference:
-    """The Difference of two means of scores on the same examples.
+    """Compute the Difference of two mean scores on the same examples.
 
-    The bootstrap-t of Efron and Tibshirani 1993 (section 12.5) with equal tails: examples are drawn with replacement,
-    and the mean difference of each draw is measured in its own standard errors; losses are skewed, and with few
-    examples plain percentiles would be too sure. With few examples it is too sure itself (1 false alarm in 6 at 30 rows
-    of losses, for 1 in 20): the interval holds that of the paired t-test too, and the p-value is the larger one. 10,000
-    draws, fewer (but 2,000) above 2,000 examples; the same `seed` gives the same numbers. Raises UserError for fewer
-    than two examples, lengths that differ, or a score that is not finite.
+    The test is the bootstrap-t of Efron and Tibshirani 1993 (section 12.5) with equal tails. It draws examples with
+    replacement, and divides the deviation of each resample's mean difference by the resample's own standard error.
+    Losses are skewed, thus plain percentiles of few examples would be overconfident. With few examples the bootstrap-t
+    is overconfident too: 1 false alarm in 6 instead of 1 in 20, at 30 rows of losses. The interval therefore also
+    covers that of the paired t-test, and the p-value is the larger of the two.
+
+    There are 10,000 resamples; above 2,000 examples there are fewer, but at least 2,000. The same `seed` yields the
+    same numbers. Raises UserError for fewer than two examples, for different lengths, or for a score that is not
+    finite.
     """
     from scipy.stats import t
 
-    base, new = _same_length(base, new, least=2)
-    away = new - base
-    n, value = len(away), float(away.mean())
-    error = float(away.std(ddof=1)) / math.sqrt(n)
-    if error <= 1e-12 * abs(value):  # the same for all examples
+    base, new = _same_length(base, new, min_length=2)
+    differences = new - base
+    n, value = len(differences), float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    if error <= 1e-12 * abs(value):  # all differences are equal
         return _without_spread(value, 2.0 ** (1 - n), confidence, "paired bootstrap")
-    rng, left, ratios = np.random.default_rng(seed), int(min(max(2000, DRAWS / n), RESAMPLES)), []
-    while left:
-        size = min(left, max(1, int(1e6 / n)))
-        drawn = away[rng.integers(0, n, (size, n))]
+    rng, remaining, ratios = np.random.default_rng(seed), int(min(max(2000, DRAWS / n), RESAMPLES)), []
+    while remaining:
+        size = min(remaining, max(1, int(1e6 / n)))
+        resampled = differences[rng.integers(0, n, (size, n))]
         with np.errstate(divide="ignore", invalid="ignore"):
-            # A draw of one value only has no spread: it is as extreme as can be.
-            ratios.append((drawn.mean(1) - value) / (drawn.std(1, ddof=1) / math.sqrt(n)))
-        left -= size
+            # A resample of a single value has no spread; its ratio is infinite.
+            ratios.append((resampled.mean(1) - value) / (resampled.std(1, ddof=1) / math.sqrt(n)))
+        remaining -= size
     ratios = np.nan_to_num(np.concatenate(ratios), nan=0.0, posinf=1e9, neginf=-1e9)
     low, high = value - error * np.quantile(ratios, [(1 + confidence) / 2, (1 - confidence) / 2])
     above, below = (ratios >= value / error).sum(), (ratios <= value / error).sum()
@@ -91,12 +97,13 @@ def paired_bootstrap(base: Paired, new: Paired, *, confidence: float = 0.95, see
 
 
 def unpaired(base: Scores, new: Scores, *, confidence: float = 0.95) -> Difference:
-    """The Difference of two means of scores on different examples, by Welch's t-test.
+    """Compute the Difference of two mean scores on different examples, by Welch's t-test.
 
-    Hits (0 or 1) have a hit and a miss added to either side for the interval and the p-value (Agresti & Caffo 2000);
-    without, 100 of 100 against 95 of 100 would seem sure. Raises UserError for fewer than two examples.
+    For hits (0 or 1), the interval and the p-value are computed after adding one hit and one miss to each side (Agresti
+    & Caffo 2000). Otherwise 100 of 100 against 95 of 100 would seem certain. Raises UserError for fewer than two
+    examples.
     """
-    base, new = _scores(base, least=2), _scores(new, least=2)
+    base, new = _scores(base, min_length=2), _scores(new, min_length=2)
     value = float(new.mean() - base.mean())
     if set(np.unique(base)) | set(np.unique(new)) <= {0.0, 1.0}:
         base, new = np.append(base, (0, 1)), np.append(new, (0, 1))
@@ -104,22 +111,22 @@ def unpaired(base: Scores, new: Scores, *, confidence: float = 0.95) -> Differen
 
 
 def over_seeds(base: Scores, new: Scores, *, confidence: float = 0.95) -> Difference:
-    """The Difference of the means of a metric over seeds, with one value for each seed, by Welch's t-test.
+    """Compute the Difference of a metric's means over seeds, one value per seed, by Welch's t-test.
 
-    The same seed in both is no pair: two recipes that draw other numbers from it have nothing in common. With a single
-    seed on one side its spread is taken to be the other's (Student's t-test). Raises UserError for a single seed on
-    both sides.
+    Equal seeds on both sides are not pairs: two recipes that draw different numbers from a seed have nothing in common.
+    A single seed on one side is assumed to have the variance of the other side (Student's t-test). Raises UserError for
+    a single seed on both sides.
     """
     base, new = _scores(base), _scores(new)
     if len(base) + len(new) < 3:
-        raise UserError("one seed on each side has no spread; give two seeds or more of at least one recipe.")
+        raise UserError("one seed on each side has no variance; expected two or more of at least one recipe.")
     return _welch(base, new, confidence, f"Welch's t-test over {len(base)} and {len(new)} seeds")
 
 
 def holm(ps: Float[Array, " tests"] | Sequence[float]) -> Float[np.ndarray, " tests"]:
-    """p-values corrected for their number (Holm 1979): the chance of any false alarm stays below the level.
+    """Correct p-values for multiple tests (Holm 1979): the chance of any false alarm stays below the level.
 
-    A NaN was not tested: it stays NaN and does not count.
+    A NaN counts as not tested, and stays NaN.
     """
     ps = np.asarray(ps, np.float64)
     tested = np.flatnonzero(~np.isnan(ps))
@@ -133,14 +140,14 @@ def _welch(base: Float[np.ndarray, " _"], new: Float[np.ndarray, " _"], confiden
     from scipy.stats import t
 
     value = float(new.mean() - base.mean())
-    spread = [x.var(ddof=1) if len(x) > 1 else None for x in (base, new)]
-    spread = [next(s for s in spread if s is not None) if s is None else s for s in spread]
-    parts = [s / len(x) for s, x in zip(spread, (base, new), strict=True)]
+    variances = [x.var(ddof=1) if len(x) > 1 else None for x in (base, new)]
+    variances = [next(s for s in variances if s is not None) if s is None else s for s in variances]
+    parts = [s / len(x) for s, x in zip(variances, (base, new), strict=True)]
     error = math.sqrt(sum(parts))
     if error <= 1e-12 * max(abs(base).max(), abs(new).max()):  # all seeds agree
         same = math.isclose(base.mean(), new.mean(), rel_tol=1e-9)
-        chance = 1.0 if same else min(1.0, 2 / math.comb(len(base) + len(new), len(base)))
-        return _without_spread(0.0 if same else value, chance, confidence, test)
+        p_permutation = 1.0 if same else min(1.0, 2 / math.comb(len(base) + len(new), len(base)))
+        return _without_spread(0.0 if same else value, p_permutation, confidence, test)
     freedoms = [(part, len(x) - 1) for part, x in zip(parts, (base, new), strict=True) if len(x) > 1]
     degrees = freedoms[0][1] if len(freedoms) == 1 else error**4 / sum(part**2 / n for part, n in freedoms)
     half = float(t.ppf((1 + confidence) / 2, degrees)) * error
@@ -148,26 +155,28 @@ def _welch(base: Float[np.ndarray, " _"], new: Float[np.ndarray, " _"], confiden
 
 
 def _without_spread(value: float, chance: float, confidence: float, test: str) -> Difference:
-    """The Difference of scores that are alike on each side: by the `chance` of that, were the sides drawn by lot (an
-    exact permutation test). No interval can be given if that is no less than the level.
+    """Return the Difference of scores that are constant on each side (or pairs with constant differences).
+
+    `chance` is the probability of such scores if sides were assigned at random: an exact permutation test. If it is
+    above 1 - `confidence`, the interval is infinite.
     """
-    sure = not value or chance <= 1 - confidence
-    low, high = (value, value) if sure else (-math.inf, math.inf)
+    significant = not value or chance <= 1 - confidence
+    low, high = (value, value) if significant else (-math.inf, math.inf)
     return Difference(value, low, high, 1.0 if not value else chance, test)
 
 
 def _same_length(
-    base: Scores, new: Scores, least: int = 1
+    base: Scores, new: Scores, min_length: int = 1
 ) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
-    base, new = _scores(base, least), _scores(new, least)
+    base, new = _scores(base, min_length), _scores(new, min_length)
     if len(base) != len(new):
         raise UserError(f"{len(base)} and {len(new)} examples do not pair; expected scores of the same examples.")
     return base, new
 
 
-def _scores(values: Scores, least: int = 1) -> Float[np.ndarray, " rows"]:
+def _scores(values: Scores, min_length: int = 1) -> Float[np.ndarray, " rows"]:
     values = np.asarray(values, np.float64)
-    if values.ndim != 1 or len(values) < least or not np.isfinite(values).all():
-        given = f"{list(values.shape)}, {int((~np.isfinite(values)).sum())} of them not finite"
-        raise UserError(f"scores of shape {given}; expected at least {least} finite numbers, [N].")
+    if values.ndim != 1 or len(values) < min_length or not np.isfinite(values).all():
+        shape = f"{list(values.shape)}, {int((~np.isfinite(values)).sum())} of them not finite"
+        raise UserError(f"scores of shape {shape}; expected at least {min_length} finite numbers, [N].")
     return values

@@ -1,4 +1,4 @@
-"""How good generated examples are, beside real ones; and how likely a latent-variable model finds real ones."""
+"""Quality of generated examples compared with real examples, and likelihood bounds of latent-variable models."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from research.objectives.vae import bernoulli, divergence, posterior, sample
 
 
 class PrecisionRecall(NamedTuple):
-    """The share of fakes that look real, and the share of real examples that the fakes cover."""
+    """The fraction of fake examples that look real, and the fraction of real examples that the fakes cover."""
 
     precision: float
     recall: float
 
 
 def measure_samples(generate: Callable | None = None, *, inputs: str = "image", latents: str = "latent") -> Callable:
-    """The measure of an Eval on real examples with a latent beside each: rows of real and fake, flat.
+    """Return the measure of an Eval whose batches hold a real example and a latent: flat rows of real and fake.
 
-    `generate(params, stats, z)` gives the fakes; without it the experiment's `apply` does. `finish` them by
-    `compare_samples`.
+    `generate(params, stats, z)` returns the fake examples (default: the experiment's `apply`). Add
+    `finish=compare_samples()`.
     """
 
     def measure(trained: Trained, batch: Mapping) -> dict:
@@ -41,7 +41,7 @@ def measure_samples(generate: Callable | None = None, *, inputs: str = "image", 
 
 
 def compare_samples(*, neighbours: int = 3) -> Callable:
-    """The `finish` of an Eval with rows of real and fake: precision, recall and frechet of its fakes."""
+    """Return the `finish` of an Eval with rows of real and fake: precision, recall and frechet."""
 
     def finish(results: Mapping) -> dict[str, float]:
         real, fake = (np.asarray(results["rows"][name], np.float64) for name in ("real", "fake"))
@@ -54,18 +54,19 @@ def compare_samples(*, neighbours: int = 3) -> Callable:
 def precision_recall(
     real: Float[np.ndarray, "rows features"], fake: Float[np.ndarray, "samples features"], *, neighbours: int = 3
 ) -> PrecisionRecall:
-    """Improved precision and recall (Kynkäänniemi et al. 2019, equations 1 and 2) of points.
+    """Compute improved precision and recall of two sets of points (Kynkäänniemi et al. 2019, equations 1 and 2).
 
-    A point counts as real if it lies in the ball of any real point that reaches to its k-th nearest real one; and the
-    other way round. Raises UserError for fewer than k + 1 points.
+    A fake point counts as real if it lies in the ball of any real point. The radius of a ball is the distance to the
+    k-th nearest real point, with k = `neighbours`. Recall exchanges real and fake. Raises UserError for fewer than k +
+    1 points.
     """
     from scipy.spatial.distance import cdist
 
     if min(len(real), len(fake)) <= neighbours:
-        raise UserError(f"{neighbours} neighbours need more points than {len(real)} real and {len(fake)} fake ones.")
+        raise UserError(f"{len(real)} real and {len(fake)} fake points; expected more than neighbours={neighbours}.")
 
     def covered(points: Float[np.ndarray, "rows features"], by: Float[np.ndarray, "samples features"]) -> float:
-        # By one arithmetic: the radii of repeated points are 0. A point's nearest is itself.
+        # Use cdist for both: balls of repeated points have radius 0. The nearest point is the point itself.
         radii = np.partition(cdist(by, by), neighbours, axis=1)[:, neighbours]
         return float((cdist(points, by) <= radii).any(1).mean())
 
@@ -73,10 +74,10 @@ def precision_recall(
 
 
 def frechet(real: Float[np.ndarray, "rows features"], fake: Float[np.ndarray, "samples features"]) -> float:
-    """The Fréchet distance of two Gaussians fitted to points (Heusel et al. 2017, equation 6).
+    """Compute the Fréchet distance of two Gaussians fitted to points (Heusel et al. 2017, equation 6).
 
-    The square root's trace is that of the eigenvalues of a symmetric product, which stay real if there are more
-    features than points.
+    The trace of the matrix square root is the sum of roots of the eigenvalues of a symmetric product. These stay real
+    if there are more features than points.
     """
 
     def moments(
@@ -95,10 +96,11 @@ def measure_likelihood(
     encoder: Model | Callable, decoder: Model | Callable, *, likelihood: Callable = bernoulli, samples: int = 1,
     inputs: str = "image",
 ) -> Callable:  # fmt: skip
-    """The measure of an Eval of a VAE: negative_elbo and, of `samples` draws, negative_bound (Burda et al. 2016,
-    equation 8), both in nats an example. The bound is tighter than the ELBO and tends to the likelihood.
+    """Return the measure of a VAE's Eval: negative_elbo and negative_bound, in nats per example.
 
-    The noise is the same for all batches and evaluations.
+    negative_bound is the importance-weighted bound from `samples` draws (Burda et al. 2016, equation 8). It is tighter
+    than the ELBO, and tends to the likelihood as `samples` grows. The noise is the same for all batches and
+    evaluations.
     """
     encode, decode = (getattr(model, "apply", model) for model in (encoder, decoder))
 

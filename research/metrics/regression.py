@@ -15,10 +15,10 @@ from research.fields import example_weights, field
 
 
 class R2(NamedTuple):
-    """The coefficient of determination, still open. States add up.
+    """The sums for the coefficient of determination. States add up.
 
-    For each output: `residual` is the weighted sum of (target - prediction) ** 2, `first` and `second` are those of the
-    target's distance from a fixed number and of its square; `weight` is the sum of the weights.
+    For each output, `residual` is the weighted sum of (target - prediction) ** 2; `first` and `second` are the weighted
+    sums of target - center and of (target - center) ** 2, for a fixed center. `weight` is the sum of the weights.
     """
 
     residual: Float[Array, " outputs"]
@@ -27,10 +27,11 @@ class R2(NamedTuple):
     weight: Scalar
 
     def value(self) -> Scalar | float:
-        """The mean over the outputs of 1 - residual / (sum of squares around the targets' mean), as scikit-learn's
-        `r2_score`: a constant target counts 1 if it is predicted exactly, else 0; of fewer than two examples it is
-        NaN. Targets count as constant if their spread is below a thousandth of their distance from the fixed number:
-        it has no digits in sums of f32.
+        """Return the mean over the outputs of 1 - residual / (sum of squares around the targets' mean).
+
+        This equals scikit-learn's `r2_score`: a constant target scores 1 if it is predicted exactly, otherwise 0. With
+        fewer than two examples the result is NaN. Targets count as constant if their spread is below a thousandth of
+        their distance from the center, because f32 sums hold no digits of such a spread.
         """
         squares = self.second - self.first**2 / (self.weight + (self.weight == 0))
         constant = squares <= 1e-6 * self.second
@@ -40,11 +41,11 @@ class R2(NamedTuple):
 
 
 def measure_regression(*, inputs: str = "features", targets: str = "target", center: float = 0.0) -> Callable:
-    """The measure of an Eval: mse, mae, r2, and rows of target, prediction and error (prediction - target).
+    """Return the measure of a regression's Eval: mse, mae, r2, and rows of target, prediction and error.
 
-    Targets have the predictions' shape; means are over examples and entries. `center` is a number near the targets: no
-    figure depends on it, but r2 has more digits if their mean is large beside their spread. Examples of mask 0 do not
-    count.
+    The error is prediction - target. Targets have the predictions' shape; means are over examples and entries. `center`
+    is a number near the targets. It changes no metric, but r2 is more precise with it if the targets' mean is large
+    compared with their spread. Examples of mask 0 do not count.
 
     The measure raises UserError if the batch lacks a field or the shapes differ.
     """
@@ -76,9 +77,9 @@ def r2(
     weights: Num[Array, " batch"],
     center: float = 0.0,
 ) -> R2:
-    """The R2 of predictions and targets; each entry of an example is an output."""
+    """Compute the R2 of predictions and targets; each entry of an example is an output."""
     targets = targets.astype(jnp.float32).reshape(len(targets), -1)
     predictions = predictions.astype(jnp.float32).reshape(targets.shape)
-    away = targets - center
-    sums = weighted_mean({"e": (predictions - targets) ** 2, "y": away, "y2": away**2}, weights)
+    centered = targets - center
+    sums = weighted_mean({"e": (predictions - targets) ** 2, "y": centered, "y2": centered**2}, weights)
     return R2(sums.sum["e"], sums.sum["y"], sums.sum["y2"], sums.weight)

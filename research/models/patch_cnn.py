@@ -1,4 +1,4 @@
-"""A very small convolutional encoder for 28 x 28 greyscale images, and a projection head for self-supervised methods."""
+"""A very small convolutional encoder for 28 x 28 greyscale images, and a self-supervised projection head."""
 
 from __future__ import annotations
 

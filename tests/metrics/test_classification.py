@@ -99,7 +99,7 @@ def test_a_label_out_of_range_is_in_no_cell_and_makes_the_loss_nan():
 
 
 def test_another_number_of_classes_is_an_error():
-    with pytest.raises(UserError, match="gives 5 classes, the measure expects 4"):
+    with pytest.raises(UserError, match="returns 5 classes; the measure expects 4"):
         measure_classification(num_classes=4)(TRAINED, padded(0))
     with pytest.raises(UserError, match="unknown batch field 'picture'"):
         measure_classification(num_classes=5, inputs="picture")(TRAINED, padded(0))

@@ -24,7 +24,7 @@ def test_precision_and_recall_against_a_double_loop():
     assert precision_recall(real, real) == (1, 1) and precision_recall(real, real + 100) == (0, 0)
     collapsed = np.repeat(real[:1], 25, 0) + 1e-3 * RNG.normal(size=(25, 2))
     assert precision_recall(real, collapsed).precision == 1 and precision_recall(real, collapsed).recall < 0.2
-    with pytest.raises(UserError, match="3 neighbours need more points than 3 real"):
+    with pytest.raises(UserError, match="3 real and .* fake points; expected more than neighbours=3"):
         precision_recall(real[:3], fake)
 
 

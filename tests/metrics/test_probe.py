@@ -81,7 +81,7 @@ def test_a_constant_feature_is_harmless_and_a_missing_split_is_an_error():
         "split": np.array([0, 0, 1, 1]),
     }  # fmt: skip
     assert score(neighbors=1)({"rows": rows})["probe_accuracy"] == 1
-    with pytest.raises(UserError, match="it has 0 and 4"):
+    with pytest.raises(UserError, match="0 train and 4 test rows"):
         score()({"rows": {**rows, "split": np.ones(4)}})
     with pytest.raises(UserError, match="two classes; all 2 are of class 0"):
         score()({"rows": {**rows, "label": np.array([0, 0, 0, 1])}})

@@ -87,23 +87,23 @@ def test_an_absent_class_makes_auc_nan_and_counts_0_in_average_precision():
 def test_scores_that_have_no_order_and_no_examples_are_errors():
     with pytest.raises(UserError, match="the probabilities of 1 of 2 examples are not finite"):
         ranking()(rows([0, 1], [0.5, np.nan]))
-    with pytest.raises(UserError, match="no example"):
+    with pytest.raises(UserError, match="needs an example"):
         ranking()(rows([], np.zeros((0, 2))))
-    with pytest.raises(UserError, match="the label 2 is none of the 2 classes"):
+    with pytest.raises(UserError, match="the label 2 is out of range for 2 classes"):
         ranking()(rows([0, 2], [0.5, 0.1]))
-    with pytest.raises(UserError, match="the label -1 is none"):
+    with pytest.raises(UserError, match="the label -1 is out of range"):
         ranking()(rows([0, -1], [0.5, 0.1]))
-    with pytest.raises(UserError, match="keeps no rows of probabilities"):
+    with pytest.raises(UserError, match="stores no probabilities"):
         ranking()({"rows": {"label": np.zeros(3)}})
-    with pytest.raises(UserError, match="the confusion is empty"):
+    with pytest.raises(UserError, match="the confusion matrix is empty"):
         class_scores()({"confusion": np.zeros((2, 2))})
     with pytest.raises(UserError, match="a logit is NaN"):
         class_scores()({"confusion": np.eye(2), "accuracy": np.nan})
-    with pytest.raises(UserError, match="unknown part of the results 'confusion'"):
+    with pytest.raises(UserError, match="unknown result 'confusion'"):
         class_scores()({"loss": 1.0})
     with pytest.raises(UserError, match="unknown average 'makro'.*macro"):
         class_scores("makro")
-    with pytest.raises(UserError, match="'binary' is of two classes; there are 3"):
+    with pytest.raises(UserError, match="'binary' needs two classes; there are 3"):
         class_scores("binary")({"confusion": np.eye(3)})
 
 
@@ -129,8 +129,8 @@ def test_a_composite_scales_what_is_lower_and_passes_nan_on():
         (dict(higher={"a": np.nan}), "the weight of 'a'"),
         (dict(lower={"a": 1}, worst={"a": -1}), "the worst of 'a'"),
         (dict(lower={"auc": 1}, worst={"aux": 1}), "'aux'.*auc"),
-        (dict(higher={"a": 1}, lower={"a": 1}), "both when higher and when lower"),
-        (dict(), "made of no metric"),
+        (dict(higher={"a": 1}, lower={"a": 1}), "in both higher= and lower="),
+        (dict(), "has no metric"),
     ):
         with pytest.raises(UserError, match=why):
             composite(**wrong)
