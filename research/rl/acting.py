@@ -1,9 +1,9 @@
-"""Acting: a Step -> Step that plays, makes batches of what happened, and takes optimizer steps on them.
+"""A Step wrapper that plays environments, builds batches from the transitions, and takes optimizer steps on them.
 
     round:  rollout -> batches -> many(step, updates)
 
-The states of the environments live in one entry of `stats`, so a checkpoint holds them, and every random number
-comes from (seed, salt, step): a run that was interrupted goes on as if it had not been.
+The states of the environments are one entry of `stats`, thus checkpoints include them. Every random number derives from
+(seed, salt, step), therefore an interrupted run resumes exactly.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from research.technique import Technique
 
 
 class Trajectory(NamedTuple):
-    """What happened in some steps of some environments.
+    """The transitions of several steps in several environments.
 
     `next_observation` follows the action, before any reset: after an episode's last step it is that episode's last
-    observation, while `observation` of the next row is the first of a new one. `notes` are the policy's.
+    observation, while `observation` of the next row is the first of a new episode. `notes` are those of the policy.
     """
 
     observation: Shaped[Array, "time environments *observation"]
@@ -41,8 +41,9 @@ class Trajectory(NamedTuple):
 
 
 class Experience(NamedTuple):
-    """What `batches(state, trajectory, key=key)` gives: the stats entries it changed, and the batches to train on, one
-    for each optimizer step.
+    """The result of `batches(state, trajectory, key=key)`: the changed stats entries, and the training batches.
+
+    The leading axis of `batches` has one batch per optimizer step.
     """
 
     stats: Tree
@@ -50,10 +51,10 @@ class Experience(NamedTuple):
 
 
 def episodes(environment: Environment, count: int, *, name: str = "episodes") -> Technique:
-    """The states of `count` environments as a Technique, begun by `reset`.
+    """Return the Technique that stores the states of `count` environments, initialised by `reset`.
 
-    The entry holds, for each environment, its "state", and "return" (f32) and "length" (i32) of the episode that is
-    under way.
+    For each environment, the stats entry holds its "state", and the "return" (f32) and "length" (i32) of the current
+    episode.
     """
 
     def memory(key, params):
@@ -64,9 +65,9 @@ def episodes(environment: Environment, count: int, *, name: str = "episodes") ->
 
 
 def turns(count: int) -> data.Batches:
-    """The training source of a run that makes its own data: batches {"environment": 0 to count - 1}.
+    """Return the training source of a run that makes its own data: batches {"environment": 0 to count - 1}.
 
-    It says which environments there are, so that they are split over devices as the examples of a batch are.
+    The numbers identify the environments, and are split over devices like the examples of a batch.
     """
     return data.batches(data.arrays(environment=np.arange(count, dtype=np.int32)), count, shuffle=False)
 
@@ -81,19 +82,19 @@ def acting(
     updates: int,
     name: str = "episodes",
 ) -> Step:
-    """A Step that plays before it learns: for Experiment.transform, with a `stride` of `updates` or its multiples.
+    """Return a Step that plays before it learns, for Experiment.transform.
 
-    Each round plays `length` steps in every environment of the entry `name` (see `episodes`) with
-    `policy(params, ctx)` (see research.rl.policies), gives the Trajectory to `batches(state, trajectory, key=key)`,
-    and takes `updates` optimizer steps on the Experience; a call makes stride / updates rounds. A finished episode is
-    reset at once. Batches come from `turns`.
+    The `stride` must be a multiple of `updates`; a call makes stride / updates rounds. Each round plays `length` steps
+    in every environment of the stats entry `name` (see `episodes`) with `policy(params, ctx)` (see
+    research.rl.policies). It passes the Trajectory to `batches(state, trajectory, key=key)`, and takes `updates`
+    optimizer steps on the Experience. A finished episode is reset at once. The training source is `turns`.
 
     Adds the metrics `return` (undiscounted) and `length` (steps): Means over the episodes that ended, of weight 0 if
-    none did. In stats it changes the entry `name` and those of the Experience. If the batches do not depend on the
-    play it is many(step, updates).
+    none ended. In stats, changes the entry `name` and the entries of the Experience. If the batches do not depend on
+    the play, it equals many(step, updates).
 
-    Raises UserError, while tracing, if the entry is missing, stride is no multiple of `updates`, or the batches are
-    not `updates` many.
+    Raises UserError, while tracing, if the entry is missing, if the stride is not a multiple of `updates`, or if the
+    number of batches is not `updates`.
     """
     learn = many(step, updates)
 
@@ -106,9 +107,9 @@ def acting(
         )
         state = state._replace(stats=overlay(state.stats, {name: played}))
         changed, stacked = batches(state, trajectory, key=draw(key, "batches"))
-        found = {len(x) for x in jax.tree.leaves(stacked)}
-        if found != {updates}:
-            raise UserError(f"acting takes {updates} optimizer steps a round; it was given {sorted(found)} batches.")
+        counts = {len(x) for x in jax.tree.leaves(stacked)}
+        if counts != {updates}:
+            raise UserError(f"acting needs updates={updates} batches per round; got {sorted(counts)}.")
         state, learned = learn(state._replace(stats=overlay(state.stats, changed)), stacked)
         return state, {**learned, **metrics}
 
@@ -116,7 +117,7 @@ def acting(
         rows = turns["environment"]
         rows = rows if rows.ndim == 2 else rows[None]  # a stride of 1 is not stacked
         if len(rows) % updates:
-            raise UserError(f"a stride of {len(rows)} is no multiple of the {updates} optimizer steps of a round.")
+            raise UserError(f"a stride of {len(rows)} is not a multiple of the {updates} optimizer steps per round.")
         state, metrics = repeat(one_round, state, rows[::updates], length=len(rows) // updates)
         return state, jax.tree.map(lambda x: x.sum(0), metrics)
 
@@ -124,7 +125,7 @@ def acting(
 
 
 class Rollout(NamedTuple):
-    """The environments' entry after the play, what happened, and the metrics of the episodes that ended."""
+    """The environments' stats entry after the play, the transitions, and the metrics of the episodes that ended."""
 
     entry: Tree
     trajectory: Trajectory
@@ -141,36 +142,36 @@ def rollout(
     key: Key[Array, ""],
     name: str = "episodes",
 ) -> Rollout:
-    """`length` steps in each environment of stats[name], with the weights of `state` as they are.
+    """Play `length` steps in each environment of stats[name], with the params of `state` throughout.
 
-    `rows` are the environments' numbers: each draws its own keys by it.
+    `rows` are the numbers of the environments; each environment derives its random keys from its number.
     """
 
     def one_step(entry, key):
         observation = jax.vmap(environment.observe)(entry["state"])
         ctx = Ctx({"observation": observation}, state.stats, draw(key, "policy"), state.step)
         action, notes = policy(state.params, ctx)
-        moved = jax.vmap(environment.step)(entry["state"], action, draw(key, "environment", rows))
-        done = moved.terminated | moved.truncated
-        fresh = jax.vmap(environment.reset)(draw(key, "reset", rows))
-        total, count = entry["return"] + moved.reward, entry["length"] + 1
+        result = jax.vmap(environment.step)(entry["state"], action, draw(key, "environment", rows))
+        done = result.terminated | result.truncated
+        reset_state = jax.vmap(environment.reset)(draw(key, "reset", rows))
+        total, count = entry["return"] + result.reward, entry["length"] + 1
         after = {
-            "state": jax.tree.map(lambda new, old: _where(done, new, old), fresh, moved.state),
+            "state": jax.tree.map(lambda new, old: _select(done, new, old), reset_state, result.state),
             "return": jnp.where(done, 0, total),
             "length": jnp.where(done, 0, count),
         }
-        happened = Trajectory(
-            observation, action, moved.reward, moved.terminated, moved.truncated, moved.observation, notes
+        record = Trajectory(
+            observation, action, result.reward, result.terminated, result.truncated, result.observation, notes
         )
         ended = done.astype(jnp.float32)
-        return after, (happened, jnp.stack([ended, ended * total, ended * count]).sum(-1))
+        return after, (record, jnp.stack([ended, ended * total, ended * count]).sum(-1))
 
     entry, (trajectory, ended) = repeat(one_step, state.stats[name], draw(key, "time", jnp.arange(length)))
     finished, returns, lengths = ended.sum(0)
     return Rollout(entry, trajectory, {"return": Mean(returns, finished), "length": Mean(lengths, finished)})
 
 
-def _where(
+def _select(
     done: Bool[Array, " environments"],
     new: Shaped[Array, " environments *entry"],
     old: Shaped[Array, " environments *entry"],

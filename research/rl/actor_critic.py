@@ -1,4 +1,4 @@
-"""The actor-critic network: a policy and a value over the same observations."""
+"""The actor-critic network: a policy and a value function of the same observations."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from research.layers.linear import Linear
 
 
 class ActorCritic(nnx.Module):
-    """Two separate perceptrons with tanh, of observations: (logits of the actions, values).
+    """Two separate tanh perceptrons over observations; returns (action logits, values).
 
-    Orthogonal weights; those of the logits are scaled by 0.01, and thus the first policy is nearly uniform
+    Weights start orthogonal. The logits' layer is scaled by 0.01, which makes the first policy nearly uniform
     (Andrychowicz et al. 2021, section 3.2).
     """
 

@@ -17,12 +17,12 @@ FAR, STEEP = 2.4, 12 * 2 * math.pi / 360  # m, rad
 
 
 def cartpole(*, steps: int = 500) -> Environment:
-    """The cart-pole problem of Barto, Sutton & Anderson 1983, as gymnasium's CartPole-v1 has it (steps=500).
+    """Return the cart-pole environment of Barto, Sutton & Anderson 1983; with steps=500 it is gymnasium's CartPole-v1.
 
-    The state's inner part is the observation, four numbers in f32: position (m), velocity (m/s), angle (rad), angular
-    velocity (rad/s), each in +-0.05 at a reset. Action 0 pushes left, 1 right. The reward is 1 for every step, the
-    last included. Terminated beyond 2.4 m or 12 degrees, truncated at `steps`. Euler's method, in the state's dtype;
-    gymnasium computes in f64, thus a step agrees to the rounding of f32.
+    The state's inner part is the observation, four f32 numbers: position (m), velocity (m/s), angle (rad) and angular
+    velocity (rad/s), each within +-0.05 after a reset. Action 0 pushes left, action 1 right. The reward is 1 for every
+    step, including the last. An episode is terminated beyond 2.4 m or 12 degrees, and truncated at `steps`. The
+    integrator is Euler's method in the state's dtype. gymnasium computes in f64, thus steps agree up to f32 rounding.
     """
     environment = Environment(_reset, _step, observe=lambda state: state, num_actions=2)
     return time_limit(environment, steps)
@@ -37,7 +37,7 @@ def _step(state: Float[Array, "4"], action: int | Int[Array, ""], key: Key[Array
     force = jnp.where(action == 1, FORCE, -FORCE).astype(state.dtype)
     mass, moment = CART + POLE, POLE * HALF_LENGTH
     sine, cosine = jnp.sin(angle), jnp.cos(angle)
-    # Florian 2007, Correct equations for the dynamics of the cart-pole system, equations 23 and 24, no friction.
+    # Florian 2007, Correct equations for the dynamics of the cart-pole system, equations 23 and 24, without friction.
     push = (force + moment * spin**2 * sine) / mass
     turn = (GRAVITY * sine - cosine * push) / (HALF_LENGTH * (4 / 3 - POLE * cosine**2 / mass))
     slide = push - moment * turn * cosine / mass

@@ -1,4 +1,4 @@
-"""Exact values of a small Markov decision process, in numpy: what a learner on it must approach."""
+"""Exact values of a small Markov decision process, in numpy, as a reference for learned values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from research.errors import UserError
 
 
 class Values(NamedTuple):
-    """The optimal values of states and of actions in them, as discounted returns."""
+    """The optimal values of states, and of actions in states, as discounted returns."""
 
     state: Float[np.ndarray, " states"]
     action: Float[np.ndarray, "states actions"]
@@ -24,17 +24,17 @@ def value_iteration(
     discount: float,
     tolerance: float = 1e-12,
 ) -> Values:
-    """The fixed point of Q(s, a) = r(s, a) + discount * sum_s' p(s' | s, a) max_a' Q(s', a') (Bellman 1957).
+    """Compute the fixed point of Q(s, a) = r(s, a) + discount * sum_s' p(s' | s, a) max_a' Q(s', a') (Bellman 1957).
 
-    `probabilities` are those of the next state, in f64; rows that sum to less than 1 end there. The result is within
-    `tolerance` of the fixed point. With discount 0 it is `rewards`.
+    `probabilities` are those of the next state, in f64. In a row with a sum below 1, the missing probability ends the
+    episode. The result is within `tolerance` of the fixed point. With discount 0 it is `rewards`.
 
-    Raises UserError unless discount is in [0, 1): with 1 a walk that never ends need not have a value.
+    Raises UserError unless discount is in [0, 1): with discount 1, an endless episode may have no value.
     """
     if not 0 <= discount < 1:
-        raise UserError(f"value iteration with a discount of {discount}; expected at least 0 and less than 1.")
-    action, moved = rewards, np.max(np.abs(rewards))  # the first step, from zeros
-    # A contraction by `discount`: what is left to go is at most this share of the last move.
+        raise UserError(f"a discount of {discount} for value iteration; expected at least 0 and less than 1.")
+    action, moved = rewards, np.max(np.abs(rewards))  # the first iteration, from zeros
+    # Each iteration contracts by `discount`, which bounds the remaining distance by this multiple of the last move.
     while moved * discount / (1 - discount) > tolerance:
         new = rewards + discount * probabilities @ action.max(-1)
         action, moved = new, np.max(np.abs(new - action))

@@ -1,7 +1,7 @@
-"""What an environment is: two pure functions, `reset` and `step`, and what the agent sees of a state.
+"""The Environment type: two pure functions, `reset` and `step`, and the observation of a state.
 
-One environment at a time, without a batch axis: whoever plays many at once vmaps. An environment holds nothing;
-its whole state is an array, or a plain dict of arrays, that the caller keeps.
+Functions handle one environment, without a batch axis; callers that play many environments use vmap. An environment
+holds no state: the caller stores its complete state, an array or a plain dict of arrays.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from research.errors import UserError
 
 
 class Transition(NamedTuple):
-    """One step: the state after it, what the agent sees there, the reward, and whether the episode is over.
+    """The result of one step: the new state, its observation, the reward, and whether the episode is over.
 
-    `terminated`: the task ended, no reward can follow. `truncated`: only the clock ran out, and a value must be
-    bootstrapped from `observation`, which is the last one of the old episode: `step` never resets by itself.
+    `terminated`: the task ended, and no reward can follow. `truncated`: only the time ran out, thus a value must be
+    bootstrapped from `observation`. `observation` is always the last of the old episode, because `step` never resets.
     """
 
     state: Tree
@@ -31,10 +31,11 @@ class Transition(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """`reset(key) -> state`, `step(state, action, key) -> Transition`, `observe(state) -> observation`.
+    """The functions `reset(key) -> state`, `step(state, action, key) -> Transition` and `observe(state) ->
+    observation`.
 
-    Actions are the numbers 0 to num_actions - 1. Observations of the state after a step and of a fresh one have
-    the same shape and dtype; rewards are f32.
+    Actions are the integers 0 to num_actions - 1. Observations after a step and after a reset have the same shape and
+    dtype. Rewards are f32.
     """
 
     reset: Callable[[Key[Array, ""]], Tree]
@@ -44,10 +45,10 @@ class Environment(NamedTuple):
 
 
 def time_limit(environment: Environment, steps: int) -> Environment:
-    """The environment, truncated at the `steps`-th step of an episode (gymnasium's TimeLimit).
+    """Truncate each episode of an environment at its `steps`-th step, as gymnasium's TimeLimit does.
 
-    Its state is {"inner": the environment's state, "time": steps taken, i32}; the time is not observed. A step may
-    be terminated and truncated at once. Raises UserError for a limit below 1.
+    The new state is {"inner": the environment's state, "time": steps taken, i32}; the time is not observed. A step may
+    be both terminated and truncated. Raises UserError for a limit below 1.
     """
     if steps < 1:
         raise UserError(f"a time limit of {steps} steps; expected at least 1.")
@@ -56,9 +57,9 @@ def time_limit(environment: Environment, steps: int) -> Environment:
         return {"inner": environment.reset(key), "time": jnp.int32(0)}
 
     def step(state: Tree, action: int | Int[Array, ""], key: Key[Array, ""]) -> Transition:
-        moved = environment.step(state["inner"], action, key)
+        transition = environment.step(state["inner"], action, key)
         time = state["time"] + 1
-        after = {"inner": moved.state, "time": time}
-        return moved._replace(state=after, truncated=moved.truncated | (time >= steps))
+        after = {"inner": transition.state, "time": time}
+        return transition._replace(state=after, truncated=transition.truncated | (time >= steps))
 
     return environment._replace(reset=reset, step=step, observe=lambda state: environment.observe(state["inner"]))

@@ -1,4 +1,4 @@
-"""Grid worlds drawn as text, with the exact tables that dynamic programming needs."""
+"""Grid worlds from text, with the exact tables that dynamic programming needs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # left, down, right, up, as (row, co
 
 
 class Tables(NamedTuple):
-    """A grid world as a Markov decision process, whose states are the cells, row by row; in f64.
+    """A grid world as a Markov decision process in f64; its states are the cells, row by row.
 
-    `probabilities` of the next cell (zero from a goal or a hole: nothing follows), expected `rewards`, the chances
-    `starts` of the first cell, and the cells `inside`, in which an agent can be before a step.
+    `probabilities` are those of the next cell (all zero from a goal, hole or wall, because nothing follows). `rewards`
+    are expected rewards. `starts` are the probabilities of the first cell. `inside` marks the cells in which an agent
+    can be before a step.
     """
 
     probabilities: Float[np.ndarray, "states actions states"]
@@ -34,20 +35,21 @@ class Tables(NamedTuple):
 def grid_world(
     grid: Sequence[str], *, slip: float = 0.0, goal: float = 1.0, hole: float = 0.0, cost: float = 0.0
 ) -> Environment:
-    """A walk over the cells of `grid`, rows of letters as gymnasium's FrozenLake has them, and # for a wall.
+    """Return the environment of a walk over the cells of `grid`: rows of letters as in gymnasium's FrozenLake, # for a
+    wall.
 
-    An episode begins at one of the S, all as likely; it is terminated on entering a goal G or a hole H. Actions 0 to
-    3 are left, down, right, up; with probability `slip` the walk goes to the left or to the right of the chosen
-    direction instead, each as likely. A move into a wall or off the grid stays. The reward is `goal` or `hole` on
-    entering one, else `-cost`. The state is the cell's number, i32; the observation its one-hot vector, f32.
+    An episode starts at one of the S, all equally likely. It terminates on entering a goal G or a hole H. Actions 0 to
+    3 are left, down, right and up. With probability `slip`, the agent instead moves to the left or right of the chosen
+    direction, each equally likely. A move into a wall or off the grid has no effect. The reward is `goal` or `hole` on
+    entering one, otherwise `-cost`. The state is the cell's index, i32; the observation is its one-hot vector, f32.
 
-    It has no time limit (see `time_limit`). Raises UserError for a grid that is ragged, has no start, or other
-    letters, and a slip outside 0 to 1.
+    There is no time limit (see `time_limit`). Raises UserError for a grid that is ragged, has no start or has unknown
+    letters, and for a slip outside 0 to 1.
     """
     letters = _letters(grid)
-    moves, ends, rewards = _moves(letters), np.isin(letters, ["G", "H"]).ravel(), _rewards(letters, goal, hole, cost)
+    moves, is_end, rewards = _moves(letters), np.isin(letters, ["G", "H"]).ravel(), _rewards(letters, goal, hole, cost)
     starts = np.flatnonzero(letters.ravel() == "S").astype(np.int32)
-    chances = _chances(slip)
+    turn_probabilities = _turn_probabilities(slip)
 
     def observe(state: Int[Array, ""]) -> Float[Array, " states"]:
         return jax.nn.one_hot(state, letters.size)
@@ -56,10 +58,10 @@ def grid_world(
         return jax.random.choice(draw(key, "start"), starts)
 
     def step(state: Int[Array, ""], action: int | Int[Array, ""], key: Key[Array, ""]) -> Transition:
-        turn = jax.random.choice(draw(key, "slip"), 3, p=jnp.asarray(chances, jnp.float32)) - 1
+        turn = jax.random.choice(draw(key, "slip"), 3, p=jnp.asarray(turn_probabilities, jnp.float32)) - 1
         after = jnp.asarray(moves)[state, (action + turn) % 4]
         reward = jnp.asarray(rewards, jnp.float32)[after]
-        return Transition(after, observe(after), reward, jnp.asarray(ends)[after], jnp.bool_(False))
+        return Transition(after, observe(after), reward, jnp.asarray(is_end)[after], jnp.bool_(False))
 
     return Environment(reset, step, observe, num_actions=4)
 
@@ -67,36 +69,36 @@ def grid_world(
 def tables(
     grid: Sequence[str], *, slip: float = 0.0, goal: float = 1.0, hole: float = 0.0, cost: float = 0.0
 ) -> Tables:
-    """The Tables of `grid_world` with the same arguments; raises as it does."""
+    """Compute the Tables of `grid_world` with the same arguments; raises UserError for the same faults."""
     letters = _letters(grid)
     size, moves = letters.size, _moves(letters)
-    ends, rewards = np.isin(letters, ["G", "H"]).ravel(), _rewards(letters, goal, hole, cost)
+    is_end, rewards = np.isin(letters, ["G", "H"]).ravel(), _rewards(letters, goal, hole, cost)
     inside = np.isin(letters, ["S", "F"]).ravel()
     probabilities, expected = np.zeros((size, 4, size)), np.zeros((size, 4))
-    for turn, chance in zip((-1, 0, 1), _chances(slip), strict=True):
+    for turn, probability in zip((-1, 0, 1), _turn_probabilities(slip), strict=True):
         for action in range(4):
             after = moves[:, (action + turn) % 4]
-            probabilities[np.arange(size), action, after] += chance
-            expected[:, action] += chance * rewards[after]
-    over = ends | (letters == "#").ravel()
-    probabilities[over], expected[over] = 0, 0
+            probabilities[np.arange(size), action, after] += probability
+            expected[:, action] += probability * rewards[after]
+    absorbing = is_end | (letters == "#").ravel()
+    probabilities[absorbing], expected[absorbing] = 0, 0
     starts = (letters == "S").ravel() / np.sum(letters == "S")
     return Tables(probabilities, expected, starts, inside)
 
 
 def _letters(grid: Sequence[str]) -> Shaped[np.ndarray, "height width"]:
-    """The grid as an array of letters."""
+    """Return the grid as an array of letters, after checking it."""
     if len({len(row) for row in grid}) != 1:
-        raise UserError(f"the rows of a grid have the lengths {[len(row) for row in grid]}; expected one length.")
+        raise UserError(f"the rows of a grid have lengths {[len(row) for row in grid]}; expected equal lengths.")
     if wrong := sorted(set("".join(grid)) - set(LETTERS)):
-        raise UserError(f"unknown letter {wrong[0]!r} in a grid; valid: {LETTERS}.")
+        raise UserError(f"unknown letter {wrong[0]!r} in a grid. Valid: {LETTERS}.")
     if not any("S" in row for row in grid):
         raise UserError("a grid needs at least one start, S.")
     return np.array([list(row) for row in grid])
 
 
 def _moves(letters: Shaped[np.ndarray, "height width"]) -> Int[np.ndarray, "height*width 4"]:
-    """The cell that each move leads to."""
+    """Return the cell that each action leads to, without slipping."""
     rows, columns = letters.shape
     moves = np.zeros((letters.size, 4), np.int32)
     for cell in range(letters.size):
@@ -110,12 +112,12 @@ def _moves(letters: Shaped[np.ndarray, "height width"]) -> Int[np.ndarray, "heig
 def _rewards(
     letters: Shaped[np.ndarray, "height width"], goal: float, hole: float, cost: float
 ) -> Float[np.ndarray, " height*width"]:
-    """The reward of entering each cell."""
+    """Return the reward for entering each cell."""
     return np.select([letters.ravel() == "G", letters.ravel() == "H"], [goal, hole], -cost)
 
 
-def _chances(slip: float) -> Float[np.ndarray, "3"]:
-    """The chances of a turn to the left, none, and to the right."""
+def _turn_probabilities(slip: float) -> Float[np.ndarray, "3"]:
+    """Return the probabilities of a turn to the left, no turn, and a turn to the right."""
     if not 0 <= slip <= 1:
-        raise UserError(f"slip {slip} is no probability; expected 0 to 1.")
+        raise UserError(f"a slip of {slip}; expected a probability, 0 to 1.")
     return np.array([slip / 2, 1 - slip, slip / 2])

@@ -1,4 +1,4 @@
-"""The evaluation of a policy: whole episodes from fixed seeds, so that the same weights give the same numbers."""
+"""The evaluation of a policy on full episodes from fixed seeds: equal params yield equal numbers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from research.rl.policies import greedy
 
 
 def trials(count: int, *, first: int = 0, size: int | None = None) -> EvalBatches:
-    """The source of an Eval of `count` episodes, of the seeds from `first` on: batches {"seed": u32, "mask": f32} of
-    `size`, by default one batch.
+    """Return the source of an Eval of `count` episodes, whose seeds start at `first`.
+
+    Batches are {"seed": u32, "mask": f32} of `size`; the default is a single batch.
     """
     return eval_batches(arrays(seed=np.arange(first, first + count, dtype=np.uint32)), size or count)
 
@@ -25,10 +26,10 @@ def trials(count: int, *, first: int = 0, size: int | None = None) -> EvalBatche
 def measure_return(
     environment: Environment, *, steps: int, policy: Callable = greedy, discount: float = 1.0
 ) -> Measure:
-    """The measure of an Eval over `trials`: each seed is an episode, played to its end or for `steps` steps.
+    """Return the measure of an Eval over `trials`: each seed is one episode, played to its end or for `steps` steps.
 
-    `policy(apply)` chooses the actions (see research.rl.policies). Gives `return` (the sum of discount^t r_t) and
-    `length` (steps), the means over the episodes. Random numbers come from the seeds alone, not from the run's.
+    `policy(apply)` chooses the actions (see research.rl.policies). The metrics are `return` (the sum of discount^t r_t)
+    and `length` (steps), averaged over the episodes. Random numbers depend only on the seeds, not on the run.
     """
 
     def measure(trained, batch):
@@ -36,19 +37,19 @@ def measure_return(
         choose = policy(trained.apply)
 
         def one_step(carry, t):
-            states, going, total, length = carry
+            states, running, total, length = carry
             observation = jax.vmap(environment.observe)(states)
             ctx = Ctx({"observation": observation}, trained.stats, draw(0, "evaluation", "policy", t), jnp.int32(0))
             action, _ = choose(trained.params, ctx)
-            moved = jax.vmap(environment.step)(states, action, jax.vmap(lambda key: draw(key, "step", t))(keys))
-            total = total + jnp.where(going, discount**t * moved.reward, 0)
-            over = moved.terminated | moved.truncated
-            return (moved.state, going & ~over, total, length + going), None
+            transition = jax.vmap(environment.step)(states, action, jax.vmap(lambda key: draw(key, "step", t))(keys))
+            total = total + jnp.where(running, discount**t * transition.reward, 0)
+            done = transition.terminated | transition.truncated
+            return (transition.state, running & ~done, total, length + running), None
 
         count = len(keys)
         states = jax.vmap(lambda key: environment.reset(draw(key, "reset")))(keys)
-        begin = states, jnp.ones(count, bool), jnp.zeros(count), jnp.zeros(count)
-        (_, _, total, length), _ = repeat(one_step, begin, jnp.arange(steps))
+        initial = states, jnp.ones(count, bool), jnp.zeros(count), jnp.zeros(count)
+        (_, _, total, length), _ = repeat(one_step, initial, jnp.arange(steps))
         return {"return": weighted_mean(total, batch["mask"]), "length": weighted_mean(length, batch["mask"])}
 
     return measure

@@ -1,9 +1,9 @@
-"""How actions are chosen. A Policy is `(params, ctx) -> (actions, notes)`, pure like a Loss.
+"""Policies choose actions. A Policy is `(params, ctx) -> (actions, notes)`, pure like a Loss.
 
-`ctx.batch["observation"]` is [environments, ...], `ctx.key` the only source of randomness, `ctx.step` the optimizer
-step. `notes` by name are kept beside the actions, for a loss that needs them later. Each function here takes a Model
-or its `apply`, whose outputs are one number for every action, [environments, actions] (logits, or values), or a tuple
-that begins with that.
+`ctx.batch["observation"]` is [environments, ...], `ctx.key` is the only source of randomness, and `ctx.step` is the
+optimizer step. `notes` {name: array} are stored with the actions, for a loss that needs them later. Each function in
+this file accepts a Model or its `apply`. Its outputs are one number per action, [environments, actions] (logits or
+values), or a tuple whose first element is that array.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Policy = Callable[[Tree, Ctx], tuple[Int[Array, " environments"], dict[str, Shap
 
 
 def greedy(model: Model | Callable) -> Policy:
-    """The policy that takes the action of the largest output; the first where several are largest."""
+    """Return the policy that takes the action with the largest output; ties go to the first action."""
     apply = getattr(model, "apply", model)
 
     def policy(params, ctx):
@@ -30,9 +30,10 @@ def greedy(model: Model | Callable) -> Policy:
 
 
 def sampling(model: Model | Callable) -> Policy:
-    """The policy of an actor-critic, whose outputs are (logits, values [environments]): actions drawn from the softmax.
+    """Return the policy of an actor-critic, which samples actions from the softmax of its logits.
 
-    Notes `log_prob`, the log-probability of the action in nats, and `value`, both f32.
+    The model's outputs are (logits, values [environments]). The notes are `log_prob`, the log-probability of the action
+    in nats, and `value`; both are f32.
     """
     apply = getattr(model, "apply", model)
 
@@ -47,8 +48,9 @@ def sampling(model: Model | Callable) -> Policy:
 
 
 def epsilon_greedy(model: Model | Callable, *, epsilon: Callable) -> Policy:
-    """The greedy policy, but with probability `epsilon(step)` an action drawn evenly from all (Mnih et al. 2015,
-    Algorithm 1). With epsilon 0 it is greedy.
+    """Return the greedy policy that explores: with probability `epsilon(step)` the action is uniformly random.
+
+    Mnih et al. 2015, Algorithm 1. With epsilon 0 the policy is greedy.
     """
     apply = getattr(model, "apply", model)
 
@@ -56,8 +58,8 @@ def epsilon_greedy(model: Model | Callable, *, epsilon: Callable) -> Policy:
         scores = _scores(apply(params, ctx.stats, ctx.batch["observation"])[0])
         count, actions = scores.shape
         explore = jax.random.uniform(draw(ctx.key, "explore"), (count,)) < epsilon(ctx.step)
-        anything = jax.random.randint(draw(ctx.key, "action"), (count,), 0, actions)
-        return jnp.where(explore, anything, scores.argmax(-1)).astype(jnp.int32), {}
+        random_actions = jax.random.randint(draw(ctx.key, "action"), (count,), 0, actions)
+        return jnp.where(explore, random_actions, scores.argmax(-1)).astype(jnp.int32), {}
 
     return policy
 

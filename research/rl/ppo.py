@@ -1,4 +1,4 @@
-"""Proximal policy optimisation (Schulman et al. 2017): a Loss, and the minibatches of a rollout that it is taken on."""
+"""Proximal policy optimisation (Schulman et al. 2017): its Loss, and the minibatches of a rollout."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from research.rl.advantages import generalized_advantages
 
 
 def ppo(model: Model | Callable, *, clip: float = 0.2, value_weight: float = 0.5, entropy_weight: float = 0.0) -> Loss:
-    """The clipped surrogate with value loss and entropy bonus (Schulman et al. 2017, equations 7 and 9), negated.
+    """Return the Loss of PPO: the negated clipped surrogate, with a value loss and an entropy bonus.
 
         -min(r A, clip(r, 1 - clip, 1 + clip) A) + value_weight * (V(s) - R)^2 - entropy_weight * S[pi(s)]
 
-    `model` is a Model or its `apply` with outputs (logits [batch, actions], values [batch]). The batch holds
-    `observation`, `action` (a number), `log_prob` of that action under the policy that took it, `advantage` A, and
-    `target` R: see `minibatches`. r is the ratio of the action's probability now to then; if it is 1, as in the first
-    step after a rollout, the gradient is the policy gradient's (A2C). The advantages are used as they are: the loss
-    adds over examples. Metrics are loss, policy_loss, value_loss, entropy (nats), kl (nats, of the old policy to the
-    new, Schulman's k3 estimate) and clipped (the share of ratios outside the clip). Changes no stats but the model's.
+    Schulman et al. 2017, equations 7 and 9. `model` is a Model or its `apply`, and returns (logits [batch, actions],
+    values [batch]). The batch holds `observation`, `action` (an index), `log_prob` of that action under the policy that
+    chose it, `advantage` A, and `target` R: see `minibatches`. r is the ratio of the action's current probability to
+    that probability. If r is 1, as in the first step after a rollout, the gradient is the policy gradient (A2C). The
+    loss does not normalise the advantages, thus it adds over examples.
+
+    The metrics are loss, policy_loss, value_loss, entropy (nats), kl (nats, of the old policy to the new, Schulman's k3
+    estimate) and clipped (the fraction of ratios outside the clip range). Only the model changes stats.
 
     Raises UserError, while tracing, if the batch lacks a field.
     """
@@ -57,21 +59,23 @@ def ppo(model: Model | Callable, *, clip: float = 0.2, value_weight: float = 0.5
 def minibatches(
     model: Model | Callable, *, discount: float, gae_lambda: float, epochs: int, num_minibatches: int
 ) -> Callable[..., Experience]:
-    """The `batches` of `acting` for `ppo`: `epochs` passes over a rollout, each in `num_minibatches` minibatches.
+    """Return the `batches` of `acting` for `ppo`: `epochs` passes over a rollout, each in `num_minibatches`
+    minibatches.
 
-    Every epoch shuffles anew. If `num_minibatches` does not divide the rollout's transitions, each epoch leaves some
-    out. Advantages (see `generalized_advantages`) are normalised to mean 0 and variance 1 over the rollout; the
-    value's `target` is the advantage before that, plus the value. Takes the notes of `sampling`. Keeps no stats.
+    Each epoch has its own shuffle. If `num_minibatches` does not divide the number of transitions, each epoch omits
+    some. Advantages (see `generalized_advantages`) are normalised to mean 0 and variance 1 over the rollout. The
+    `target` of the value is the advantage before normalisation plus the value. The policy must be `sampling`, because
+    its notes are used. Stores nothing in stats.
     """
     apply = getattr(model, "apply", model)
 
     def batches(state, trajectory, *, key):
         shape = trajectory.reward.shape
         flat = lambda x: x.reshape(-1, *x.shape[2:])
-        (_, following), _ = apply(state.params, state.stats, flat(trajectory.next_observation))
+        (_, next_values), _ = apply(state.params, state.stats, flat(trajectory.next_observation))
         value = trajectory.notes["value"]
         advantage = generalized_advantages(
-            trajectory.reward, value, following.reshape(shape),
+            trajectory.reward, value, next_values.reshape(shape),
             terminated=trajectory.terminated, truncated=trajectory.truncated, discount=discount, gae_lambda=gae_lambda,
         )  # fmt: skip
         rows = {

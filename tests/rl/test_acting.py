@@ -140,9 +140,9 @@ def test_what_does_not_fit_is_an_error():
     world, state = counter(), fresh(counter())
     prepare = lambda state, trajectory, *, key: Experience({}, seen(trajectory))
     step = acting(trained, world, policy=noisy, batches=prepare, length=4, updates=4)
-    with pytest.raises(UserError, match="stride of 6 is no multiple of the 4"):
+    with pytest.raises(UserError, match="stride of 6 is not a multiple of the 4"):
         step(state, rows_of(jnp.zeros((6, 3), int)))
-    with pytest.raises(UserError, match=r"takes 2 optimizer steps a round; it was given \[4\]"):
+    with pytest.raises(UserError, match=r"needs updates=2 batches per round; got \[4\]"):
         acting(trained, world, policy=noisy, batches=prepare, length=4, updates=2)(
             state, rows_of(jnp.zeros((2, 3), int))
         )

@@ -139,7 +139,7 @@ def test_what_is_no_grid_is_an_error():
     ):
         with pytest.raises(UserError, match=message):
             grid_world(grid)
-    with pytest.raises(UserError, match="no probability"):
+    with pytest.raises(UserError, match="expected a probability"):
         tables(GRID, slip=1.5)
     with pytest.raises(UserError, match="at least 1"):
         time_limit(grid_world(GRID), 0)

@@ -69,7 +69,7 @@ def test_batches_are_drawn_evenly_from_what_is_held_and_wait_until_it_is_warm():
 
 def test_what_does_not_fit_is_an_error():
     memory = replay(pictures(), capacity=20, size=5, updates=1)
-    with pytest.raises(UserError, match="20 transitions is no multiple of the 6"):
+    with pytest.raises(UserError, match="20 transitions is not a multiple of the 6"):
         memory.use(SimpleNamespace(stats={"replay": memory.memory(KEY, None)}), trajectory(0), key=KEY)
     with pytest.raises(UserError, match="unknown stats entry 'replay'. Did you mean 'replays'"):
         memory.use(SimpleNamespace(stats={"replays": 0}), trajectory(0), key=KEY)
