@@ -36,11 +36,11 @@ def ring_attention(
         return attention(q, k, v, mask=causal if mask is None else causal & segment_mask(mask))
     if length % count:
         raise UserError(f"rows of {length} tokens cannot be split over {count} devices of mesh axis 'context'.")
-    if jax.sharding.get_abstract_mesh().manual_axes:  # its backward pass does not compile there (jax 0.10.2, 0.12.0)
+    if jax.sharding.get_abstract_mesh().manual_axes:  # the backward pass does not compile there (jax 0.10.2, 0.12.0)
         raise UserError("ring_attention does not run inside a pipeline or another shard_map; use `attention` there.")
     segments = jnp.zeros(q.shape[:2], jnp.int32) if mask is None else mask
     spec = PartitionSpec(None, "context")
-    # Manual over this axis alone: batch and heads stay with the partitioner.
+    # Only this axis is manual: the partitioner handles batch and heads.
     ring = jax.shard_map(
         lambda *parts: _ring(*parts, count=count), in_specs=(spec,) * 4, out_specs=spec, axis_names={"context"}
     )

@@ -21,7 +21,8 @@ class Stack(nnx.Module):
     The result equals that of a list of these layers with the same params. The params are under `stacked`, with a
     leading axis of layers. On a mesh with an axis "pipeline", each of its n devices holds depth / n layers, and a batch
     passes through them in `microbatches` parts (default: n); see `layers.pipeline`. `mask` is one mask for all
-    examples, or has one row per example. Layer i draws random numbers from a key folded with i.
+    examples, or has one row per example. Layer i draws random numbers from a key folded with i, and in a pipeline also
+    with the microbatch number.
 
     With `remat`, the backward pass recomputes a layer's intermediate values instead of storing them (Chen et al. 2016,
     arXiv:1604.06174). `remat` names the policy for the values to store: "nothing_saveable",

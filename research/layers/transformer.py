@@ -44,7 +44,7 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
     ):  # fmt: skip
         if width % heads:
-            raise UserError(f"a width of {width} cannot be split over {heads} heads; use a multiple.")
+            raise UserError(f"a width of {width} cannot be split over {heads} heads; use a multiple of {heads}.")
         inits = dict(kernel_init=kernel_init, out_init=out_init, rngs=rngs)
         self.attention_norm = LayerNorm(width, epsilon=epsilon)
         self.attention = SelfAttention(width, heads=heads, attend=attend, **inits)

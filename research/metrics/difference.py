@@ -119,7 +119,7 @@ def over_seeds(base: Scores, new: Scores, *, confidence: float = 0.95) -> Differ
     """
     base, new = _scores(base), _scores(new)
     if len(base) + len(new) < 3:
-        raise UserError("one seed on each side has no variance; expected two or more of at least one recipe.")
+        raise UserError("one seed on each side cannot estimate a variance; expected two or more for a recipe.")
     return _welch(base, new, confidence, f"Welch's t-test over {len(base)} and {len(new)} seeds")
 
 
@@ -177,6 +177,6 @@ def _same_length(
 def _scores(values: Scores, min_length: int = 1) -> Float[np.ndarray, " rows"]:
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) < min_length or not np.isfinite(values).all():
-        shape = f"{list(values.shape)}, {int((~np.isfinite(values)).sum())} of them not finite"
+        shape = f"{list(values.shape)} with {int((~np.isfinite(values)).sum())} not finite"
         raise UserError(f"scores of shape {shape}; expected at least {min_length} finite numbers, [N].")
     return values

@@ -97,7 +97,7 @@ def sliced(ev: Eval, *, by: Mapping[str, Slices], higher: Sequence[str] = (), lo
                 given_type = f"{index.dtype}{list(index.shape)}"
                 raise UserError(f"slices by {name!r} are {given_type}; expected one int for each of {size} records.")
             masks.append(weights * (index == jnp.arange(len(partition.names))[:, None]))
-        # The forward pass does not depend on the mask, thus vmap does it once.
+        # The forward pass does not depend on the mask, thus vmap computes it once.
         results_by_mask = jax.vmap(lambda mask: ev.measure(trained, {**batch, "mask": mask}))(jnp.concatenate(masks))
         measured = {name: jax.tree.map(lambda x: x[0], state) for name, state in results_by_mask.items()}
         states = {name: state for name, state in results_by_mask.items() if not isinstance(state, Rows)}

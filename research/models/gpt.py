@@ -69,7 +69,7 @@ class GPT(nnx.Module):
         self.embed = Embed(vocabulary, width, embedding_init=normal(0.02), rngs=rngs)
         self.place = Embed(length, width, embedding_init=normal(0.01), rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
-        # 2 * depth layers write to the residual stream. This scale keeps the variance of their sum constant.
+        # 2 * depth layers write to the residual stream. This scale keeps their sum independent of depth.
         out = normal(0.02 / math.sqrt(2 * depth))
 
         def build():

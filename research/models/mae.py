@@ -45,12 +45,12 @@ class PatchEncoder(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch visible features"]:
-        x, places = patches(images, self.patch), sincos2d(self.grid, self.width)
+        x, positions = patches(images, self.patch), sincos2d(self.grid, self.width)
         if kept is None:
-            x = self.embed(x) + places.astype(x.dtype)
+            x = self.embed(x) + positions.astype(x.dtype)
         else:
             # Selecting patches first avoids embedding the hidden patches.
-            x = self.embed(jnp.take_along_axis(x, kept[..., None], 1)) + places[kept].astype(x.dtype)
+            x = self.embed(jnp.take_along_axis(x, kept[..., None], 1)) + positions[kept].astype(x.dtype)
         for block in self.blocks:
             x = block(x, train=train, rngs=rngs)
         return self.norm(x)
@@ -97,7 +97,7 @@ def restored(
 ) -> Float[Array, "batch {count} features"]:
     """Place `tokens` at the positions `kept`, and `fill` at all other positions."""
     empty = jnp.broadcast_to(fill.astype(tokens.dtype), (count, tokens.shape[-1]))
-    return jax.vmap(lambda rows, places: empty.at[places].set(rows, unique_indices=True))(tokens, kept)
+    return jax.vmap(lambda rows, positions: empty.at[positions].set(rows, unique_indices=True))(tokens, kept)
 
 
 def pooled(model: Model | Callable) -> Callable:

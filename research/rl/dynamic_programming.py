@@ -33,9 +33,9 @@ def value_iteration(
     """
     if not 0 <= discount < 1:
         raise UserError(f"a discount of {discount} for value iteration; expected at least 0 and less than 1.")
-    action, moved = rewards, np.max(np.abs(rewards))  # the first iteration, from zeros
-    # Each iteration contracts by `discount`, which bounds the remaining distance by this multiple of the last move.
-    while moved * discount / (1 - discount) > tolerance:
+    action, change = rewards, np.max(np.abs(rewards))  # the first iteration, from zeros
+    # Each iteration contracts by `discount`, which bounds the remaining distance by this multiple of the last change.
+    while change * discount / (1 - discount) > tolerance:
         new = rewards + discount * probabilities @ action.max(-1)
-        action, moved = new, np.max(np.abs(new - action))
+        action, change = new, np.max(np.abs(new - action))
     return Values(action.max(-1), action)

@@ -35,13 +35,13 @@ class Tables(NamedTuple):
 def grid_world(
     grid: Sequence[str], *, slip: float = 0.0, goal: float = 1.0, hole: float = 0.0, cost: float = 0.0
 ) -> Environment:
-    """Return the environment of a walk over the cells of `grid`: rows of letters as in gymnasium's FrozenLake, # for a
-    wall.
+    """Return the environment of an agent that walks over the cells of `grid`.
 
-    An episode starts at one of the S, all equally likely. It terminates on entering a goal G or a hole H. Actions 0 to
-    3 are left, down, right and up. With probability `slip`, the agent instead moves to the left or right of the chosen
-    direction, each equally likely. A move into a wall or off the grid has no effect. The reward is `goal` or `hole` on
-    entering one, otherwise `-cost`. The state is the cell's index, i32; the observation is its one-hot vector, f32.
+    `grid` lists rows of letters as in gymnasium's FrozenLake, with # for a wall. An episode starts at one of the S, all
+    equally likely. It terminates on entering a goal G or a hole H. Actions 0 to 3 are left, down, right and up. With
+    probability `slip`, the agent instead moves to the left or right of the chosen direction, each equally likely. A
+    move into a wall or off the grid has no effect. The reward is `goal` or `hole` on entering one, otherwise `-cost`.
+    The state is the cell's index, i32; the observation is its one-hot vector, f32.
 
     There is no time limit (see `time_limit`). Raises UserError for a grid that is ragged, has no start or has unknown
     letters, and for a slip outside 0 to 1.

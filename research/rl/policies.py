@@ -2,7 +2,7 @@
 
 `ctx.batch["observation"]` is [environments, ...], `ctx.key` is the only source of randomness, and `ctx.step` is the
 optimizer step. `notes` {name: array} are stored with the actions, for a loss that needs them later. Each function in
-this file accepts a Model or its `apply`. Its outputs are one number per action, [environments, actions] (logits or
+this file accepts a Model or its `apply`. The outputs are one number per action, [environments, actions] (logits or
 values), or a tuple whose first element is that array.
 """
 

@@ -22,7 +22,7 @@ def ppo(model: Model | Callable, *, clip: float = 0.2, value_weight: float = 0.5
     values [batch]). The batch holds `observation`, `action` (an index), `log_prob` of that action under the policy that
     chose it, `advantage` A, and `target` R: see `minibatches`. r is the ratio of the action's current probability to
     that probability. If r is 1, as in the first step after a rollout, the gradient is the policy gradient (A2C). The
-    loss does not normalise the advantages, thus it adds over examples.
+    loss does not normalise the advantages, thus it is additive over examples.
 
     The metrics are loss, policy_loss, value_loss, entropy (nats), kl (nats, of the old policy to the new, Schulman's k3
     estimate) and clipped (the fraction of ratios outside the clip range). Only the model changes stats.

@@ -133,7 +133,7 @@ def test_holm_keeps_the_chance_of_any_false_alarm():
         (lambda: mcnemar([1, 0], [1]), "2 and 1 examples do not pair"),
         (lambda: mcnemar([], []), "expected at least 1"),
         (lambda: paired_bootstrap([1.0], [2.0]), "expected at least 2"),
-        (lambda: paired_bootstrap([1.0, np.nan], [2.0, 1.0]), "1 of them not finite"),
+        (lambda: paired_bootstrap([1.0, np.nan], [2.0, 1.0]), "with 1 not finite"),
         (lambda: unpaired([1.0], [2.0, 3.0]), "expected at least 2"),
     ],
 )
