@@ -38,10 +38,10 @@ def mcnemar(base: Paired, new: Paired, *, confidence: float = 0.95) -> Differenc
     """Compute the Difference of two accuracies, from hits (0 or 1) on the same N examples.
 
     The test is McNemar's exact test (McNemar 1947): each of the n examples that only one model gets right is equally
-    likely to be either model's. The interval covers two intervals: that of Bonett and Price 2012, which adds one case
-    to each kind of disagreement, and the interval of Clopper and Pearson for a model's fraction of these n, scaled by n
-    / N. It therefore contains 0 if the p-value is 1 - `confidence` or more. Raises UserError if the lengths differ or
-    are 0.
+    likely to be either model's. The interval covers two intervals. That of Bonett and Price 2012 adds one case to each
+    kind of disagreement. That of Clopper and Pearson, for the new model's fraction q of these n examples, is mapped to
+    (2q - 1) n/N. The interval therefore contains 0 if the p-value is 1 - `confidence` or more. Raises UserError if the
+    lengths differ or are 0.
     """
     from scipy.stats import binomtest, norm
 

@@ -16,8 +16,9 @@ from research.fields import example_weights, field
 def dqn(
     model: Model | Callable, *, discount: float, double: bool = True, delta: float = 1.0, target: str = "target"
 ) -> Loss:
-    """Return the Loss of one-step Q-learning: Huber's loss of the temporal-difference error, with slope at most
-    `delta`.
+    """Return the Loss of one-step Q-learning: Huber's loss of the temporal-difference error.
+
+    The slope of Huber's loss is at most `delta`.
 
         y = r + discount * (1 - terminated) * Q'(s', a*),  loss = huber(Q(s, a) - y)
 

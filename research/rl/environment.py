@@ -31,8 +31,11 @@ class Transition(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """The functions `reset(key) -> state`, `step(state, action, key) -> Transition` and `observe(state) ->
-    observation`.
+    """An environment as three functions.
+
+        reset(key) -> state
+        step(state, action, key) -> Transition
+        observe(state) -> observation
 
     Actions are the integers 0 to num_actions - 1. Observations after a step and after a reset have the same shape and
     dtype. Rewards are f32.

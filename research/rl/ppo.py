@@ -59,13 +59,12 @@ def ppo(model: Model | Callable, *, clip: float = 0.2, value_weight: float = 0.5
 def minibatches(
     model: Model | Callable, *, discount: float, gae_lambda: float, epochs: int, num_minibatches: int
 ) -> Callable[..., Experience]:
-    """Return the `batches` of `acting` for `ppo`: `epochs` passes over a rollout, each in `num_minibatches`
-    minibatches.
+    """Return the `batches` of `acting` for `ppo`: several passes over a rollout in minibatches.
 
-    Each epoch has its own shuffle. If `num_minibatches` does not divide the number of transitions, each epoch omits
-    some. Advantages (see `generalized_advantages`) are normalised to mean 0 and variance 1 over the rollout. The
-    `target` of the value is the advantage before normalisation plus the value. The policy must be `sampling`, because
-    its notes are used. Stores nothing in stats.
+    There are `epochs` passes, each with its own shuffle and `num_minibatches` minibatches. If `num_minibatches` does
+    not divide the number of transitions, each pass omits some. Advantages (see `generalized_advantages`) are normalised
+    to mean 0 and variance 1 over the rollout. The `target` of the value is the advantage before normalisation plus the
+    value. The policy must be `sampling`, because its notes are used. Stores nothing in stats.
     """
     apply = getattr(model, "apply", model)
 
