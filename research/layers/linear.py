@@ -29,9 +29,7 @@ def by_rows(product: Callable, x: Float[Array, "*batch features"]) -> Float[Arra
 def dot_general(
     x: Float[Array, "*batch features"], kernel: Float[Array, "features outputs"], _dimension_numbers=None, **options
 ) -> Float[Array, "*batch outputs"]:
-    """Compute `lax.dot_general` for the only contraction that nnx.Linear needs: the last axis of x with the first of
-    kernel.
-    """
+    """Compute `lax.dot_general` for nnx.Linear's contraction: the last axis of x with the kernel's first axis."""
     return by_rows(lambda x: lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options), x)
 
 

@@ -41,8 +41,9 @@ def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
 
 
 class GPT(nnx.Module):
-    """A causal transformer that returns the logits of each next token; the defaults are GPT-2 small, 124.4 M
-    parameters.
+    """A causal transformer that returns the logits of each next token.
+
+    The defaults are GPT-2 small, 124.4 M parameters.
 
     `segments` numbers the documents packed into a row (0 is padding): a token attends only within its own segment.
     `positions` counts tokens within the document, by default within the row. The output layer is the transposed

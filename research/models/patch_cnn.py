@@ -14,12 +14,11 @@ from research.models.vit import patches
 
 
 class PatchCNN(nnx.Module):
-    """A convolutional encoder for images of `size` x `size` pixels; returns features. The default has 150,368
-    parameters.
+    """A convolutional encoder for images of `size` x `size` pixels; returns features.
 
-    Blocks of `patch` x `patch` pixels become `width` channels, and a 3 x 3 convolution of stride 2 doubles the
-    channels; both have BatchNorm and ReLU. One linear layer reads all positions. Nothing runs at full resolution, where
-    memory bandwidth limits a CPU.
+    The default has 150,368 parameters. Blocks of `patch` x `patch` pixels become `width` channels, and a 3 x 3
+    convolution of stride 2 doubles the channels; both have BatchNorm and ReLU. One linear layer reads all positions.
+    Nothing runs at full resolution, where memory bandwidth limits a CPU.
     """
 
     def __init__(self, *, size=28, channels=1, patch=4, width=32, features=128, rngs: nnx.Rngs):
