@@ -28,10 +28,10 @@ from research.data.sampling.paired import paired
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
-from research.model import from_nnx, together
+from research.model import from_nnx, init_together
 from research.models.mlp import MLP
 from research.objectives.domain_adversarial import adversary_strength, domain_adversarial
-from research.objectives.mmd import align
+from research.objectives.mmd import mmd_alignment
 from research.optim.averaging import stochastic_average
 from research.optim.schedules import warmup_cosine
 from research.wrappers.chain import chain
@@ -71,15 +71,15 @@ def experiment(
         "adversarial": domain_adversarial(
             encoder, classifier, discriminator=discriminator, strength=adversary_strength(steps, peak=adversary)
         ),
-        "mmd": align(encoder, classifier, strength=discrepancy),
-        "source": align(encoder, classifier, strength=0.0),
+        "mmd": mmd_alignment(encoder, classifier, strength=discrepancy),
+        "source": mmd_alignment(encoder, classifier, strength=0.0),
     }
     parts = dict(encoder=encoder, classifier=classifier)
     parts |= {"discriminator": discriminator} if method == "adversarial" else {}
     averaged = stochastic_average(start=steps // 2, every=10)
     measure = measure_classification(num_classes=10)
     return Experiment(
-        init=together(**parts),
+        init=init_together(**parts),
         apply=chain(encoder=encoder, classifier=classifier).apply,
         loss=objectives[method],
         # No momentum, which makes an adversary overshoot.
@@ -103,7 +103,7 @@ def of_one_length(model):
 
     def apply(params, stats, *inputs, key=None, train=False):
         features, changed = model.apply(params, stats, *inputs, key=key, train=train)
-        return 4 * losses.unit(features), changed
+        return 4 * losses.l2_normalize(features), changed
 
     return Model(model.init, apply)
 

@@ -27,7 +27,7 @@ from research.model import from_nnx
 from research.models.mlp import MLP
 from research.objectives.classify import classify
 from research.objectives.distil import distil
-from research.objectives.teacher import taught
+from research.objectives.teacher import with_teacher
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
 from research.runs.pretrained import pretrained
@@ -74,7 +74,7 @@ def experiment(
     if role == "student":
         kind = "distilled" if teacher else "alone"
     if kind == "distilled":
-        model, view = taught(model, large)
+        model, view = with_teacher(model, large)
         loss = distil(model, large, view=view, temperature=temperature, weight=weight, augment=augment)
         start = pretrained(teacher, {r"stats/teacher/params/(.*)": r"\1"})
     measure = measure_classification(num_classes=10)

@@ -31,7 +31,7 @@ from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import predicted
 from research.model import from_nnx
-from research.models.heads import Heads
+from research.models.heads import MultiHeadMLP
 from research.objectives.deep_supervision import deep_supervision
 from research.objectives.grad_norm import grad_norm
 from research.objectives.multi_task import classification, fixed, measure_tasks, multi_task, regression
@@ -80,7 +80,9 @@ def experiment(
         for part in rows
     )
     heads, depths = {"digit": 10, "high": 2, "odd": 2, "ink": 1, "early": 10}, {"early": 1}
-    network = from_nnx(lambda rngs: Heads((8, 8, 1), heads=heads, depths=depths, hidden=(width, width), rngs=rngs))
+    network = from_nnx(
+        lambda rngs: MultiHeadMLP((8, 8, 1), heads=heads, depths=depths, hidden=(width, width), rngs=rngs)
+    )
     network = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
     source = batches(train, batch_size)
     steps = source.steps(epochs)

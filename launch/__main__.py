@@ -8,7 +8,7 @@ from pathlib import Path
 from launch import kubernetes, local, slurm, tpu_vm
 from launch.plan import Job, call, launched
 from research.cli._command import parsed
-from research.errors import UserError, obeyed, unknown
+from research.errors import UserError, run_command, unknown
 from research.runs.knobs import Parser
 
 PLACES = {"local": local, "slurm": slurm, "kubernetes": kubernetes, "tpu-vm": tpu_vm}
@@ -27,7 +27,7 @@ usage: python -m launch PLACE FILE [knobs and options of train] -- [resources] [
 
 def main(arguments=None) -> int:
     """Runs one command; gives the exit status. Mistakes are one message; `--debug` shows the traceback."""
-    return obeyed(_dispatch, arguments)
+    return run_command(_dispatch, arguments)
 
 
 def _dispatch(arguments):

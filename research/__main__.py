@@ -5,8 +5,8 @@ import os
 import sys
 
 from research.cli._command import run
-from research.errors import obeyed
-from research.files import Patient
+from research.errors import run_command
+from research.files import TolerantStream
 from research.system.huge_pages import large_pages
 
 
@@ -15,8 +15,8 @@ def main(arguments=None) -> int:
 
     A UserError is printed as one message; `--debug` shows its traceback.
     """
-    with contextlib.redirect_stdout(Patient(sys.stdout)), contextlib.redirect_stderr(Patient(sys.stderr)):
-        return obeyed(run, arguments)
+    with contextlib.redirect_stdout(TolerantStream(sys.stdout)), contextlib.redirect_stderr(TolerantStream(sys.stderr)):
+        return run_command(run, arguments)
 
 
 def _flush(stream):

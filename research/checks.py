@@ -7,9 +7,9 @@ import jax
 from research.core import Eval
 from research.data.sampling.source import check_evaluation_source
 from research.errors import UserError, nearest, unknown
-from research.tree import described, shapes
+from research.tree import format_shapes, shapes
 
-TAKEN = ("train", "layers", "timing")  # prefixes of the metrics of training, `train --watch` and the clock
+RESERVED = ("train", "layers", "timing")  # prefixes of the metrics of training, `train --watch` and the clock
 
 
 def check_settings(ex):
@@ -20,10 +20,10 @@ def check_settings(ex):
                 f"evals[{name!r}] is of type {type(ev).__name__}; expected an Eval, such as "
                 "Eval(eval_batches(data, 500), measure)."
             )
-        if name in TAKEN or not re.fullmatch(r"\w[\w .+-]*", name):
+        if name in RESERVED or not re.fullmatch(r"\w[\w .+-]*", name):
             raise UserError(
                 f"invalid evaluation name {name!r}: it is used as a file name and as the prefix of metric names. "
-                f"Use letters, digits, spaces and . + - (no slash), and none of {', '.join(TAKEN)}."
+                f"Use letters, digits, spaces and . + - (no slash), and none of {', '.join(RESERVED)}."
             )
     if not isinstance(ex.keep, int) or ex.keep < 1:
         raise UserError(f"keep={ex.keep!r}; expected 1 or more newest checkpoints, in addition to the best.")
@@ -53,13 +53,13 @@ def check_step(step, state, batch):
         params = list(state.params) if isinstance(state.params, dict) else []
         entries, hint = ", ".join(sorted(state.stats)) or "none", nearest(name, [*state.stats, *batch, *params])
         raise UserError(
-            f"the step fails for a batch of {described(batch)}: it reads {name!r}, which is neither a batch field nor "
-            f"a stats entry ({entries}).{hint} If a technique provides it, add Experiment(techniques=(...))."
+            f"the step fails for a batch of {format_shapes(batch)}: it reads {name!r}, which is neither a batch field "
+            f"nor a stats entry ({entries}).{hint} If a technique provides it, add Experiment(techniques=(...))."
         ) from error
     except (TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"the step fails for a batch of {described(batch)}: {type(error).__name__}: {reason}"
+            f"the step fails for a batch of {format_shapes(batch)}: {type(error).__name__}: {reason}"
         ) from error
     before, after = shapes(state), shapes(new)
     for path in sorted({**before, **after}):

@@ -16,7 +16,7 @@ def nearest(given, valid):
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def listed(names, most: int = 8):
+def format_names(names, most: int = 8):
     """Format names for a message: the first `most`, and the number of those left out."""
     first = ", ".join(str(name) for name in names[:most])
     return f"{first} and {len(names) - most} more" if len(names) > most else first
@@ -28,7 +28,7 @@ def unknown(kind, given, valid):
     return UserError(f"unknown {kind} {given!r}.{nearest(given, valid)} Valid: {names}.")
 
 
-def obeyed(command, arguments=None) -> int:
+def run_command(command, arguments=None) -> int:
     """Run `command(arguments)` and return its exit status.
 
     A UserError is printed as one message and gives exit status 2; with `--debug` it is raised. Ctrl-C ends the process

@@ -17,7 +17,7 @@ from research.data.sampling.prefetch import prefetch
 from research.data.sampling.process_rows import read_own_rows
 from research.distributed.sharding import padded, put, shardings, under
 from research.errors import UserError
-from research.tree import described
+from research.tree import format_shapes
 
 
 class Results(NamedTuple):
@@ -58,12 +58,12 @@ def evaluator(ev: Eval, apply, *, mesh):
             measured = jax.eval_shape(under(mesh, ev.measure), Trained(apply, params, stats), batch)
         except (TypeError, ValueError, KeyError) as error:
             reason = str(error).strip().split("\n")[0]
-            raise UserError(f"the evaluation fails for a batch of {described(batch)}: {reason}") from error
+            raise UserError(f"the evaluation fails for a batch of {format_shapes(batch)}: {reason}") from error
         return {name: state for name, state in measured.items() if not isinstance(state, Rows)}
 
     def evaluate(state, interrupted=lambda: False):
         start_time, totals, rows = time.perf_counter(), None, []
-        params, stats = at_home(ev.view(state), mesh)
+        params, stats = on_mesh(ev.view(state), mesh)
         complete = lambda batch: padded(batch, mesh)
         read, place = read_own_rows(ev.source, mesh, size=ev.source.size, complete=complete)
         with contextlib.closing(prefetch(read, 0, len(ev.source), place=place)) as batches:
@@ -73,17 +73,17 @@ def evaluator(ev: Eval, apply, *, mesh):
                 totals = zero_totals(params, stats, batch) if totals is None else totals
                 totals, batch_rows = step(params, stats, totals, batch)
                 rows.append(batch_rows)
-        values: dict[str, Any] = {name: total.value() for name, total in on_host(totals).items()}
-        table = _join_rows(fetched(rows))
+        values: dict[str, Any] = {name: total.value() for name, total in fetch_f64(totals).items()}
+        table = _join_rows(fetch(rows))
         if ev.finish:
             values = {**values, **ev.finish({**values, "rows": table})}
-        results = sorted_out(values, table)
+        results = to_results(values, table)
         return results._replace(timing={"seconds": time.perf_counter() - start_time})
 
     return evaluate
 
 
-def at_home(tree, mesh):
+def on_mesh(tree, mesh):
     """Re-label arrays that are replicated on another mesh, as pmap leaves them, as replicated on `mesh`.
 
     No data moves between devices.
@@ -97,12 +97,12 @@ def at_home(tree, mesh):
     return jax.tree.map(relabel, tree)
 
 
-def on_host(states):
+def fetch_f64(states):
     """Fetch metric states from the devices and convert them to f64, in which counts up to 2^53 are exact."""
-    return jax.tree.map(lambda x: np.asarray(x, np.float64), fetched(states))
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), fetch(states))
 
 
-def fetched(tree):
+def fetch(tree):
     """Fetch a tree of arrays as numpy arrays, complete on every process.
 
     It is a collective operation: all processes of a job must call it at the same point.
@@ -124,7 +124,7 @@ def _join_rows(rows) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
-def sorted_out(values: Mapping[str, Any], rows=None) -> Results:
+def to_results(values: Mapping[str, Any], rows=None) -> Results:
     """Sort values by type into Results: strings to texts, scalars to numbers, everything else to arrays."""
     texts = {name: value for name, value in values.items() if isinstance(value, str)}
     arrays = {name: np.asarray(value) for name, value in values.items() if name not in texts and name != "rows"}

@@ -34,7 +34,7 @@ class Saved(NamedTuple):
     step: int
 
 
-class Noted(NamedTuple):
+class Message(NamedTuple):
     """A message for the user: a restart, a damaged checkpoint, a warning."""
 
     step: int

@@ -36,7 +36,7 @@ from research.errors import UserError, unknown
 from research.evaluate import evaluator
 from research.gradients.averaged import averaged
 from research.metric_sums import MetricSums
-from research.technique import Technique, brought, check_names, check_read, memories
+from research.technique import Technique, check_names, check_read, memories, select_hook
 
 
 class Claim(NamedTuple):
@@ -141,7 +141,7 @@ def wire(ex: Experiment) -> Wired:
     Raises UserError if a function is missing, is given twice, or has the wrong type.
     """
     check_names(ex.techniques)
-    loss = brought(ex.techniques, "loss", ex.loss)
+    loss = select_hook(ex.techniques, "loss", ex.loss)
     if loss is None:
         raise UserError("the experiment has no loss; set Experiment(loss=...), or add a technique that provides one.")
     optimizer, schedules = ex.optimizer, dict(ex.schedules)
@@ -165,7 +165,7 @@ def wire(ex: Experiment) -> Wired:
     for technique in ex.techniques:
         optimizer = technique.optimizer(optimizer) if technique.optimizer else optimizer
     return Wired(
-        loss, brought(ex.techniques, "grad_fn", ex.grad_fn), optax.with_extra_args_support(optimizer),
+        loss, select_hook(ex.techniques, "grad_fn", ex.grad_fn), optax.with_extra_args_support(optimizer),
         tuple(t.after for t in ex.techniques if t.after), tuple(t.observe for t in ex.techniques if t.observe),
         ex.transform, schedules,
     )  # fmt: skip
@@ -254,7 +254,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     grad_fn = wired.grad_fn or gradient(wired.loss)
     step = train_step(averaged(grad_fn, axis=AXIS) if strategy == "pmap" else grad_fn, wired.optimizer, wired.after)
     if ex.on_nonfinite == "skip":
-        step = nonfinite.skip(step)
+        step = nonfinite.skip_nonfinite(step)
     if wired.transform:
         step = wired.transform(step)
     elif ex.stride > 1:
@@ -277,7 +277,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     source = stacked(ex.source, ex.stride)
     batch = source(seed)(0)
     metrics = check_step(compiled(step, 1), abstract, batch)
-    # Check the step of one update without `many` or `skip`: a loop carries, and thus reads, every array of the state.
+    # Check one update without `many` or `skip_nonfinite`: a loop carries, and thus reads, every array of the state.
     bare = train_step(grad_fn, wired.optimizer, wired.after)
     check_read(
         ex.techniques,

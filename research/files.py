@@ -11,7 +11,7 @@ from research.errors import UserError
 
 
 @contextlib.contextmanager
-def replacing(path):
+def atomic_write(path):
     """Replace a file atomically: yield a temporary path, and rename it to `path` if the block succeeds."""
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
@@ -21,7 +21,7 @@ def replacing(path):
 
 def write_json(path, value):
     """Write JSON atomically: a killed process leaves either the old file or the new one."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
@@ -45,7 +45,7 @@ def file_errors(path):
         ) from error
 
 
-class Patient:
+class TolerantStream:
     """A stream that ignores write errors: a closed terminal, a pipe into `head` or a full disk does not end a command.
 
     A character that the encoding of the stream cannot represent is written as "?".

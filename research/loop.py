@@ -19,7 +19,7 @@ from research.data.sampling.prefetch import prefetch
 from research.data.sampling.process_rows import read_own_rows
 from research.distributed.sharding import put
 from research.errors import UserError, unknown
-from research.evaluate import on_host
+from research.evaluate import fetch_f64
 from research.experiment import Built
 from research.metric_sums import MetricSums
 from research.runs.checkpoint import Checkpoints
@@ -73,7 +73,7 @@ def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interru
             if built.experiment.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
                 saved = f"The last good checkpoint is of step {newest}." if newest else "No checkpoint was saved yet."
                 raise NonFinite(error.step, f"{error}\n{saved} {nonfinite.ADVICE}") from None
-            tell(events.Noted(error.step, f"{error}\nRolling back to step {newest}, with different random numbers."))
+            tell(events.Message(error.step, f"{error}\nRolling back to step {newest}, with different random numbers."))
 
 
 def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
@@ -81,7 +81,7 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
     ex = built.experiment
     state, sums, progress = _restore(built, checkpoints, record, tell, rollbacks)
     step = saved = progress["step"]
-    batch_at = built.source(nonfinite.salted(built.seed, int(state.salt)))
+    batch_at = built.source(nonfinite.data_seed(built.seed, int(state.salt)))
     interval = _Interval(built, record, tell, batch_at=batch_at, start=step)
     axis = 0 if ex.stride == 1 else 1
     read, place = read_own_rows(batch_at, built.mesh, size=ex.source.size, axis=axis)
@@ -128,14 +128,14 @@ def _restore(built, checkpoints, record, tell, rollbacks):
     """Return (state, metric sums, progress) of the newest valid checkpoint, or of a new run; truncate the record."""
     state, progress, damaged = checkpoints.restore(built.abstract)
     for step, reason in damaged.items():
-        tell(events.Noted(step, f"The checkpoint of step {step} is damaged and was moved to damaged/: {reason}"))
+        tell(events.Message(step, f"The checkpoint of step {step} is damaged and was moved to damaged/: {reason}"))
     sums = built.fresh_sums()
     if state is None:
         state = built.fresh()
         progress = {"step": 0, "bytes": 0, "results": {}, "evaluated": [], "stopped": ""}
     else:
         complete = " Training is complete." if progress["step"] >= built.total else ""
-        tell(events.Noted(progress["step"], f"Resuming from the checkpoint of step {progress['step']}.{complete}"))
+        tell(events.Message(progress["step"], f"Resuming from the checkpoint of step {progress['step']}.{complete}"))
     if progress.get("open"):
         leaves, tree = jax.tree.flatten((sums.metrics, sums.bad))
         saved = [np.asarray(x, leaf.dtype) for x, leaf in zip(progress["open"], leaves, strict=True)]
@@ -163,7 +163,7 @@ def _evaluate(due, evaluators, observers, state, step, progress: Progress, final
         state = observe(state, results)
         if isinstance(state, Stop):
             state, progress["stopped"] = state
-            tell(events.Noted(step, f"Stopping early at step {step}: {progress['stopped']}"))
+            tell(events.Message(step, f"Stopping early at step {step}: {progress['stopped']}"))
     return state
 
 
@@ -227,7 +227,7 @@ class _Interval:
         sums = jax.device_get(sums)
         if sums.bad >= 0:
             raise self.nonfinite_error(int(sums.bad), "the loss is not finite")
-        metrics = {name: float(state.value()) for name, state in on_host(sums.metrics).items()}
+        metrics = {name: float(state.value()) for name, state in fetch_f64(sums.metrics).items()}
         with jax.default_device(jax.local_devices(backend="cpu")[0]):  # elsewhere it would wait for the queued steps
             metrics |= {name: float(value(step - 1)) for name, value in self.built.wired.schedules.items()}
         self.record.write(step, {f"train/{name}": value for name, value in metrics.items()})
@@ -236,8 +236,8 @@ class _Interval:
         self.previous_metrics = f"{values} (to step {step})"
 
     def check(self, state, step):
-        """Raise NonFinite if the State must not be saved; see `nonfinite.sound`."""
-        if not bool(jax.jit(nonfinite.sound)(state)):
+        """Raise NonFinite if the State must not be saved; see `nonfinite.all_finite`."""
+        if not bool(jax.jit(nonfinite.all_finite)(state)):
             raise self.nonfinite_error(step - 1, "the update produced weights that are not finite")
 
     def nonfinite_error(self, step, problem):

@@ -76,7 +76,7 @@ def hits(
     return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == target).astype(jnp.float32)
 
 
-def unit(x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+def l2_normalize(x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
     """Return x / |x| along the last axis, in f32. A zero vector stays zero, and its gradient is finite."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), -1, keepdims=True), 1e-12))

@@ -96,7 +96,7 @@ def from_linen(module: Any, *examples: Shaped[Array, "..."] | jax.ShapeDtypeStru
     return Model(init, apply)
 
 
-def together(**models: Model) -> Callable[[Key[Array, ""]], tuple[Tree, Tree]]:
+def init_together(**models: Model) -> Callable[[Key[Array, ""]], tuple[Tree, Tree]]:
     """Return one `init` for several Models that are trained together: params {name: params of the model}, merged stats.
 
     Raises UserError if two models use the same stats entry; pass a different `name=` to `from_nnx` or `from_linen`.

@@ -14,7 +14,7 @@ ADVICE = (
 )
 
 
-def sound(state) -> jax.Array:
+def all_finite(state) -> jax.Array:
     """Return a bool scalar: whether all params are finite and `stats` and `opt` contain no NaN.
 
     Only params must be finite. In `stats` and `opt`, infinity can be a valid value, such as the initial best loss of a
@@ -27,7 +27,7 @@ def sound(state) -> jax.Array:
     return jnp.all(jnp.stack(checks)) if checks else jnp.bool_(True)
 
 
-def skip(step):
+def skip_nonfinite(step):
     """Return a Step that leaves params, stats and opt unchanged if the loss or the new state is not finite.
 
     A skipped step still increments the step number, and the next step thus reads the next batch. Metrics exclude
@@ -37,7 +37,7 @@ def skip(step):
 
     def guarded(state, batch):
         new, metrics = step(state, batch)
-        finite = sound(new) & jnp.isfinite(metrics["loss"].sum)
+        finite = all_finite(new) & jnp.isfinite(metrics["loss"].sum)
         metrics = jax.tree.map(lambda x: jnp.where(finite, x, 0), metrics)
         metrics["skipped"] = Mean(1.0 - finite.astype(jnp.float32), jnp.float32(1))
         unchanged = state._replace(step=new.step)
@@ -46,7 +46,7 @@ def skip(step):
     return guarded
 
 
-def salted(seed: int, salt: int) -> int:
+def data_seed(seed: int, salt: int) -> int:
     """Return the seed of the data order: a different one after a rollback, to avoid the same failure."""
     return seed if salt == 0 else int(np.random.SeedSequence([seed, salt]).generate_state(1)[0])
 

@@ -71,7 +71,7 @@ def memories(
     return {**stats, **entries}
 
 
-def brought(techniques: tuple[Technique, ...], hook: str, given: Any = None) -> Any:
+def select_hook(techniques: tuple[Technique, ...], hook: str, given: Any = None) -> Any:
     """Select a function of an experiment, such as its "loss": `given`, or the `hook` of a technique, or None.
 
     Raises UserError if several techniques have this hook and `given` is None.

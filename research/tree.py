@@ -33,7 +33,7 @@ def differences(before: PyTree, now: PyTree) -> str:
     )
 
 
-def described(tree: PyTree) -> str:
+def format_shapes(tree: PyTree) -> str:
     """Format the paths, shapes and dtypes of a tree in one line, for a message."""
     return ", ".join(f"{name} {shape}" for name, shape in sorted(shapes(tree).items()))
 

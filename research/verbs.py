@@ -29,7 +29,7 @@ from research.distributed.watchdog import limit, watchdog
 from research.errors import UserError, unknown
 from research.evaluate import evaluator
 from research.experiment import build
-from research.files import file_errors, read_json, replacing, write_json
+from research.files import atomic_write, file_errors, read_json, write_json
 from research.loop import run as loop
 from research.report import judge
 from research.report import report as report_of
@@ -38,7 +38,7 @@ from research.runs.checkpoint import Checkpoints
 from research.runs.experiment_file import experiments, load
 from research.runs.knobs import knobs_of
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
-from research.runs.opened import knob_values, open_run, reopen
+from research.runs.opened import knob_values, load_run, open_run
 from research.runs.record import Record, Unrecorded
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import versions
@@ -104,7 +104,7 @@ def train(
             folder /= run_folder.folder_name(loaded, values, seed=seed, start_from=label)
         job.check_same("source, knobs and versions", run_folder.digest(loaded, values, seed, label, strategy))
         if again:
-            folder = Path(job.first(lambda: str(run_folder.begun_by_launch(folder) or _unused_folder(folder))))
+            folder = Path(job.first(lambda: str(run_folder.folder_of_launch(folder) or _unused_folder(folder))))
         stack.enter_context(file_errors(folder))
 
         def open_folder():
@@ -121,11 +121,11 @@ def train(
         job.check_shared(folder)
         if status.get("status") == "finished":
             if report and job.rank == 0 and not (folder / "report" / "report.html").exists():
-                report_of(folder, reopen(folder).experiment)
+                report_of(folder, load_run(folder).experiment)
             print_results(status["results"], stream)
             print(f"already finished: {folder} (--again: train from scratch; --from RUN: train further)", file=stream)
             if job.rank == 0:
-                run_folder.tell_status("finished", status["step"], folder)
+                run_folder.write_status("finished", status["step"], folder)
             return RunResult(folder, "finished", status["results"])
         with run_folder.failed_start(folder) if job.rank == 0 else contextlib.nullcontext():
             experiment = job.turn(lambda: loaded.function(**values))
@@ -170,13 +170,13 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
         try:
             built = with_layers(built)
         except UserError as error:
-            tell(events.Noted(0, f"--watch records no layer statistics: {error}"))
+            tell(events.Message(0, f"--watch records no layer statistics: {error}"))
     if built.table:
-        tell(events.Noted(0, f"Sharding of the arrays:\n{built.table}"))
+        tell(events.Message(0, f"Sharding of the arrays:\n{built.table}"))
     identity = {key: about[key] for key in ("experiment", "knobs", "seed", "versions")}
     changed = {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}
     if changed:
-        tell(events.Noted(0, f"Versions changed since the run started: {changed}. Results may not be bit-identical."))
+        tell(events.Message(0, f"Versions changed since the run started: {changed}. Results may not be bit-identical."))
     with (
         job.signals() as interruption,
         Record(folder / "metrics.jsonl") if job.rank == 0 else Unrecorded() as record,
@@ -256,7 +256,7 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
     names, columns = list(results.rows), [np.asarray(v).tolist() for v in results.rows.values()]
     with file_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as part, open(part, "w", encoding="utf-8") as file:
+        with atomic_write(out) as part, open(part, "w", encoding="utf-8") as file:
             for index, values in enumerate(zip(*columns, strict=True)):
                 print(json.dumps({"index": index, **dict(zip(names, values, strict=True))}), file=file)
     print(f"{len(columns[0])} predictions of step {opened.step}: {out}", file=stream or sys.stdout)
@@ -265,7 +265,7 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
 
 def report(path) -> Path:
     """Write the report of a run again and return the path of its `report.html`."""
-    opened = reopen(path)
+    opened = load_run(path)
     return report_of(opened.folder, opened.experiment)
 
 

@@ -18,7 +18,7 @@ from research.core import State, gradient, many, train_step
 from research.distributed.sharding import make_mesh, place
 from research.gradients.accumulate import accumulate
 from research.gradients.averaged import averaged
-from research.gradients.compressed import fed_back, top_k
+from research.gradients.compressed import error_feedback, top_k
 from research.gradients.delayed import delayed
 from research.gradients.federated import federated
 from research.gradients.private import private
@@ -122,7 +122,7 @@ LIMITS = {
     "asam(rho=0)": lambda: descend(asam(PLAIN, rho=0)),
     "delayed(0)": lambda: remembering(delayed(PLAIN, steps=0)),
     "top_k(1)": lambda: remembering(top_k(PLAIN, fraction=1)),
-    "fed_back(nothing lost)": lambda: remembering(fed_back(PLAIN, lambda key, x: x)),
+    "fed_back(nothing lost)": lambda: remembering(error_feedback(PLAIN, lambda key, x: x)),
     "averaged in vmap": lambda: on_vmap(averaged(PLAIN, axis="data")),
     "averaged in pmap": lambda: on_pmap(averaged(PLAIN, axis="data")),
     "averaged in shard_map": lambda: on_shard_map(averaged(PLAIN, axis="data")),

@@ -185,7 +185,7 @@ def test_rollback_goes_on_with_other_random_numbers_and_survives_interruption(tm
     bad = lambda step, key: jnp.where((step == 17) & (luck(key) < limit), jnp.nan, 1.0)
     notes = []
     whole = go(tmp_path / "whole", spoil=bad, on_nonfinite="rollback", tell=notes.append)
-    assert sum("Rolling back to step 15" in event.text for event in notes if isinstance(event, events.Noted)) == 2
+    assert sum("Rolling back to step 15" in event.text for event in notes if isinstance(event, events.Message)) == 2
     assert whole.status == "finished" and int(whole.state.salt) == 2
     for calls in (22, 3, 12):
         go(tmp_path / "pieces", spoil=bad, on_nonfinite="rollback", interrupted=after(calls))

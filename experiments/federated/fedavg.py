@@ -29,7 +29,7 @@ from research.data import batches, column, eval_batches, fashion_mnist, stratifi
 from research.data.sampling.clients import dirichlet, rounds
 from research.duration import percent
 from research.experiment import Claim, Experiment
-from research.gradients.federated import federated, in_the_clear
+from research.gradients.federated import federated, plain_mean
 from research.gradients.secure import secure
 from research.metrics.classification import measure_classification
 from research.model import from_nnx
@@ -82,7 +82,7 @@ def experiment(
             gradient(loss),
             optax.sgd(learning_rate),
             proximal=proximal if method == "fedprox" else 0.0,
-            aggregate=secure() if method == "secure" else in_the_clear,
+            aggregate=secure() if method == "secure" else plain_mean,
         )
         rate, optimizer = None, optax.adam(3e-3, b2=0.99, eps=1e-3) if method == "fedadam" else optax.sgd(1.0)
     average = ema(0.95)

@@ -25,7 +25,7 @@ from research.data import arrays, batches, column, digits, eval_batches, stratif
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.generative import compare_samples, measure_samples
-from research.model import from_nnx, together
+from research.model import from_nnx, init_together
 from research.models.mlp import MLP
 from research.objectives.gan import HINGE, NON_SATURATING, WASSERSTEIN, gan
 from research.optim.ema import ema
@@ -75,7 +75,7 @@ def experiment(
     # Each player has an optimizer of its own; the short memory is that of Gulrajani et al. 2017.
     adam = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b1=0.5, b2=0.9)
     return Experiment(
-        init=together(generator=generator, discriminator=discriminator),
+        init=init_together(generator=generator, discriminator=discriminator),
         apply=lambda params, stats, z, **options: generator.apply(params["generator"], stats, z, **options),
         loss=gan(generator, discriminator, latent=latent, game=GAMES[game], penalty=penalty),
         optimizer=optax.partition(

@@ -22,7 +22,7 @@ from research.data import arrays, batches, column, digits, eval_batches, stratif
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.generative import compare_samples, measure_likelihood, measure_samples
-from research.model import from_nnx, together
+from research.model import from_nnx, init_together
 from research.models.mlp import MLP
 from research.objectives.vae import vae
 from research.optim.schedules import warmup_cosine
@@ -63,7 +63,7 @@ def experiment(
 
     measure = measure_likelihood(encoder, decoder, samples=50)
     return Experiment(
-        init=together(encoder=encoder, decoder=decoder),
+        init=init_together(encoder=encoder, decoder=decoder),
         apply=draw_images,
         loss=vae(encoder, decoder, beta=beta),
         learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=steps // 20),

@@ -83,8 +83,8 @@ def experiment(
         source=poisson(train, expected=batch_size, capacity=capacity),
         steps=steps,
         evals={
-            "valid": spending.noted(Eval(eval_batches(valid, 500), measure, every=percent(10))),
-            "test": spending.noted(Eval(eval_batches(fashion_mnist("test"), 500), measure)),
+            "valid": spending.with_epsilon(Eval(eval_batches(valid, 500), measure, every=percent(10))),
+            "test": spending.with_epsilon(Eval(eval_batches(fashion_mnist("test"), 500), measure)),
         },
         predict=predict_classes(),
         claims=(

@@ -23,7 +23,7 @@ from research.models.mlp import MLP
 from research.optim.ema import ema
 from research.optim.schedules import warmup_cosine
 from research.optim.target import target
-from research.rl.acting import acting, episodes, turns
+from research.rl.acting import acting, environment_ids, episodes
 from research.rl.cartpole import cartpole
 from research.rl.dqn import dqn
 from research.rl.measure import measure_return, trials
@@ -74,7 +74,7 @@ def experiment(
         learning_rate=warmup_cosine(learning_rate, steps=steps),
         optimizer=lambda rate: optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate)),
         schedules={"epsilon": epsilon},
-        source=turns(environments),
+        source=environment_ids(environments),
         steps=steps,
         techniques=(episodes(world, environments), memory, lagging, average),
         transform=play,

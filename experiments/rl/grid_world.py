@@ -21,7 +21,7 @@ from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.optim.schedules import warmup_cosine
 from research.optim.target import target
-from research.rl.acting import acting, episodes, turns
+from research.rl.acting import acting, environment_ids, episodes
 from research.rl.dqn import dqn
 from research.rl.dynamic_programming import value_iteration
 from research.rl.environment import time_limit
@@ -71,7 +71,7 @@ def experiment(
             "regret": weighted_mean(exact.max(-1) - chosen, batch["mask"]),
         }
 
-    inside = exact.inside.nonzero()[0]
+    inside = exact.reachable.nonzero()[0]
     truth = eval_batches(
         arrays(observation=np.eye(cells, dtype=np.float32)[inside], value=best.action[inside].astype(np.float32)),
         len(inside),
@@ -83,7 +83,7 @@ def experiment(
         loss=dqn(model, discount=discount),
         learning_rate=warmup_cosine(learning_rate, steps=steps),
         optimizer=optax.adam,
-        source=turns(environments),
+        source=environment_ids(environments),
         steps=steps,
         techniques=(episodes(world, environments), memory, lagging),
         transform=play,

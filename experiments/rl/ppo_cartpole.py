@@ -18,7 +18,7 @@ from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.model import from_nnx
 from research.optim.schedules import warmup_cosine
-from research.rl.acting import acting, episodes, turns
+from research.rl.acting import acting, environment_ids, episodes
 from research.rl.actor_critic import ActorCritic
 from research.rl.cartpole import cartpole
 from research.rl.measure import measure_return, trials
@@ -63,7 +63,7 @@ def experiment(
         loss=ppo(model, clip=clip, entropy_weight=entropy_weight),
         learning_rate=warmup_cosine(learning_rate, steps=steps),
         optimizer=lambda rate: optax.chain(optax.clip_by_global_norm(0.5), optax.adam(rate, eps=1e-5)),
-        source=turns(environments),
+        source=environment_ids(environments),
         steps=steps,
         techniques=(episodes(world, environments),),
         transform=play,

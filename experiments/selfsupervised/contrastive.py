@@ -26,10 +26,10 @@ from research.data import batches, column, eval_batches, fashion_mnist, stratifi
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification
 from research.metrics.probe import probe
-from research.model import from_nnx, together
+from research.model import from_nnx, init_together
 from research.models.mlp import MLP
 from research.models.patch_cnn import PatchCNN, Projector
-from research.objectives.byol import byol, rising
+from research.objectives.byol import byol, momentum_schedule
 from research.objectives.classify import classify
 from research.objectives.moco import moco
 from research.objectives.simclr import simclr
@@ -82,9 +82,9 @@ def experiment(
     }
     techniques = {
         "moco": moco(embedder, view=view, width=EMBEDDING, momentum=0.99, temperature=temperature),
-        "byol": byol(embedder, predictor, view=view, momentum=rising(0.97, steps=steps)),
+        "byol": byol(embedder, predictor, view=view, momentum=momentum_schedule(0.97, steps=steps)),
     }
-    inits = {"byol": together(online=embedder, predictor=predictor), "supervised": classifier.init}
+    inits = {"byol": init_together(online=embedder, predictor=predictor), "supervised": classifier.init}
     features = part(encoder, "online", "encoder") if method == "byol" else part(encoder, "encoder")
     apply = classifier.apply if method == "supervised" else features
     evals = {

@@ -20,8 +20,8 @@ from research.core import Eval
 from research.data import batches, column, eval_batches, fashion_mnist, stratified, subset
 from research.experiment import Claim, Experiment
 from research.metrics.probe import probe
-from research.model import from_nnx, together
-from research.models.mae import PatchDecoder, PatchEncoder, pooled
+from research.model import from_nnx, init_together
+from research.models.mae import PatchDecoder, PatchEncoder, mean_pool
 from research.objectives.masked_patches import masked_patches, measure_masked_patches
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
@@ -56,13 +56,13 @@ def experiment(
     )
     small = dict(inputs=width, width=width // 2, depth=1, heads=2)
     decoder = from_nnx(lambda rngs: PatchDecoder(**shape, **small, rngs=rngs), name="decoder")
-    features = part(pooled(encoder), "encoder")
+    features = part(mean_pool(encoder), "encoder")
     source = batches(train, batch_size)
     steps = source.steps(epochs)
     crop = random_view(area=(0.5, 1.0), brightness=0, contrast=0)
     test = fashion_mnist("test")
     return Experiment(
-        init=together(encoder=encoder, decoder=decoder),
+        init=init_together(encoder=encoder, decoder=decoder),
         apply=features,
         loss=masked_patches(encoder, decoder, patch=4, ratio=ratio, augment=crop),
         learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10)),

@@ -27,7 +27,7 @@ from research.data.sampling.splits import folds as split
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
-from research.metrics.scores import also, class_scores, composite, ranking
+from research.metrics.scores import chain, class_scores, composite, ranking
 from research.metrics.slices import bands, classes, sliced
 from research.model import from_nnx
 from research.models.mlp import MLP
@@ -74,7 +74,7 @@ def experiment(
         eval_batches(test, 128),
         measure_classification(num_classes=2, inputs="features"),
         every=percent(10),
-        finish=also(class_scores("binary"), ranking(), score),
+        finish=chain(class_scores("binary"), ranking(), score),
     )
     sizes = bands(lambda batch: batch["radius"], np.quantile(radius[rows.train], (1 / 3, 2 / 3)))
     return Experiment(

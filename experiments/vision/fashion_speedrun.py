@@ -25,7 +25,7 @@ from research.objectives.classify import classify
 from research.optim.muon import muon
 from research.optim.schedules import warmup_cosine
 from research.wrappers.preprocess import preprocessed
-from research.wrappers.test_time import mirrored
+from research.wrappers.test_time import mirror_averaged
 
 
 def experiment(
@@ -48,7 +48,7 @@ def experiment(
         rows = stratified(column(train, "label"), (None, 5_000), seed=0)
         train, test = (subset(train, chosen) for chosen in rows)
     network = from_nnx(lambda rngs: FashionPyramid(rngs=rngs))
-    model = mirrored(preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353)), shift=1)
+    model = mirror_averaged(preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353)), shift=1)
 
     source = batches(train, batch_size)
     steps = source.steps(epochs)

@@ -32,7 +32,7 @@ from research.objectives.classify import classify
 from research.objectives.mix import mixup
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
-from research.wrappers.mixed_precision import mixed
+from research.wrappers.mixed_precision import mixed_precision
 from research.wrappers.preprocess import preprocessed
 
 
@@ -69,7 +69,7 @@ def experiment(
     valid, test = (mapped(tfds_source("imagenet2012", part), prepare) for part in ("train[99%:]", "validation"))
     shape = dict(size=size, patch=patch, width=width, depth=depth, heads=max(1, width // 64), representation=width)
     network = from_nnx(lambda rngs: ViT(**shape, positions="sincos2d", pool="gap", rngs=rngs))
-    model = preprocessed(mixed(network, jnp.dtype(dtype)), lambda image: normalize(image, mean=0.5, std=0.5))
+    model = preprocessed(mixed_precision(network, jnp.dtype(dtype)), lambda image: normalize(image, mean=0.5, std=0.5))
     steps = source.steps(epochs)
     # Optax multiplies the decay by the learning rate; the paper's schedule alone scales it, from 0 to 1.
     decay = weight_decay / learning_rate

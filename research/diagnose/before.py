@@ -14,7 +14,7 @@ from research.diagnose.constant_baseline import constant_baseline
 from research.diagnose.cost import plan
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.errors import listed
+from research.errors import format_names
 from research.html.markup import duration
 from research.tree import path_name
 
@@ -108,7 +108,7 @@ def gradients(case: Case, probe=None, *, calls: int = 3) -> Outcome:
     largest, broken = (np.array(jax.tree.leaves(x)) for x in (found.largest, found.broken))
     if broken.any():
         bad = [name for name, wrong in zip(names, broken, strict=True) if wrong]
-        return Finding(rule, True, f"Gradients are not finite in the first {calls} steps: {listed(bad)}.", (
+        return Finding(rule, True, f"Gradients are not finite in the first {calls} steps: {format_names(bad)}.", (
             "look for log(0), sqrt(0) and 0/0 in the loss: a jnp.where around the value does not save its gradient",
             'JAX_DEBUG_NANS=True python -m research train ... stops at the operation; on_nonfinite="skip" goes on',
             "look for values that are not finite in the data: the data checks name the fields",
@@ -122,8 +122,10 @@ def gradients(case: Case, probe=None, *, calls: int = 3) -> Outcome:
     silent = [n for n, size, moves in zip(names, largest, moved, strict=True) if size == 0 and moves]
     if silent:
         used = [name for name in silent if _matters(case, name)]
-        text = f"{len(silent)} of {len(names)} parameters get a gradient of exactly 0: {listed(silent)}."
-        text += f" The evaluation depends on {listed(used)}." if used else " The evaluation does not depend on them."
+        text = f"{len(silent)} of {len(names)} parameters get a gradient of exactly 0: {format_names(silent)}."
+        text += (
+            f" The evaluation depends on {format_names(used)}." if used else " The evaluation does not depend on them."
+        )
         return Finding(rule, bool(used), text, (
             "look for stop_gradient, or a layer whose output is not used, on the way from them to the loss",
             f'if they are to stay as they are, say so: frozen(model, r"^{silent[0]}")',

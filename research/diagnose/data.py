@@ -8,7 +8,7 @@ from research.diagnose.finding import Finding
 from research.diagnose.layer import first_layer_inputs
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.tables import Table, flat
-from research.errors import listed
+from research.errors import format_names
 
 LARGE, SMALL = 5.0, 0.02  # root mean square of a feature, and largest value, that initialisations do not reckon with
 
@@ -52,7 +52,9 @@ def constant(case: Case, found: list[Table]) -> Outcome:
         return Skipped(rule, "what reaches the model is no field of the training records")
     if not same:
         return Passed(rule, f"none of {count} columns or channels")
-    text = f"{len(same)} of {count} features have one value in all training records{train.sampled}: {listed(same)}."
+    text = (
+        f"{len(same)} of {count} features have one value in all training records{train.sampled}: {format_names(same)}."
+    )
     return Finding(rule, False, text, (
         "drop them: features = features[:, features.std(0) > 0]",
         "look how they were read: a missing column, a wrong delimiter, a mask that covers all",
@@ -80,7 +82,7 @@ def balance(case: Case, found: list[Table]) -> Outcome:
     known = set(np.unique(train[train >= 0]))
     for name, values in labels.items():
         if lacking := sorted(set(np.unique(values[values >= 0])) - known):
-            text = f"The classes {listed(lacking)} are in {name} and never in training{found[0].sampled}."
+            text = f"The classes {format_names(lacking)} are in {name} and never in training{found[0].sampled}."
             return Finding(rule, True, text, advice[::-1], evidence)
     here = counts[found[0].name]
     here = here[here > 0]
@@ -94,7 +96,7 @@ def balance(case: Case, found: list[Table]) -> Outcome:
     for name, count in counts.items():
         absent = sorted(known - set(np.flatnonzero(count)))
         if absent and len(labels[name]) >= 10 * len(known):
-            text = f"The classes {listed(absent)} are trained and not in {name}: nothing is known of them."
+            text = f"The classes {format_names(absent)} are trained and not in {name}: nothing is known of them."
             return Finding(rule, False, text, advice[::-1], evidence)
     return Passed(rule, f"{len(known)} classes of {here.min():,} to {here.max():,} training records{found[0].sampled}")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from research.diagnose.finding import Finding
 from research.diagnose.history import History, middle
-from research.errors import listed
+from research.errors import format_names
 
 CALM = "optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))"
 LOWER = "learning_rate: a third of it, then a tenth (`python -m research doctor FILE` measures the range)"
@@ -87,19 +87,23 @@ def gradients(history: History) -> Finding | None:
     none = [layer for layer, values in found.items() if len(values) > 1 and not values.any()]
     alive = most > 0 and not _above(history, "dead", DEAD)  # dead units pass nothing on, which is their rule
     if none and alive:
-        text = f"No gradient ever reached {listed(none, 3)}."
+        text = f"No gradient ever reached {format_names(none, 3)}."
         steps = ("look for stop_gradient, an output that the loss does not use, or an argmax on the way", START)
         return Finding("no gradient", True, text, steps, _layers(history, "gradient", none), step)
     faint = [layer for layer, value in last.items() if value < FAINT * most]
     if faint and alive and all(len(found[layer]) > 1 for layer in faint):
-        text = f"The gradients vanish: that of {listed(faint, 3)} is {min(last.values()) / most:.1g} of the largest."
+        text = (
+            f"The gradients vanish: that of {format_names(faint, 3)} is {min(last.values()) / most:.1g} of the largest."
+        )
         steps = ("jax.nn.relu or jax.nn.gelu in place of a sigmoid or tanh", NORM, "y = x + block(x): residual layers")
         return Finding("vanishing gradient", True, text, steps, _layers(history, "gradient", faint), step)
     weights = history.layers("weight")
     size = np.sqrt(sum(x.values[-1] ** 2 for x in weights.values()))
     large = [layer for layer, values in found.items() if len(values) > 1 and min(values[-2:]) > 100 * size]
     if large:
-        text = f"The gradient of {listed(large, 3)} is {last[large[0]]:.3g}, beside weights of norm {size:.3g} in all."
+        text = (
+            f"The gradient of {format_names(large, 3)} is {last[large[0]]:.3g}; the norm of all weights is {size:.3g}."
+        )
         steps = (CALM, START, "target = (target - mean) / std  # and the inputs alike")
         return Finding("exploding gradient", True, text, steps, _layers(history, "gradient", large), step)
     return None
@@ -111,7 +115,7 @@ def dead_units(history: History) -> Finding | None:
     if not dead:
         return None
     share = history.metrics[f"layers/dead/{dead[0]}"].values[-1]
-    text = f"{share:.0%} of the units of {listed(dead, 3)} give 0 for a whole batch, and get no gradient."
+    text = f"{share:.0%} of the units of {format_names(dead, 3)} give 0 for a whole batch, and get no gradient."
     return Finding("dead units", True, text, (LOWER, "jax.nn.leaky_relu(x), or jax.nn.gelu(x), in place of relu",
         f"{SCALE}; {START}"), _layers(history, "dead", dead), history.step())  # fmt: skip
 
@@ -126,7 +130,7 @@ def saturation(history: History) -> Finding | None:
     if not flat:
         return None
     share = history.metrics[f"layers/saturated/{flat[0]}"].values[-1]
-    text = f"{share:.0%} of the values of {listed(flat, 3)} are within 1 % of an end of their tanh or sigmoid."
+    text = f"{share:.0%} of the values of {format_names(flat, 3)} are within 1 % of an end of their tanh or sigmoid."
     evidence = _layers(history, "saturated", flat)
     return Finding("saturated activations", True, text, (SCALE, START, NORM), evidence, history.step())
 
@@ -140,7 +144,8 @@ def updates(history: History) -> Finding | None:
     now = {layer: min(values[-2:]) for layer, values in ratios.items()}
     high = [layer for layer, value in now.items() if value > LARGE]
     if len(high) > len(now) / 2:
-        text = f"A step changes {listed(high, 3)} by {middle(now[x] for x in high):.2g} of their norm; 1e-3 is usual."
+        change = middle(now[x] for x in high)
+        text = f"A step changes {format_names(high, 3)} by {change:.2g} of their norm; 1e-3 is usual."
         steps = (LOWER, WARM, CALM)
     elif (largest := max(values.max() for values in ratios.values())) < SMALL:
         high, text = list(ratios), f"No step changes any layer by more than {largest:.1g} of its norm; 1e-3 is usual."

@@ -5,7 +5,7 @@ import numpy as np
 from research.diagnose.examine import examined
 from research.diagnose.finding import Finding
 from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style
-from research.html.markup import Html, element, figure, join, section, table
+from research.html.markup import Html, element, format_number, join, section, table
 from research.runs.reader import Run
 
 MOST_CURVES = 6
@@ -45,7 +45,9 @@ def _evidence(found: Finding) -> Html:
         drawn = {name: values for name, values in lists.items() if len(values) == len(steps)}
         return element("div", Html(_drawn(found, steps, drawn)), class_="plot") if drawn else Html()
     single = {name: value for name, value in found.evidence.items() if isinstance(value, int | float)}
-    return table(list(single), [[figure(value) for value in single.values()]], numeric=single) if single else Html()
+    return (
+        table(list(single), [[format_number(value) for value in single.values()]], numeric=single) if single else Html()
+    )
 
 
 def _drawn(found, steps, curves) -> str:

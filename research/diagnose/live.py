@@ -10,7 +10,7 @@ from research.tree import differences
 
 
 def diagnosis(tell, *, folder, batch_at=None):
-    """A subscriber to `research.events` that keeps the History of the run in `folder`, and passes a `Noted` to `tell`
+    """A subscriber to `research.events` that keeps the History of the run in `folder`, and passes a `Message` to `tell`
     the first time in this life of the run that a rule finds something.
 
     The history begins with what an earlier life has recorded. With `batch_at`, which gives what this process reads
@@ -36,7 +36,7 @@ def diagnosis(tell, *, folder, batch_at=None):
                         known.add(rule)
                         if rule is recompilation and batch_at:
                             found = found._replace(text=f"{found.text} {explained(batch_at, found.evidence['step'])}")
-                        tell(events.Noted(event.step, format_findings([found])))
+                        tell(events.Message(event.step, format_findings([found])))
             case events.Ended():
                 close()
 

@@ -250,7 +250,7 @@ def padded(batch, mesh):
 
 
 def under(mesh, function):
-    """`function`, for which `mesh` is the one that `ways`, `constrain` and `jax.shard_map` see while it is traced."""
+    """`function`, traced with `mesh` as the mesh that `num_shards`, `constrain` and `jax.shard_map` see."""
 
     def traced(*args):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -259,7 +259,7 @@ def under(mesh, function):
     return traced
 
 
-def ways(*axes: str) -> int:
+def num_shards(*axes: str) -> int:
     """Into how many parts the mesh splits along these axes: 1 without a mesh, and inside a shard_map over them."""
     mesh = jax.sharding.get_abstract_mesh()
     return math.prod(mesh.shape[name] for name in axes if name in mesh.auto_axes)
@@ -269,11 +269,11 @@ def constrain(x, *spec):
     """`x`, with a hint to the partitioner that changes no value: its leading dimensions are split over these axes (a
     name, or a tuple of names), or gathered where the entry is None. Axes that do not divide a dimension are left out.
     """
-    if ways(*AXES) == 1:
+    if num_shards(*AXES) == 1:
         return x
     entries = [PartitionSpec.UNCONSTRAINED] * x.ndim
     for dimension, names in enumerate(spec):
-        split = tuple(name for name in _axes(names) if ways(name) > 1)
-        if x.shape[dimension] % ways(*split) == 0:
+        split = tuple(name for name in _axes(names) if num_shards(name) > 1)
+        if x.shape[dimension] % num_shards(*split) == 0:
             entries[dimension] = split or None
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*entries))

@@ -44,36 +44,36 @@ def accumulate(grad_fn: GradFn, n: int) -> GradFn:
             stats, mean = carry
             i, batch = xs
             grads, out = grad_fn(params, ctx._replace(batch=batch, stats=stats, key=draw(ctx.key, "accumulate", i)))
-            part = weighed(grads, out.metrics)
+            part = weighted_grads(grads, out.metrics)
             new = overlay(stats, out.stats)
             stats = jax.tree.map(lambda old, new: jnp.where(part.weight == 0, old, new), stats, new)
             return (stats, merge(mean, part)), out.metrics
 
-        initial = weighed(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, template.metrics))
+        initial = weighted_grads(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, template.metrics))
         (stats, mean), metrics = repeat(body, (ctx.stats, initial), (jnp.arange(n), batches), length=n)
         metrics = jax.tree.map(lambda x: x.sum(0), metrics)
-        return in_dtype_of(params, mean.value()), Out(restricted(stats, template.stats), metrics)
+        return cast_like(params, mean.value()), Out(select_entries(stats, template.stats), metrics)
 
     return accumulated
 
 
-def weighed(grads: Tree, metrics: Mapping[str, Any]) -> Mean:
+def weighted_grads(grads: Tree, metrics: Mapping[str, Any]) -> Mean:
     """Return the gradient of part of a batch as a `Mean` weighted by its loss weight, in f32; weight 0 adds nothing."""
     one = jax.tree.map(lambda x: x[None], (grads, metrics["loss"].weight))
     return weighted_mean(*one)
 
 
-def in_dtype_of(params: Tree, grads: Tree) -> Tree:
+def cast_like(params: Tree, grads: Tree) -> Tree:
     """Cast `grads` to the dtypes of `params`."""
     return jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads)
 
 
-def restricted(stats: Tree, changed: Tree) -> Tree:
+def select_entries(stats: Tree, changed: Tree) -> Tree:
     """Select the entries of `stats` that `changed` names. Raises UserError for a name that `stats` lacks."""
     for name in changed:
         if name not in stats:
             raise unknown("stats entry", name, stats)
-    return {name: restricted(stats[name], x) if isinstance(x, dict) else stats[name] for name, x in changed.items()}
+    return {name: select_entries(stats[name], x) if isinstance(x, dict) else stats[name] for name, x in changed.items()}
 
 
 def _interleaved(batch: Batch, n: int) -> Mapping[str, Shaped[Array, "microbatches _ ..."]]:

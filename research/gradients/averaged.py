@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from research.axes import Array, Shaped
 from research.core import GradFn, Out, Tree, check_additive, draw
 from research.errors import UserError, unknown
-from research.gradients.accumulate import in_dtype_of, restricted, weighed
+from research.gradients.accumulate import cast_like, select_entries, weighted_grads
 
 
 def averaged(grad_fn: GradFn, *, axis: str, local: tuple[str, ...] = ()) -> GradFn:
@@ -51,11 +51,11 @@ def averaged(grad_fn: GradFn, *, axis: str, local: tuple[str, ...] = ()) -> Grad
         params, stats = jax.tree.map(lambda x: jnp.where(index < 0, x, x), (params, ctx.stats))
         grads, out = grad_fn(params, ctx._replace(stats=stats, key=draw(ctx.key, "averaged", index)))
         check_additive(out.metrics, by="averaged")
-        mean = jax.lax.psum(weighed(grads, out.metrics), axis)
+        mean = jax.lax.psum(weighted_grads(grads, out.metrics), axis)
         local_stats = {name: entry for name, entry in out.stats.items() if name in local}
         changed = {name: entry for name, entry in out.stats.items() if name not in local}
-        shared_stats = _reduce_stats(changed, restricted(ctx.stats, changed), out.metrics, axis)
-        return in_dtype_of(params, mean.value()), Out({**shared_stats, **local_stats}, jax.lax.psum(out.metrics, axis))
+        shared_stats = _reduce_stats(changed, select_entries(ctx.stats, changed), out.metrics, axis)
+        return cast_like(params, mean.value()), Out({**shared_stats, **local_stats}, jax.lax.psum(out.metrics, axis))
 
     return mean_gradient
 
@@ -66,7 +66,7 @@ def _reduce_stats(stats: Tree, old: Tree, metrics: Mapping[str, Any], axis: str)
     def reduce(new: Shaped[Array, "*entry"], old: Shaped[Array, "*entry"]) -> Shaped[Array, "*entry"]:
         if not jnp.issubdtype(new.dtype, jnp.inexact):
             return jax.lax.pmax(new, axis)
-        mean = jax.lax.psum(weighed(new, metrics), axis)
+        mean = jax.lax.psum(weighted_grads(new, metrics), axis)
         return jnp.where(mean.weight == 0, old, mean.value().astype(old.dtype))
 
     return jax.tree.map(reduce, stats, old)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from research.axes import Array, Float, Key
 from research.core import GradFn, Out, Tree, draw
 from research.errors import UserError
-from research.gradients.accumulate import in_dtype_of
+from research.gradients.accumulate import cast_like
 from research.gradients.delayed import remembered
 from research.technique import Technique
 
@@ -26,7 +26,7 @@ def top_k(grad_fn: GradFn, *, fraction: float, name: str = "unsent", replicas: i
     """Send the largest entries of gradient + memory; set the others to 0 and remember them for later steps.
 
     Keeps `fraction` of each array, and at least one entry (Stich et al. 2018, algorithm 1; per array as in Lin
-    et al. 2018). Limit: with fraction 1 it equals `grad_fn`. Effect on `stats`: the memory is that of `fed_back`.
+    et al. 2018). Limit: with fraction 1 it equals `grad_fn`. Effect on `stats`: the memory is that of `error_feedback`.
     Raises UserError if the fraction is outside (0, 1].
     """
     if not 0 < fraction <= 1:
@@ -37,7 +37,7 @@ def top_k(grad_fn: GradFn, *, fraction: float, name: str = "unsent", replicas: i
         _, indices = jax.lax.top_k(jnp.abs(flat), max(1, round(fraction * flat.size)))
         return jnp.zeros_like(flat).at[indices].set(flat[indices]).reshape(x.shape)
 
-    return fed_back(grad_fn, largest, name=name, replicas=replicas)
+    return error_feedback(grad_fn, largest, name=name, replicas=replicas)
 
 
 def int8(grad_fn: GradFn) -> GradFn:
@@ -71,12 +71,14 @@ def sign(grad_fn: GradFn) -> GradFn:
 def ef_sign(grad_fn: GradFn, *, name: str = "unsent", replicas: int | None = None) -> Technique:
     """Apply `sign` to gradient + memory and remember the error (EF-signSGD, Karimireddy et al. 2019, algorithm 1).
 
-    Effect on `stats`: the memory is that of `fed_back`.
+    Effect on `stats`: the memory is that of `error_feedback`.
     """
-    return fed_back(grad_fn, _scaled_sign, name=name, replicas=replicas)
+    return error_feedback(grad_fn, _scaled_sign, name=name, replicas=replicas)
 
 
-def fed_back(grad_fn: GradFn, compress: Callable, *, name: str = "unsent", replicas: int | None = None) -> Technique:
+def error_feedback(
+    grad_fn: GradFn, compress: Callable, *, name: str = "unsent", replicas: int | None = None
+) -> Technique:
     """Add error feedback to a compressor C: sent = C(g + e), then e <- g + e - sent, so nothing is lost, only delayed.
 
     `compress(key, x) -> x` works on one f32 array; the key is folded with "compress" and the index of the array. The
@@ -101,7 +103,7 @@ def fed_back(grad_fn: GradFn, compress: Callable, *, name: str = "unsent", repli
         grads, out = grad_fn(params, ctx)
         # Inside shard_map a device's block of [replicas, ...] has shape [1, ...].
         target = jax.tree.map(lambda g, e: g.astype(jnp.float32) + e.reshape(g.shape), grads, error)
-        sent = in_dtype_of(params, _compress_leaves(compress, ctx.key, target))
+        sent = cast_like(params, _compress_leaves(compress, ctx.key, target))
         residual = jax.tree.map(lambda w, s, e: (w - s.astype(jnp.float32)).reshape(e.shape), target, sent, error)
         empty = out.metrics["loss"].weight == 0
         residual = jax.tree.map(lambda old, new: jnp.where(empty, old, new), error, residual)
@@ -120,7 +122,7 @@ def _compress_gradient(grad_fn: GradFn, compress: Callable) -> GradFn:
     def compressed(params, ctx):
         grads, out = grad_fn(params, ctx)
         f32 = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
-        return in_dtype_of(params, _compress_leaves(compress, ctx.key, f32)), out
+        return cast_like(params, _compress_leaves(compress, ctx.key, f32)), out
 
     return compressed
 

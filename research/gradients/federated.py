@@ -11,11 +11,11 @@ import optax
 from research.axes import Array, Float, Key, PyTree, Shaped
 from research.core import Batch, Ctx, GradFn, Mean, Out, Tree, draw, merge, overlay, repeat, weighted_mean
 from research.errors import UserError, unknown
-from research.gradients.accumulate import restricted
+from research.gradients.accumulate import select_entries
 from research.tree import path_name
 
 
-def in_the_clear(
+def plain_mean(
     updates: PyTree[Float[Array, "clients ..."]], weights: Float[Array, " clients"], key: Key[Array, ""]
 ) -> Mean:
     """Average the clients' `updates` by `weights` without protection: the default `aggregate`."""
@@ -27,7 +27,7 @@ def federated(
     optimizer: optax.GradientTransformation,
     *,
     proximal: float = 0.0,
-    aggregate: Callable = in_the_clear,
+    aggregate: Callable = plain_mean,
     at_once: int | None = None,
     keep: tuple[str, ...] = (),
 ) -> GradFn:
@@ -76,7 +76,7 @@ def federated(
                 raise unknown("stats entry to keep", name, ctx.stats)
         first_batch = ctx._replace(batch=jax.tree.map(lambda x: x[0, 0], ctx.batch))
         # Only the entries that training changes.
-        server = restricted(ctx.stats, jax.eval_shape(grad_fn, params, first_batch)[1].stats)
+        server = select_entries(ctx.stats, jax.eval_shape(grad_fn, params, first_batch)[1].stats)
 
         def client(position, batch):
             key = draw(ctx.key, "client", position)

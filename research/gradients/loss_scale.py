@@ -8,7 +8,7 @@ from research.core import Loss, Mean, Out, overlay
 from research.technique import Technique
 
 
-def scaled(
+def loss_scaled(
     loss: Loss, *, initial: float = 2.0**15, period: int = 2000, name: str = "loss_scale"
 ) -> Technique:  # fmt: skip
     """Compute the gradient of a Loss with a dynamic loss scale, for float16 (Micikevicius et al. 2018, section 3.2).

@@ -16,7 +16,7 @@ from research.axes import Array, Float, Int, Key, PyTree, UInt32
 from research.core import Mean, draw, repeat
 from research.errors import UserError
 
-ONE = 2**30  # `limit` in fixed point; the fractions add up to 1, so an int32 sum has one spare bit
+FIXED_POINT_SCALE = 2**30  # `limit` in fixed point; the fractions add up to 1, so an int32 sum has one spare bit
 
 
 def secure(*, limit: float = 1.0, drop: float = 0.0) -> Callable:
@@ -74,13 +74,13 @@ def quantise(
 
     `limit` maps to 2^30. The sum modulo 2^32 is exact as long as the shares add up to at most 1.
     """
-    fixed = jnp.round(jnp.clip(x, -limit, limit).astype(jnp.float32) * share * (ONE / limit))
+    fixed = jnp.round(jnp.clip(x, -limit, limit).astype(jnp.float32) * share * (FIXED_POINT_SCALE / limit))
     return jax.lax.bitcast_convert_type(fixed.astype(jnp.int32), jnp.uint32)
 
 
 def dequantise(total: UInt32[Array, "*entry"], *, limit: float) -> Float[Array, "*entry"]:
     """Convert a sum of `quantise` results back to numbers, in f32."""
-    return jax.lax.bitcast_convert_type(total, jnp.int32).astype(jnp.float32) * (limit / ONE)
+    return jax.lax.bitcast_convert_type(total, jnp.int32).astype(jnp.float32) * (limit / FIXED_POINT_SCALE)
 
 
 def pairwise_mask(

@@ -28,7 +28,7 @@ def element(name: str, *content, **attributes) -> Html:
     return Html(f"<{name}{formatted}>{join(content)}</{name}>")
 
 
-def embedded(data_uri: str, *, alt: str) -> Html:
+def inline_image(data_uri: str, *, alt: str) -> Html:
     """Return an image that is embedded in the page as a data URI."""
     return Html(f'<img src="{text(data_uri)}" alt="{text(alt)}">')
 
@@ -60,7 +60,7 @@ def details(summary: str, *content) -> Html:
     return element("details", element("summary", summary), *content)
 
 
-def figure(value) -> str:
+def format_number(value) -> str:
     """Format a number for a reader: about four digits, or a dash if it is not a finite number."""
     value = number(value)
     if value is None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from research.axes import Array, Bool, Float, Integer
-from research.distributed.sharding import BATCH_AXES, constrain, ways
+from research.distributed.sharding import BATCH_AXES, constrain, num_shards
 from research.layers.linear import Linear
 
 Mask = Bool[Array, "time keys"] | Bool[Array, "#batch #heads time keys"]  # true if the query may attend to the key
@@ -80,6 +80,6 @@ class SelfAttention(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch time features"]:
         q, k, v = (layer(x).reshape(*x.shape[:2], self.heads, -1) for layer in (self.q, self.k, self.v))
-        if self.attend is attention and ways("context") > 1:
+        if self.attend is attention and num_shards("context") > 1:
             k, v = (constrain(y, BATCH_AXES, None) for y in (k, v))
         return self.out(self.attend(q, k, v, mask=mask).reshape(x.shape))

@@ -12,8 +12,8 @@ from flax import nnx
 from jax import lax
 
 from research.axes import Array, Float
-from research.distributed.sharding import BATCH_AXES, ways
-from research.layers.linear import by_rows, dot_general
+from research.distributed.sharding import BATCH_AXES, num_shards
+from research.layers.linear import dot_general, flatten_leading_axes
 
 PIECE = 2**22  # lower bound of the bytes of windows per chunk: about the size of a core's cache
 
@@ -94,7 +94,7 @@ def _as_matrix_product(x, kernel, geometry):
         windows = jnp.concatenate([window(offset) for offset in offsets], -1)
         kernel = kernel.reshape(-1, kernel.shape[-1])
         product = lambda rows: jnp.matmul(rows, kernel.astype(x.dtype), preferred_element_type=kernel.dtype)
-        return by_rows(product, windows)
+        return flatten_leading_axes(product, windows)
 
     def chunked(x, kernel):
         example_bytes = math.prod(outputs) * len(offsets) * x.shape[-1] * x.dtype.itemsize
@@ -107,10 +107,10 @@ def _as_matrix_product(x, kernel, geometry):
         return y.reshape(-1, *y.shape[2:])
 
     kernel = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))  # the dtype of the sum over chunks
-    num_shards = ways(*BATCH_AXES)
-    if num_shards == 1 or len(x) % num_shards:
+    shards = num_shards(*BATCH_AXES)
+    if shards == 1 or len(x) % shards:
         return chunked(x, kernel)
     # Each device sums over its own examples; one reduction then adds the devices' sums.
-    shards = x.reshape(num_shards, -1, *x.shape[1:])
-    y = jax.vmap(chunked)(shards, jnp.broadcast_to(kernel, (num_shards, *kernel.shape)))
+    split = x.reshape(shards, -1, *x.shape[1:])
+    y = jax.vmap(chunked)(split, jnp.broadcast_to(kernel, (shards, *kernel.shape)))
     return y.reshape(-1, *y.shape[2:])

@@ -50,8 +50,8 @@ class Experts(nnx.Module):
             raise UserError(f"top={top} of {number} experts per token; expected 1 to {number}.")
         hidden = hidden or 4 * width
         self.router = Linear(width, number, use_bias=False, kernel_init=kernel_init, rngs=rngs)
-        self.up = Linears(number, width, hidden, kernel_init=kernel_init, rngs=rngs)
-        self.down = Linears(number, hidden, width, kernel_init=out_init or kernel_init, rngs=rngs)
+        self.up = ExpertLinear(number, width, hidden, kernel_init=kernel_init, rngs=rngs)
+        self.down = ExpertLinear(number, hidden, width, kernel_init=out_init or kernel_init, rngs=rngs)
         self.number, self.top, self.capacity = number, top, capacity
 
     def __call__(self, x: Float[Array, "batch time features"], *, train: bool, rngs: nnx.Rngs | None = None) -> Routed:
@@ -74,7 +74,7 @@ class Experts(nnx.Module):
         return Routed(constrain(output, BATCH_AXES), balance)
 
 
-class Linears(nnx.Module):
+class ExpertLinear(nnx.Module):
     """`number` independent linear layers, applied in parallel: one per expert."""
 
     def __init__(self, number, inputs, outputs, *, kernel_init, rngs: nnx.Rngs):

@@ -13,7 +13,7 @@ from jax import lax
 from research.axes import Array, Float
 
 
-def by_rows(product: Callable, x: Float[Array, "*batch features"]) -> Float[Array, "*batch outputs"]:
+def flatten_leading_axes(product: Callable, x: Float[Array, "*batch features"]) -> Float[Array, "*batch outputs"]:
     """Apply `product`, a linear map of the last axis by a matrix, to x; on CPU, flatten the leading axes first.
 
     The gradient of the matrix is then a product of two matrices, which XLA computes as x^T y. With two leading axes XLA
@@ -30,7 +30,7 @@ def dot_general(
     x: Float[Array, "*batch features"], kernel: Float[Array, "features outputs"], _dimension_numbers=None, **options
 ) -> Float[Array, "*batch outputs"]:
     """Compute `lax.dot_general` for nnx.Linear's contraction: the last axis of x with the kernel's first axis."""
-    return by_rows(lambda x: lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options), x)
+    return flatten_leading_axes(lambda x: lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options), x)
 
 
 Linear = functools.partial(nnx.Linear, dot_general=dot_general)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from research.axes import Array, PyTree, Shaped
-from research.distributed.sharding import BATCH_AXES, constrain, ways
+from research.distributed.sharding import BATCH_AXES, constrain, num_shards
 from research.errors import UserError
 
 
@@ -33,7 +33,7 @@ def pipelined(
 
     Raises UserError if the batch size is not a multiple of m.
     """
-    stages = ways("pipeline")
+    stages = num_shards("pipeline")
     num_parts = microbatches or stages
     size = len(jax.tree.leaves(x)[0])
     if size % num_parts:

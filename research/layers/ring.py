@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from research.axes import Array, Float, Integer
-from research.distributed.sharding import ways
+from research.distributed.sharding import num_shards
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
 
@@ -30,7 +30,7 @@ def ring_attention(
 
     Raises UserError if the sequence length is not a multiple of n, and inside a pipeline.
     """
-    count, length = ways("context"), q.shape[1]
+    count, length = num_shards("context"), q.shape[1]
     if count == 1:
         causal = causal_mask(length)
         return attention(q, k, v, mask=causal if mask is None else causal & segment_mask(mask))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from research.axes import Array, Bool, Float, PyTree, Shaped
 from research.core import draw, repeat
-from research.distributed.sharding import ways
+from research.distributed.sharding import num_shards
 from research.errors import UserError, unknown
 from research.layers.pipeline import pipelined
 
@@ -71,8 +71,8 @@ class Stack(nnx.Module):
             return repeat(body, x, (params, keys))[0]
 
         rows = None if shared_mask else mask
-        if ways("pipeline") == 1:
+        if num_shards("pipeline") == 1:
             return through(params, keys, x, rows)
-        if self.depth % ways("pipeline"):
-            raise UserError(f"{self.depth} layers cannot be split over {ways('pipeline')} pipeline stages.")
+        if self.depth % num_shards("pipeline"):
+            raise UserError(f"{self.depth} layers cannot be split over {num_shards('pipeline')} pipeline stages.")
         return pipelined(through, (params, keys), x, rows, microbatches=self.microbatches)

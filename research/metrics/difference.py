@@ -96,7 +96,7 @@ def paired_bootstrap(base: Paired, new: Paired, *, confidence: float = 0.95, see
     return Difference(value, min(float(low), value - half), max(float(high), value + half), p, "paired bootstrap")
 
 
-def unpaired(base: Scores, new: Scores, *, confidence: float = 0.95) -> Difference:
+def welch(base: Scores, new: Scores, *, confidence: float = 0.95) -> Difference:
     """Compute the Difference of two mean scores on different examples, by Welch's t-test.
 
     For hits (0 or 1), the interval and the p-value are computed after adding one hit and one miss to each side (Agresti

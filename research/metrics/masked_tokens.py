@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from research.core import Trained, draw
 from research.fields import example_weights, inputs
-from research.objectives.masked_tokens import check_rate, corrupt, guessed, maskable
+from research.objectives.masked_tokens import check_rate, corrupt, maskable, token_metrics
 
 
 def measure_masked_tokens(
@@ -31,6 +31,6 @@ def measure_masked_tokens(
         keys = draw(seed, "masked_tokens", jnp.sum(tokens.astype(jnp.uint32) * places * places, -1))
         corrupted = jax.vmap(lambda key, row, ok: corrupt(key, row, allowed=ok, **options))(keys, tokens, allowed)
         logits = trained(corrupted.tokens, segments, positions)
-        return guessed(logits, tokens, weights=corrupted.chosen * example_weights(batch, len(tokens))[:, None])
+        return token_metrics(logits, tokens, weights=corrupted.chosen * example_weights(batch, len(tokens))[:, None])
 
     return measure

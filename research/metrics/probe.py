@@ -28,14 +28,14 @@ def probe(
     of `score`. To evaluate other weights, use `_replace(view=...)` on the result.
     """
     return Eval(
-        eval_batches(joined(train, test, fields=(inputs, labels)), size),
+        eval_batches(join_splits(train, test, fields=(inputs, labels)), size),
         measure_features(features, inputs=inputs, labels=labels),
         every=every,
         finish=score(penalty=penalty, neighbors=neighbors),
     )
 
 
-def joined(train, test, *, fields: Sequence[str] = ("image", "label")) -> Arrays:
+def join_splits(train, test, *, fields: Sequence[str] = ("image", "label")) -> Arrays:
     """Join the `fields` of two data sets in memory, shuffled in a fixed order.
 
     The added field "split" is 0 for records of `train` and 1 for records of `test`.

@@ -20,7 +20,7 @@ Number = float | np.number | Num[Array, ""]
 AVERAGES = ("macro", "weighted", "micro", "binary")
 
 
-def also(*finishes: Finish) -> Finish:
+def chain(*finishes: Finish) -> Finish:
     """Chain several `finish` functions; each receives the results and the metrics of the earlier functions."""
 
     def finish(results: Mapping) -> dict:
@@ -140,22 +140,22 @@ def composite(
         raise UserError(f"{name!r} has no metric; give higher={{metric: weight}} or lower=.")
 
     def finish(results: Mapping) -> dict[str, Number]:
-        total = sum(weight * single(results, metric) for metric, weight in higher.items())
+        total = sum(weight * scalar(results, metric) for metric, weight in higher.items())
         for metric, weight in lower.items():
-            total += weight * np.maximum(0, 1 - single(results, metric) / worst.get(metric, 1))
+            total += weight * np.maximum(0, 1 - scalar(results, metric) / worst.get(metric, 1))
         return {name: total / sum([*higher.values(), *lower.values()])}
 
     return finish
 
 
-def numbers_of(results: Mapping) -> dict[str, Number]:
+def scalars(results: Mapping) -> dict[str, Number]:
     """Return the results that are single numbers."""
     return {k: v for k, v in results.items() if k != "rows" and not isinstance(v, str) and np.ndim(v) == 0}
 
 
-def single(results: Mapping, metric: str) -> Number:
+def scalar(results: Mapping, metric: str) -> Number:
     """Return the result `metric`. Raises UserError if it is missing or is not a single number."""
-    numbers = numbers_of(results)
+    numbers = scalars(results)
     if metric not in numbers:
         raise unknown("metric", metric, numbers)
     return numbers[metric]

@@ -13,7 +13,7 @@ from research.axes import Array, Int, Integer, Num, Shaped
 from research.core import Eval, Rows, Trained
 from research.errors import UserError
 from research.fields import example_weights, field
-from research.metrics.scores import Number, numbers_of, single
+from research.metrics.scores import Number, scalar, scalars
 
 
 class Slices(NamedTuple):
@@ -26,7 +26,7 @@ class Slices(NamedTuple):
     names: tuple[str, ...]
 
 
-class Parted(NamedTuple):
+class SlicedStates(NamedTuple):
     """Metric states by name, stacked over the slices on a leading axis. States add up."""
 
     states: Mapping[str, Any]
@@ -104,16 +104,16 @@ def sliced(ev: Eval, *, by: Mapping[str, Slices], higher: Sequence[str] = (), lo
         start = 1
         for name, partition in by.items():
             selection = slice(start, start := start + len(partition.names))
-            measured[f"slices/{name}"] = Parted(jax.tree.map(lambda x, selection=selection: x[selection], states))
+            measured[f"slices/{name}"] = SlicedStates(jax.tree.map(lambda x, selection=selection: x[selection], states))
         return {**measured, "/".join(indices): Rows(indices, weights)}
 
     def finish(results: Mapping) -> dict:
         sliced_keys = {f"slices/{name}" for name in by}
         own_results = {name: value for name, value in results.items() if name not in sliced_keys}
         extra = dict(ev.finish(own_results)) if ev.finish else {}
-        metrics = numbers_of({**own_results, **extra})
+        metrics = scalars({**own_results, **extra})
         for metric in watched:
-            single(metrics, metric)
+            scalar(metrics, metric)
         lines = []
         for name, partition in by.items():
             record_slices = results["rows"][f"slice/{name}"]
@@ -143,9 +143,9 @@ def _of_slice(ev: Eval, values: Mapping, rows: Mapping[str, Shaped[np.ndarray, "
     if not len(next(iter(rows.values()))):
         return {}
     try:
-        return numbers_of({**values, **(ev.finish({**values, "rows": rows}) if ev.finish else {})})
+        return scalars({**values, **(ev.finish({**values, "rows": rows}) if ev.finish else {})})
     except UserError:
-        return numbers_of(values)
+        return scalars(values)
 
 
 def _lines(name: str, names: tuple[str, ...], table: Mapping[str, Shaped[np.ndarray, " slices"]]) -> list[str]:

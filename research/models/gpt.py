@@ -16,7 +16,7 @@ from research.layers.attention import attention, causal_mask, segment_mask
 from research.layers.embedding import Embed
 from research.layers.experts import Routed
 from research.layers.layer_norm import LayerNorm
-from research.layers.linear import by_rows
+from research.layers.linear import flatten_leading_axes
 from research.layers.transformer import Block
 
 
@@ -107,5 +107,5 @@ class GPT(nnx.Module):
         for block in self.blocks if isinstance(self.blocks, nnx.List) else [self.blocks]:
             x = block(x, mask=mask, train=train, rngs=rngs)
         x, balance = x if self.routed else (x, None)
-        logits = by_rows(self.embed.attend, self.norm(x))
+        logits = flatten_leading_axes(self.embed.attend, self.norm(x))
         return Routed(logits, balance / self.depth) if self.routed and train else logits

@@ -13,7 +13,7 @@ from research.errors import UserError
 from research.layers.linear import Linear
 
 
-class Heads(nnx.Module):
+class MultiHeadMLP(nnx.Module):
     """A trunk of linear layers with ReLU and dropout, and linear heads on it; returns the outputs by name.
 
     `heads` is {name: size}. A head reads the last hidden layer, or the layer that `depths` {name: number of hidden

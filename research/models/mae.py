@@ -21,7 +21,7 @@ class PatchEncoder(nnx.Module):
     """A ViT that encodes the visible patches of `size` x `size` images; `kept` holds the indices of these patches.
 
     Without `kept` it encodes all patches, in order. It never reads the hidden patches. Positions are fixed sines and
-    cosines. There is no class token: average the tokens instead (see `pooled`).
+    cosines. There is no class token: average the tokens instead (see `mean_pool`).
 
     Raises UserError if the size is not a multiple of the patch.
     """
@@ -81,14 +81,14 @@ class PatchDecoder(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch patches pixels"]:
-        x = restored(self.embed(tokens), kept, count=self.grid**2, fill=self.hidden[...])
+        x = scatter_tokens(self.embed(tokens), kept, count=self.grid**2, fill=self.hidden[...])
         x = x + sincos2d(self.grid, self.width).astype(x.dtype)
         for block in self.blocks:
             x = block(x, train=train, rngs=rngs)
         return self.head(self.norm(x))
 
 
-def restored(
+def scatter_tokens(
     tokens: Float[Array, "batch visible features"],
     kept: Int[Array, "batch visible"],
     *,
@@ -100,7 +100,7 @@ def restored(
     return jax.vmap(lambda rows, positions: empty.at[positions].set(rows, unique_indices=True))(tokens, kept)
 
 
-def pooled(model: Model | Callable) -> Callable:
+def mean_pool(model: Model | Callable) -> Callable:
     """Return an `apply` that averages the tokens of a PatchEncoder into one vector per image."""
 
     def apply(

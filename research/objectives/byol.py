@@ -28,8 +28,8 @@ def byol(
     8. No gradient flows into z. Each network processes both views in one batch.
 
     The target's weights follow after every update: t <- momentum * t + (1 - momentum) * online (equation 1). `momentum`
-    is a number or a schedule `step -> number`, such as `rising`. `view` makes an Eval use the target in place of the
-    online network. Limit: with momentum 0 the target equals the online network.
+    is a number or a schedule `step -> number`, such as `momentum_schedule`. `view` makes an Eval use the target in
+    place of the online network. Limit: with momentum 0 the target equals the online network.
 
     Effect on `stats`: the entry `name` holds the target's weights, in f32. Changes by the online network and the
     predictor are passed on. Changes by the target are discarded: running batch statistics, which it does not use in
@@ -52,7 +52,7 @@ def byol(
         targets, _ = apply(weights, ctx.stats, images, key=draw(ctx.key, "target"), train=True)
         count = len(images) // 2
         # Rolling by half the batch pairs each prediction with the target of the other view.
-        errors = jnp.sum(jnp.square(losses.unit(q) - jnp.roll(losses.unit(targets), count, 0)), -1)
+        errors = jnp.sum(jnp.square(losses.l2_normalize(q) - jnp.roll(losses.l2_normalize(targets), count, 0)), -1)
         mean = weighted_mean(errors[:count] + errors[count:], example_weights(ctx.batch, count))
         return mean.value(), Out({**online_stats, **predictor_stats}, {"loss": mean})
 
@@ -67,7 +67,7 @@ def byol(
     return Technique(name, memory=memory, after=after, loss=loss, view=target_view)
 
 
-def rising(base: float, *, steps: int) -> Callable[[Int[Array, ""]], Scalar]:
+def momentum_schedule(base: float, *, steps: int) -> Callable[[Int[Array, ""]], Scalar]:
     """Make the paper's momentum schedule (section 3.3): from `base` along half a cosine to 1 at `steps`."""
     return lambda step: 1 - (1 - base) * (jnp.cos(jnp.pi * jnp.minimum(step / steps, 1)) + 1) / 2
 

@@ -12,7 +12,7 @@ from research.axes import Array, Float
 from research.core import Loss, Model, Out, View, draw, weighted_mean
 from research.errors import UserError
 from research.fields import example_weights, field
-from research.objectives.teacher import targets
+from research.objectives.teacher import teacher_outputs
 
 
 def distil(
@@ -48,8 +48,8 @@ def distil(
         x = field(batch, inputs)
         weights = example_weights(batch, len(x))
         outputs, stats = apply(params, ctx.stats, x, key=draw(ctx.key, "model"), train=True)
-        teacher_outputs = targets(apply_teacher, view, params, ctx, x)
-        logits, teacher_logits = (outputs[0], teacher_outputs[0]) if hints else (outputs, teacher_outputs)
+        taught = teacher_outputs(apply_teacher, view, params, ctx, x)
+        logits, teacher_logits = (outputs[0], taught[0]) if hints else (outputs, taught)
         _check_same_shape(logits, teacher_logits, "logits")
         divergence = losses.kl_divergence(teacher_logits / temperature, logits / temperature)
         total = weight * temperature**2 * divergence
@@ -62,8 +62,8 @@ def distil(
             total = total + (1 - weight) * losses.cross_entropy(logits, y, smoothing=smoothing)
             metrics["accuracy"] = weighted_mean(losses.hits(logits, y), weights)
         if hints:
-            _check_same_shape(outputs[1], teacher_outputs[1], "features")
-            hint_error = jnp.sum(jnp.square(outputs[1] - teacher_outputs[1]).astype(jnp.float32), -1) / 2
+            _check_same_shape(outputs[1], taught[1], "features")
+            hint_error = jnp.sum(jnp.square(outputs[1] - taught[1]).astype(jnp.float32), -1) / 2
             total = total + hints * hint_error
             metrics["hints"] = weighted_mean(hint_error, weights)
         metrics["loss"] = weighted_mean(total, weights)

@@ -12,7 +12,7 @@ from research.axes import Array, Int, Scalar
 from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field
 from research.layers.gradient_reversal import reverse_gradient
-from research.objectives.unlabelled import amount, per_labelled, unlabelled_rows
+from research.objectives.unlabelled import mean_per_labelled, unlabelled_rows, value_at
 
 
 def adversary_strength(
@@ -60,10 +60,10 @@ def domain_adversarial(
         logits, head_stats = classify(
             params["classifier"], ctx.stats, features[: len(x)], key=draw(key, "classifier"), train=True
         )
-        hidden = reverse_gradient(features, amount(strength, ctx.step))
+        hidden = reverse_gradient(features, value_at(strength, ctx.step))
         domains, judged = judge(params["discriminator"], ctx.stats, hidden, key=draw(key, "discriminator"), train=True)
         domain_labels = jnp.repeat(jnp.arange(2), jnp.array([len(x), len(target_x)]), total_repeat_length=len(features))
-        domain_mean = lambda values: (values[: len(x)] + per_labelled(values[len(x) :], len(x))) / 2
+        domain_mean = lambda values: (values[: len(x)] + mean_per_labelled(values[len(x) :], len(x))) / 2
         domain_loss = domain_mean(losses.cross_entropy(domains, domain_labels))
         weights = example_weights(ctx.batch, len(x))
         metrics = {

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from research import losses
 from research.core import Loss, Model, Out, View, draw, live, weighted_mean
 from research.fields import example_weights, field
-from research.objectives.pseudo_label import sure
-from research.objectives.teacher import targets
-from research.objectives.unlabelled import amount, per_labelled, unlabelled_rows
+from research.objectives.pseudo_label import confident_cross_entropy
+from research.objectives.teacher import teacher_outputs
+from research.objectives.unlabelled import mean_per_labelled, unlabelled_rows, value_at
 from research.technique import Technique
 
 
@@ -49,16 +49,16 @@ def fixmatch(
         model_inputs = jnp.concatenate([x, strong_view])
         weights = example_weights(batch, len(x))
         logits, stats = apply(params, ctx.stats, model_inputs, key=draw(ctx.key, "model"), train=True)
-        teacher_logits = targets(apply, view, params, ctx, weak_view, key=draw(ctx.key, "guess"), train=True)
+        teacher_logits = teacher_outputs(apply, view, params, ctx, weak_view, key=draw(ctx.key, "guess"), train=True)
         if align:
             unlabelled_weights = jnp.repeat(weights, len(teacher_logits) // len(x))
             teacher_logits, align_stats = align.use(ctx.stats, teacher_logits, weights=unlabelled_weights)
             stats = {**stats, **align_stats}
-        term, taken = sure(logits[len(x) :], teacher_logits, threshold=threshold)
+        term, taken = confident_cross_entropy(logits[len(x) :], teacher_logits, threshold=threshold)
         supervised = losses.cross_entropy(logits[: len(x)], y)
-        term, taken = per_labelled(term, len(x)), per_labelled(taken, len(x))
+        term, taken = mean_per_labelled(term, len(x)), mean_per_labelled(taken, len(x))
         metrics = {
-            "loss": weighted_mean(supervised + amount(weight, ctx.step) * term, weights),
+            "loss": weighted_mean(supervised + value_at(weight, ctx.step) * term, weights),
             "accuracy": weighted_mean(losses.hits(logits[: len(x)], y), weights),
             "unlabelled": weighted_mean(term, weights),
             "taken": weighted_mean(taken, weights),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from research.axes import Array, Float
 from research.core import Loss, not_additive
 from research.errors import UserError, unknown
-from research.objectives.multi_task import Share
+from research.objectives.multi_task import TaskWeight
 from research.technique import Technique
 from research.tree import path_name
 
@@ -42,7 +42,7 @@ def grad_norm(
         return {"weights": dict.fromkeys(tasks, jnp.float32(1)), "first": dict.fromkeys(tasks, jnp.float32(0))}
 
     def weigh(params, ctx):
-        return {task: Share(weight) for task, weight in ctx.stats[name]["weights"].items()}
+        return {task: TaskWeight(weight) for task, weight in ctx.stats[name]["weights"].items()}
 
     loss = make_loss(weigh)
 

@@ -46,11 +46,11 @@ def masked_patches(
     def loss(params, ctx):
         batch = augment(draw(ctx.key, "augment"), ctx.batch) if augment else ctx.batch
         images = field(batch, inputs)
-        split = hide(draw(ctx.key, "hide"), len(images), count=_num_patches(images, patch), ratio=ratio)
+        split = random_split(draw(ctx.key, "hide"), len(images), count=_num_patches(images, patch), ratio=ratio)
         key, decoder_key = draw(ctx.key, "encoder"), draw(ctx.key, "decoder")
         tokens, encoder_stats = encode(params["encoder"], ctx.stats, images, split.kept, key=key, train=True)
         pixels, decoder_stats = decode(params["decoder"], ctx.stats, tokens, split.kept, key=decoder_key, train=True)
-        error = errors(pixels, images, split.hidden, patch=patch)
+        error = patch_errors(pixels, images, split.hidden, patch=patch)
         mean = weighted_mean(error, example_weights(batch, len(images)))
         return mean.value(), Out({**encoder_stats, **decoder_stats}, {"loss": mean})
 
@@ -70,16 +70,16 @@ def measure_masked_patches(
 
     def measure(trained, batch):
         params, stats, images = trained.params, trained.stats, field(batch, inputs)
-        split = hide(draw(seed, "masked_patches"), len(images), count=_num_patches(images, patch), ratio=ratio)
+        split = random_split(draw(seed, "masked_patches"), len(images), count=_num_patches(images, patch), ratio=ratio)
         tokens, _ = encode(params["encoder"], stats, images, split.kept, train=False)
         predictions, _ = decode(params["decoder"], stats, tokens, split.kept, train=False)
-        error = errors(predictions, images, split.hidden, patch=patch)
+        error = patch_errors(predictions, images, split.hidden, patch=patch)
         return {"loss": weighted_mean(error, example_weights(batch, len(images)))}
 
     return measure
 
 
-def errors(
+def patch_errors(
     predictions: Float[Array, "batch patches pixels"],
     images: Num[Array, "batch height width channels"],
     hidden: Int[Array, "batch hidden"],
@@ -92,7 +92,7 @@ def errors(
     return jnp.square(prediction - target).mean((1, 2))
 
 
-def hide(key: Key[Array, ""], size: int, *, count: int, ratio: float) -> Split:
+def random_split(key: Key[Array, ""], size: int, *, count: int, ratio: float) -> Split:
     """Make a Split of `count` patches for each of `size` images: hide round(ratio * count), chosen uniformly at random.
 
     Raises UserError if no patch would be visible or none hidden.

@@ -45,7 +45,7 @@ def masked_tokens(
         model_inputs = (masked.tokens, segments, positions)
         logits, stats = apply(params, ctx.stats, *model_inputs, key=draw(ctx.key, "model"), train=True)
         weights = masked.chosen * example_weights(ctx.batch, len(tokens))[:, None]
-        metrics = guessed(logits, tokens, weights=weights)
+        metrics = token_metrics(logits, tokens, weights=weights)
         return metrics["loss"].value(), Out(stats, metrics)
 
     return loss
@@ -75,7 +75,7 @@ def maskable(
     return (segments > 0) & ~jnp.isin(tokens, jnp.asarray(special, jnp.int32))
 
 
-def guessed(
+def token_metrics(
     logits: Float[Array, "batch time vocabulary"],
     tokens: Integer[Array, "batch time"],
     *,

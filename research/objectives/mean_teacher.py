@@ -11,8 +11,8 @@ from research import losses
 from research.axes import Array, Float, Int, Scalar
 from research.core import Loss, Model, Out, View, draw, weighted_mean
 from research.fields import example_weights, field
-from research.objectives.teacher import targets
-from research.objectives.unlabelled import amount, per_labelled, unlabelled_rows
+from research.objectives.teacher import teacher_outputs
+from research.objectives.unlabelled import mean_per_labelled, unlabelled_rows, value_at
 
 
 def mean_teacher(
@@ -48,14 +48,16 @@ def mean_teacher(
         x, y = field(batch, inputs), field(batch, labels)
         student_inputs = jnp.concatenate([x, extra[inputs]])
         logits, stats = apply(params, ctx.stats, student_inputs, key=draw(ctx.key, "model"), train=True)
-        teacher = targets(apply, view, params, ctx, teacher_batch[inputs], key=draw(ctx.key, "guess"), train=True)
+        teacher = teacher_outputs(
+            apply, view, params, ctx, teacher_batch[inputs], key=draw(ctx.key, "guess"), train=True
+        )
         distance = jnp.sum(jnp.square(_probabilities(logits) - _probabilities(teacher)), -1)
         ratio = len(rows) // len(x)
-        distance = (distance[: len(x)] + ratio * per_labelled(distance[len(x) :], len(x))) / (1 + ratio)
+        distance = (distance[: len(x)] + ratio * mean_per_labelled(distance[len(x) :], len(x))) / (1 + ratio)
         supervised = losses.cross_entropy(logits[: len(x)], y)
         weights = example_weights(batch, len(x))
         metrics = {
-            "loss": weighted_mean(supervised + amount(weight, ctx.step) * distance, weights),
+            "loss": weighted_mean(supervised + value_at(weight, ctx.step) * distance, weights),
             "accuracy": weighted_mean(losses.hits(logits[: len(x)], y), weights),
             "consistency": weighted_mean(distance, weights),
         }

@@ -18,8 +18,8 @@ def mixup(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image", 
 
     From Zhang et al. 2018, equation 1. x' is the previous example of the batch. One share, drawn from
     Beta(alpha, alpha), applies to the complete batch. It is at least 1/2, so the label of x dominates, as in Beyer
-    et al. 2022; because pairs are symmetric, this loses nothing. Inputs become f32. `mixed` states the limit, the
-    effect on `stats` and the errors.
+    et al. 2022; because pairs are symmetric, this loses nothing. Inputs become f32. `mix_examples` states the limit,
+    the effect on `stats` and the errors.
     """
 
     def blend(key, x, other):
@@ -28,7 +28,7 @@ def mixup(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image", 
         x, other = x.astype(jnp.float32), other.astype(jnp.float32)
         return share * x + (1 - share) * other, share
 
-    return mixed(loss, blend, num_classes=num_classes, inputs=inputs, labels=labels)
+    return mix_examples(loss, blend, num_classes=num_classes, inputs=inputs, labels=labels)
 
 
 def cutmix(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image", labels: str = "label") -> Loss:
@@ -37,7 +37,7 @@ def cutmix(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image",
     x' is the previous example of the batch, and all images have the same box. Its centre is uniform in the image and
     its sides are sqrt(1 - s) times the image's, with s drawn from Beta(alpha, alpha). The box is clipped at the image's
     edge; the label of x gets the fraction of pixels that remain from x. Images are [batch, height, width], with or
-    without channels, and retain their type. `mixed` states the limit, the effect on `stats` and further errors.
+    without channels, and retain their type. `mix_examples` states the limit, the effect on `stats` and further errors.
 
     Raises UserError, while tracing, if the inputs are not images.
     """
@@ -53,10 +53,12 @@ def cutmix(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image",
         cut = jnp.where(box.reshape(box.shape + (1,) * (x.ndim - 3)), other, x)
         return cut, 1 - jnp.mean(box.astype(jnp.float32))
 
-    return mixed(loss, blend, num_classes=num_classes, inputs=inputs, labels=labels)
+    return mix_examples(loss, blend, num_classes=num_classes, inputs=inputs, labels=labels)
 
 
-def mixed(loss: Loss, blend: Callable, *, num_classes: int, inputs: str = "image", labels: str = "label") -> Loss:
+def mix_examples(
+    loss: Loss, blend: Callable, *, num_classes: int, inputs: str = "image", labels: str = "label"
+) -> Loss:
     """Evaluate `loss` on blends of each example with the previous one of the batch, with blended labels.
 
     `blend(key, x, x') -> (inputs, share)` makes the inputs from each example and the previous one. The labels become
@@ -79,14 +81,14 @@ def mixed(loss: Loss, blend: Callable, *, num_classes: int, inputs: str = "image
         if jnp.issubdtype(y.dtype, jnp.integer):
             is_valid = (y >= 0) & (y < num_classes)
             y = jnp.where(is_valid[:, None], jax.nn.one_hot(y, num_classes), jnp.nan)
-        x, share = blend(draw(ctx.key, "mix"), x, before(x, mask))
-        y = share * y + (1 - share) * before(y, mask)
+        x, share = blend(draw(ctx.key, "mix"), x, previous_example(x, mask))
+        y = share * y + (1 - share) * previous_example(y, mask)
         return loss(params, ctx._replace(batch={**ctx.batch, inputs: x, labels: y}))
 
     return loss_of_mixed
 
 
-def before(
+def previous_example(
     values: Shaped[Array, " batch *example"], mask: Num[Array, " batch"] | Bool[Array, " batch"] | None = None
 ) -> Shaped[Array, " batch *example"]:
     """Replace every row by the previous one, and the first by the last. With a mask, skip rows of padding."""

@@ -11,7 +11,7 @@ from research import losses
 from research.axes import Array, Float, Num, Scalar
 from research.core import Loss, Mean, Model, Out, draw, not_additive, weighted_mean
 from research.fields import example_weights, field
-from research.objectives.unlabelled import amount, unlabelled_rows
+from research.objectives.unlabelled import unlabelled_rows, value_at
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # multiples of `mean_variance`: a mix of five Gaussians, as in Long et al. 2015
 
@@ -67,7 +67,7 @@ def mean_variance(
     return jax.lax.stop_gradient(jnp.maximum(distances, 1e-6))
 
 
-def align(
+def mmd_alignment(
     encoder: Model | Callable, classifier: Model | Callable, *, strength: float | Callable,
     scales: tuple[float, ...] = SCALES, unbiased: bool = False, inputs: str = "image", labels: str = "label",
     target: str = "unlabelled",
@@ -106,7 +106,7 @@ def align(
             unbiased=unbiased,
         )  # fmt: skip
         task = weighted_mean(losses.cross_entropy(logits, y), weights)
-        total = Mean(task.sum + amount(strength, ctx.step) * distance * task.weight, task.weight)
+        total = Mean(task.sum + value_at(strength, ctx.step) * distance * task.weight, task.weight)
         metrics = {
             "loss": not_additive(total),
             "accuracy": weighted_mean(losses.hits(logits, y), weights),

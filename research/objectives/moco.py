@@ -44,7 +44,7 @@ def moco(
     apply = getattr(model, "apply", model)
 
     def memory(key, params):
-        queue = losses.unit(jax.random.normal(draw(key, name), (size, width)))
+        queue = losses.l2_normalize(jax.random.normal(draw(key, name), (size, width)))
         return {"params": _to_f32(params), "queue": queue, "next": jnp.int32(0)}
 
     def loss(params, ctx):
@@ -53,7 +53,7 @@ def moco(
         queries, stats = apply(params, ctx.stats, first, key=draw(ctx.key, "model", 0), train=True)
         keys, _ = apply(_cast_as(entry["params"], params), ctx.stats, second, key=draw(ctx.key, "model", 1), train=True)
         _check_keys(keys, width, size)
-        queries, keys = losses.unit(queries), losses.unit(keys)
+        queries, keys = losses.l2_normalize(queries), losses.l2_normalize(keys)
         positives = jnp.sum(queries * keys, -1, keepdims=True)
         logits = jnp.concatenate([positives, queries @ entry["queue"].T], -1) / temperature
         weights = example_weights(ctx.batch, len(keys))

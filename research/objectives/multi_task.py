@@ -26,7 +26,7 @@ class Term(NamedTuple):
     metrics: Mapping[str, Float[Array, " batch"]]
 
 
-class Share(NamedTuple):
+class TaskWeight(NamedTuple):
     """How a task contributes to the sum: factor * loss + offset, for every example that has a label."""
 
     factor: float | Scalar
@@ -34,7 +34,7 @@ class Share(NamedTuple):
 
 
 Task = Callable[[Mapping[str, Array], Batch], Term]
-Weigh = Callable[[Tree, Ctx], Mapping[str, Share]]
+Weigh = Callable[[Tree, Ctx], Mapping[str, TaskWeight]]
 
 
 def classification(output: str, *, labels: str = "label", smoothing: float = 0.0) -> Task:
@@ -81,7 +81,7 @@ def regression(output: str, *, targets: str) -> Task:
 def fixed(weights: Mapping[str, float | Callable]) -> Weigh:
     """Make a Weigh of constant factors {task: number}; a factor may also be a schedule `step -> number`."""
     return lambda params, ctx: {
-        name: Share(weight(ctx.step) if callable(weight) else weight) for name, weight in weights.items()
+        name: TaskWeight(weight(ctx.step) if callable(weight) else weight) for name, weight in weights.items()
     }
 
 
@@ -120,7 +120,7 @@ def multi_task(
             # Use a select, not a product, because the loss of padding may be non-finite.
             value = shares[name].factor * term.loss + shares[name].offset
             total += jnp.where(term.weights == 0, 0.0, term.weights * value)
-            metrics |= measured(name, term, real)
+            metrics |= task_metrics(name, term, real)
         metrics["loss"] = weighted_mean(total, real)
         return metrics["loss"].value(), Out(stats, metrics)
 
@@ -136,13 +136,13 @@ def measure_tasks(tasks: Mapping[str, Task], *, inputs: str = "image") -> Measur
         real = example_weights(batch, len(x))
         metrics = {}
         for name, task in tasks.items():
-            metrics |= measured(name, task(outputs, batch), real)
+            metrics |= task_metrics(name, task(outputs, batch), real)
         return metrics
 
     return measure
 
 
-def measured(name: str, term: Term, real: Float[Array, " batch"]) -> dict[str, Mean]:
+def task_metrics(name: str, term: Term, real: Float[Array, " batch"]) -> dict[str, Mean]:
     """Return a task's metrics as Means over the examples that are real and have the label."""
     weights = real * term.weights
     return {f"{name}_{key}": weighted_mean(x, weights) for key, x in {"loss": term.loss, **term.metrics}.items()}

@@ -11,7 +11,7 @@ from research import losses
 from research.axes import Array, Float
 from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field
-from research.objectives.unlabelled import amount, per_labelled, unlabelled_rows
+from research.objectives.unlabelled import mean_per_labelled, unlabelled_rows, value_at
 
 
 def pseudo_label(
@@ -46,12 +46,12 @@ def pseudo_label(
         x, y = field(batch, inputs), field(batch, labels)
         model_inputs = jnp.concatenate([x, unlabelled_batch[inputs]])
         logits, stats = apply(params, ctx.stats, model_inputs, key=draw(ctx.key, "model"), train=True)
-        term, taken = sure(logits[len(x) :], logits[len(x) :], threshold=threshold)
+        term, taken = confident_cross_entropy(logits[len(x) :], logits[len(x) :], threshold=threshold)
         supervised = losses.cross_entropy(logits[: len(x)], y)
-        term, taken = per_labelled(term, len(x)), per_labelled(taken, len(x))
+        term, taken = mean_per_labelled(term, len(x)), mean_per_labelled(taken, len(x))
         weights = example_weights(batch, len(x))
         metrics = {
-            "loss": weighted_mean(supervised + amount(weight, ctx.step) * term, weights),
+            "loss": weighted_mean(supervised + value_at(weight, ctx.step) * term, weights),
             "accuracy": weighted_mean(losses.hits(logits[: len(x)], y), weights),
             "unlabelled": weighted_mean(term, weights),
             "taken": weighted_mean(taken, weights),
@@ -61,7 +61,7 @@ def pseudo_label(
     return loss
 
 
-def sure(
+def confident_cross_entropy(
     logits: Float[Array, "batch classes"], guesses: Float[Array, "batch classes"], *, threshold: float
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
     """Compute the cross-entropy of logits with the most likely class of `guesses`, if that reaches `threshold`.

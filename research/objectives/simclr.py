@@ -64,7 +64,7 @@ def pairs(
     replaced by a logit so low that its softmax probability is 0.
     """
     count = len(first)
-    embeddings = losses.unit(jnp.concatenate([first, second]))
+    embeddings = losses.l2_normalize(jnp.concatenate([first, second]))
     weights = jnp.tile(weights, 2)
     is_candidate = (weights > 0) & ~jnp.eye(2 * count, dtype=bool)
     # Finite, because -inf would cause NaN in a batch that is all padding.

@@ -1,7 +1,7 @@
 """Teachers: networks whose outputs are the targets of another loss, and how their weights enter a run.
 
 A teacher is a model's `apply` and a View. The View is the same kind that selects the weights of an evaluation: `live`
-(the model itself), `ema(...).view` (its moving average), or the view of a `taught` model (another, trained network).
+(the model itself), `ema(...).view` (its moving average), or the view of a `with_teacher` model (a trained network).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from research.core import Ctx, Model, State, Tree, View, draw
 from research.errors import UserError
 
 
-class Taught(NamedTuple):
+class WithTeacher(NamedTuple):
     """A student `model` whose init also makes the teacher's arrays, and the `view` of those arrays."""
 
     model: Model
     view: View
 
 
-def taught(model: Model, teacher: Model, *, name: str = "teacher") -> Taught:
+def with_teacher(model: Model, teacher: Model, *, name: str = "teacher") -> WithTeacher:
     """Combine the student `model` with the weights of a `teacher`, which are never trained.
 
     Effect on `stats`: the entry `name` holds {"params": ..., "stats": ...}. The arrays are placed and saved with the
@@ -44,10 +44,10 @@ def taught(model: Model, teacher: Model, *, name: str = "teacher") -> Taught:
         entry = state.stats[name]
         return entry["params"], entry.get("stats", {})
 
-    return Taught(Model(init, model.apply), view)
+    return WithTeacher(Model(init, model.apply), view)
 
 
-def targets(
+def teacher_outputs(
     apply: Callable, view: View, params: Tree, ctx: Ctx, inputs: Shaped[Array, "batch ..."], *,
     key: Key[Array, ""] | None = None, train: bool = False,
 ) -> Tree:  # fmt: skip

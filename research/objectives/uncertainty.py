@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import jax.numpy as jnp
 
 from research.core import Ctx, Model, Tree
-from research.objectives.multi_task import Share
+from research.objectives.multi_task import TaskWeight
 
 NAME = "task_log_variance"
 
@@ -30,7 +30,7 @@ def with_log_variances(model: Model, tasks: Iterable[str]) -> Model:
     return Model(init, apply)
 
 
-def uncertainty(params: Tree, ctx: Ctx) -> dict[str, Share]:
+def uncertainty(params: Tree, ctx: Ctx) -> dict[str, TaskWeight]:
     """Weigh each task of `multi_task` by factor exp(-s) and offset s / 2, with s = log sigma^2 of the task.
 
     s comes from the params of `with_log_variances` (Kendall, Gal & Cipolla 2018: eq. 7 for a regression whose loss is
@@ -39,4 +39,4 @@ def uncertainty(params: Tree, ctx: Ctx) -> dict[str, Share]:
     offset too counts only examples with a label, so this is the likelihood of all observed labels. The loss can be
     negative.
     """
-    return {name: Share(jnp.exp(-s), s / 2) for name, s in params[NAME].items()}
+    return {name: TaskWeight(jnp.exp(-s), s / 2) for name, s in params[NAME].items()}

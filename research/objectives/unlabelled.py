@@ -31,11 +31,11 @@ def unlabelled_rows(batch: Batch, name: str, *, like: Shaped[Array, " _ *example
     return rows.reshape(-1, *like.shape[1:])
 
 
-def per_labelled(values: Float[Array, " _"], count: int) -> Float[Array, " {count}"]:
+def mean_per_labelled(values: Float[Array, " _"], count: int) -> Float[Array, " {count}"]:
     """Average over the unlabelled examples of each of the `count` labelled ones."""
     return jnp.mean(values.reshape(count, -1), 1)
 
 
-def amount(weight: float | Scalar | Callable, step: Int[Array, ""]) -> float | Scalar:
+def value_at(weight: float | Scalar | Callable, step: Int[Array, ""]) -> float | Scalar:
     """Evaluate a weight at a step: a number, or a schedule `step -> number`."""
     return weight(step) if callable(weight) else weight

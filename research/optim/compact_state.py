@@ -13,14 +13,14 @@ from research.axes import Array, Float, Int, Key
 from research.core import Tree, draw
 
 
-class NarrowState(NamedTuple):
+class LowPrecisionState(NamedTuple):
     """The wrapped optimizer's state, with f32 arrays stored in the narrow type, and the update count."""
 
     inner: Tree
     count: Int[Array, ""]
 
 
-def narrow(
+def low_precision_state(
     optimizer: optax.GradientTransformation, dtype: DTypeLike = jnp.bfloat16
 ) -> optax.GradientTransformationExtraArgs:
     """Store the optimizer's state in `dtype` between updates; compute updates in f32.
@@ -35,15 +35,15 @@ def narrow(
 
     def init(params):
         state = jax.tree.map(lambda x: x.astype(dtype) if is_narrow(x) else x, inner.init(params))
-        return NarrowState(state, jnp.zeros((), jnp.int32))
+        return LowPrecisionState(state, jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None, **extra):
         wide = cast_back(state.inner, jax.eval_shape(inner.init, params))
         updates, wide = inner.update(updates, wide, params, **extra)
         key = draw(0, "narrow", state.count)
         leaves, treedef = jax.tree.flatten(wide)
-        narrowed = [round_at_random(draw(key, i), x, dtype) if is_narrow(x) else x for i, x in enumerate(leaves)]
-        return updates, NarrowState(treedef.unflatten(narrowed), optax.safe_increment(state.count))
+        narrowed = [stochastic_round(draw(key, i), x, dtype) if is_narrow(x) else x for i, x in enumerate(leaves)]
+        return updates, LowPrecisionState(treedef.unflatten(narrowed), optax.safe_increment(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -53,7 +53,7 @@ def cast_back(tree: Tree, like: Tree) -> Tree:
     return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
-def round_at_random(
+def stochastic_round(
     key: Key[Array, ""], x: Float[Array, "*entry"], dtype: DTypeLike = jnp.bfloat16
 ) -> Float[Array, "*entry"]:
     """Round f32 numbers stochastically to one of their two neighbours in `dtype`, so that the mean is x.

@@ -16,17 +16,17 @@ from research.privacy import accountant
 
 
 class Ledger(NamedTuple):
-    """Hooks of an experiment: `schedules={"epsilon": ledger.spent}`, and `ledger.noted(Eval(...))` for its evals."""
+    """Hooks of an experiment: `schedules={"epsilon": ledger.spent}`, and `ledger.with_epsilon(Eval(...))` for its evals."""
 
     spent: Callable[[int | Int[Array, ""]], float]
-    noted: Callable[[Eval], Eval]
+    with_epsilon: Callable[[Eval], Eval]
 
 
 def ledger(*, examples: int, batch_size: float, noise: float, delta: float) -> Ledger:
     """Make a Ledger of DP-SGD with Poisson batches of `batch_size` expected examples out of `examples`.
 
-    `spent(step)` is the epsilon, at this delta, of all steps up to and including `step`. `noted(ev)` is the Eval with
-    one more number, `epsilon`, spent by the weights that it evaluates, so that "test/epsilon" can be claimed. Both
+    `spent(step)` is the epsilon, at this delta, of all steps up to and including `step`. `with_epsilon(ev)` is the Eval
+    with one more number, `epsilon`, spent by the weights that it evaluates, so that "test/epsilon" can be claimed. Both
     count optimizer steps, whatever the batches contained. `examples` must not include validation and test examples.
     Trap: steps that a rollback repeats with other random numbers are spent twice but counted once.
 

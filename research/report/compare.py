@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.metrics.difference import Difference, holm, mcnemar, over_seeds, paired_bootstrap, unpaired
+from research.metrics.difference import Difference, holm, mcnemar, over_seeds, paired_bootstrap, welch
 from research.report.direction import better, main_metric, named, numbers
 from research.report.groups import Differs, Group, alike, differences, grouped, seed_of
 from research.report.rows import parted, scores, unlike
@@ -233,7 +233,7 @@ def _line(group, what, values, rows, *, tests, independent, confidence):
     elif rows[0] is None or rows[1] is None:
         why = "it is no mean over rows that were kept, and there is one seed on each side"
     elif independent:
-        found = unpaired(*rows, confidence=confidence) if min(map(len, rows)) > 1 else None
+        found = welch(*rows, confidence=confidence) if min(map(len, rows)) > 1 else None
     elif set(np.unique(np.concatenate(rows))) <= {0.0, 1.0}:
         found = mcnemar(*rows, confidence=confidence)
     else:

@@ -7,7 +7,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.html.document import document
-from research.html.markup import Html, details, element, figure, join, section, shortened, table
+from research.html.markup import Html, details, element, format_number, join, section, shortened, table
 from research.metrics.difference import Difference
 from research.report.compare import LEVEL, Comparison, Line
 from research.report.direction import better, numbers
@@ -31,8 +31,8 @@ def spread(runs: Sequence[Run], metric: str) -> str:
     """`mean ± standard error (n = runs)` of a metric over the seeds of a recipe, or its value in a single run."""
     values = [value for run in runs if (value := numbers(run).get(metric)) is not None]
     if len(values) < 2:
-        return figure(values[0]) if values else figure(None)
-    return f"{figure(np.mean(values))} ± {np.std(values, ddof=1) / len(values) ** 0.5:.2g} (n = {len(values)})"
+        return format_number(values[0]) if values else format_number(None)
+    return f"{format_number(np.mean(values))} ± {np.std(values, ddof=1) / len(values) ** 0.5:.2g} (n = {len(values)})"
 
 
 def _said(found: Comparison, line: Line) -> str:
@@ -42,7 +42,7 @@ def _said(found: Comparison, line: Line) -> str:
         return f"No winner: {found.metric} of A and {new.name} was not tested: {line.why}."
     seeds = max(len(base.runs), len(new.runs)) > 1
     measured = (
-        f"{found.metric} is {figure(line.base)} of A, {figure(line.new)} of {new.name}: "
+        f"{found.metric} is {format_number(line.base)} of A, {format_number(line.new)} of {new.name}: "
         f"{signed(line.difference.value)}, 95 % interval {interval(line.difference)}, p {p_value(line.p)} "
         f"({line.difference.test})."
     )
@@ -118,7 +118,14 @@ def _head(first) -> list[str]:
 def _cells(line: Line) -> list[str]:
     d = line.difference
     tested = [signed(d.value), interval(d), p_value(line.p).removeprefix("= ")] if d else ["–", "–", "–"]
-    return [line.what, line.group, figure(line.base), figure(line.new), *tested, ", ".join(filter(None, _shown(line)))]
+    return [
+        line.what,
+        line.group,
+        format_number(line.base),
+        format_number(line.new),
+        *tested,
+        ", ".join(filter(None, _shown(line))),
+    ]
 
 
 def _shown(line: Line) -> tuple[str, str]:
@@ -204,7 +211,7 @@ UNTESTED = "The runs are of one recipe: their numbers differ by chance, and are 
 def _runs(found: Comparison) -> Html:
     rows = [
         [element("b", group.name), run.folder.name, seed_of(run), run.status.get("status", "not begun"),
-         run.status.get("step", ""), figure(numbers(run).get(found.metric))]
+         run.status.get("step", ""), format_number(numbers(run).get(found.metric))]
         for group in found.groups for run in group.runs
     ]  # fmt: skip
     return table(["", "run", "seed", "status", "step", found.metric], rows, numeric=("seed", "step", found.metric))

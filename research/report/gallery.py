@@ -9,7 +9,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.html.figure import new_figure, style, write_png
-from research.html.markup import Html, element, embedded, figure, join, percent, shortened
+from research.html.markup import Html, element, format_number, inline_image, join, percent, shortened
 
 COLUMNS, LIMIT, SIDE = 6, 24, 128  # SIDE in pixels: larger images are made smaller before they go on the page
 LONGEST = 400  # characters of a text
@@ -69,7 +69,9 @@ def gallery(rows, data, *, names: Sequence[str] | None = None, path=None) -> Htm
         images = pixels([record["image"] for record in records])
         if path is not None:
             _write(images, wrong, name, path)
-        shown = [embedded(_data_uri(image), alt=f"record {w.index}") for image, w in zip(images, wrong, strict=True)]
+        shown = [
+            inline_image(_data_uri(image), alt=f"record {w.index}") for image, w in zip(images, wrong, strict=True)
+        ]
         cards = [element("figure", image, _caption(w, name)) for image, w in zip(shown, wrong, strict=True)]
         return intro + element("div", *cards, class_="gallery")
     texts = [_text(record, data) for record in records]
@@ -131,7 +133,7 @@ def _text(record, data) -> str | None:
 
 
 def _caption(wrong, name) -> Html:
-    figures = [f"loss {figure(wrong.loss)}"] * (wrong.loss is not None)
+    figures = [f"loss {format_number(wrong.loss)}"] * (wrong.loss is not None)
     figures += [percent(wrong.confidence) + " sure"] * (wrong.confidence is not None)
     lines = [
         join([word, element("b", name(label))])

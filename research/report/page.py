@@ -5,7 +5,7 @@ from pathlib import Path
 from research.diagnose.findings_page import diagnosis
 from research.errors import UserError
 from research.html.document import document
-from research.html.markup import Html, details, element, figure, join, percent, section, shortened, table
+from research.html.markup import Html, details, element, format_number, join, percent, section, shortened, table
 from research.report import confusion, pace
 from research.report.claims import judge
 from research.report.curves import MAX_PLOTS, curves, learning_curves
@@ -67,7 +67,7 @@ def _headline(run: Run, name) -> Html:
     found = results(run)
     metrics = list(dict.fromkeys(metric for numbers in found.values() for metric in numbers))
     rows = [
-        [element("b", of), *[figure(numbers[metric]) if metric in numbers else "" for metric in metrics]]
+        [element("b", of), *[format_number(numbers[metric]) if metric in numbers else "" for metric in metrics]]
         for of, numbers in found.items()
     ]
     numbers = table(["evaluation", *metrics], rows, numeric=metrics) if rows else element("p", "No evaluation yet.")
@@ -94,7 +94,7 @@ def _claims(run: Run, found, word) -> Html:
         badge = element("span", said, class_=f"badge {verdict.outcome.replace(' ', '-')}")
         under = [element("div", words, class_="faint") for words in (claim.get("reference"), verdict.remark) if words]
         bound = element("span", verdict.bound, class_="whole")
-        rows.append([join([claim["metric"], *under]), bound, figure(verdict.measured), badge])
+        rows.append([join([claim["metric"], *under]), bound, format_number(verdict.measured), badge])
     head = ["claim", "bound", "measured", "verdict"]
     return element("h3", "Claims") + table(head, rows, numeric=("measured",))
 

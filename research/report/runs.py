@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from research.errors import UserError, nearest, unknown
 from research.files import number
-from research.html.markup import figure, shortened
+from research.html.markup import format_number, shortened
 from research.report.direction import better, main_metric
 from research.runs.reader import LAYERS
 
@@ -140,7 +140,7 @@ def format_runs(found: Sequence[Listed], *, now: float | None = None) -> str:
         rows.append([
             run.folder.name, run.status, at, "" if run.seed is None else str(run.seed),
             "" if run.created is None else age(now - run.created), run.metric or "",
-            "" if run.value is None else figure(run.value), shortened(run.problem or knobs, 100),
+            "" if run.value is None else format_number(run.value), shortened(run.problem or knobs, 100),
         ])  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

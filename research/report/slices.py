@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from research.html.markup import Html, element, figure, join, table
+from research.html.markup import Html, element, format_number, join, table
 from research.report.direction import better
 from research.runs.reader import Evaluation
 
@@ -72,5 +72,5 @@ def _bar(values, k, worst) -> Html:
     share = abs(values[k]) / largest if largest and np.isfinite(values[k]) else 0
     # A border is printed where a background is not.
     bar = element("span", class_="bar", style=f"width:{100 * share:.1f}%")
-    return element("div", element("span", figure(values[k]), class_="value"), element("span", bar, class_="track"),
-                   class_="measure worst" if worst else "measure")  # fmt: skip
+    value, kind = format_number(values[k]), "measure worst" if worst else "measure"
+    return element("div", element("span", value, class_="value"), element("span", bar, class_="track"), class_=kind)

@@ -64,7 +64,7 @@ def episodes(environment: Environment, count: int, *, name: str = "episodes") ->
     return Technique(name, memory=memory)
 
 
-def turns(count: int) -> data.Batches:
+def environment_ids(count: int) -> data.Batches:
     """Return the training source of a run that makes its own data: batches {"environment": 0 to count - 1}.
 
     The numbers identify the environments, and are split over devices like the examples of a batch.
@@ -87,7 +87,7 @@ def acting(
     The `stride` must be a multiple of `updates`; a call makes stride / updates rounds. Each round plays `length` steps
     in every environment of the stats entry `name` (see `episodes`) with `policy(params, ctx)` (see
     research.rl.policies). It passes the Trajectory to `batches(state, trajectory, key=key)`, and takes `updates`
-    optimizer steps on the Experience. A finished episode is reset at once. The training source is `turns`.
+    optimizer steps on the Experience. A finished episode is reset at once. The training source is `environment_ids`.
 
     Adds the metrics `return` (undiscounted) and `length` (steps): Means over the episodes that ended, of weight 0 if
     none ended. In stats, changes the entry `name` and the entries of the Experience. If the batches do not depend on

@@ -13,7 +13,7 @@ from research.rl.environment import Environment, Transition, time_limit
 
 GRAVITY, CART, POLE, HALF_LENGTH = 9.8, 1.0, 0.1, 0.5  # m/s^2, kg, kg, m
 FORCE, SECONDS = 10.0, 0.02  # N, s between two steps
-FAR, STEEP = 2.4, 12 * 2 * math.pi / 360  # m, rad
+FAR, MAX_ANGLE = 2.4, 12 * 2 * math.pi / 360  # m, rad
 
 
 def cartpole(*, steps: int = 500) -> Environment:
@@ -43,5 +43,5 @@ def _step(state: Float[Array, "4"], action: int | Int[Array, ""], key: Key[Array
     slide = push - moment * turn * cosine / mass
     # Explicit Euler: positions move by the old velocities.
     after = jnp.stack([x + SECONDS * speed, speed + SECONDS * slide, angle + SECONDS * spin, spin + SECONDS * turn])
-    terminated = (jnp.abs(after[0]) > FAR) | (jnp.abs(after[2]) > STEEP)
+    terminated = (jnp.abs(after[0]) > FAR) | (jnp.abs(after[2]) > MAX_ANGLE)
     return Transition(after, after, jnp.float32(1), terminated, jnp.bool_(False))

@@ -22,14 +22,14 @@ class Tables(NamedTuple):
     """A grid world as a Markov decision process in f64; its states are the cells, row by row.
 
     `probabilities` are those of the next cell (all zero from a goal, hole or wall, because nothing follows). `rewards`
-    are expected rewards. `starts` are the probabilities of the first cell. `inside` marks the cells in which an agent
-    can be before a step.
+    are expected rewards. `starts` are the probabilities of the first cell. `reachable` marks the cells in which an
+    agent can be before a step.
     """
 
     probabilities: Float[np.ndarray, "states actions states"]
     rewards: Float[np.ndarray, "states actions"]
     starts: Float[np.ndarray, " states"]
-    inside: Bool[np.ndarray, " states"]
+    reachable: Bool[np.ndarray, " states"]
 
 
 def grid_world(

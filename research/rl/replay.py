@@ -46,7 +46,7 @@ def replay(
     def batches(state, trajectory, *, key):
         if name not in state.stats:
             raise unknown("stats entry", name, state.stats)
-        ring = pushed(state.stats[name], trajectory)
+        ring = push(state.stats[name], trajectory)
         indices = jax.random.randint(draw(key, "replay"), (updates, size), 0, ring["held"])
         mask = jnp.broadcast_to(ring["held"] >= warm, indices.shape).astype(jnp.float32)
         return Experience({name: ring}, {**{field: x[indices] for field, x in ring["rows"].items()}, "mask": mask})
@@ -54,7 +54,7 @@ def replay(
     return Technique(name, memory=memory, use=batches)
 
 
-def pushed(ring: Tree, trajectory: Trajectory) -> Tree:
+def push(ring: Tree, trajectory: Trajectory) -> Tree:
     """Return the ring with a rollout's transitions in place of the oldest, in the order of time."""
     capacity, count = len(ring["rows"]["reward"]), trajectory.reward.size
     if capacity % count:

@@ -39,7 +39,7 @@ def project_linf(delta: Float[Array, "*example"], radius: float | Scalar) -> Flo
 
 def project_l2(delta: Float[Array, "*example"], radius: float | Scalar) -> Float[Array, "*example"]:
     """Scale `delta` down to Euclidean length `radius` if it is longer."""
-    return delta * jnp.minimum(1, radius / jnp.maximum(l2_length(delta), TINY))
+    return delta * jnp.minimum(1, radius / jnp.maximum(l2_norm(delta), TINY))
 
 
 def project_l1(delta: Float[Array, "*example"], radius: float | Scalar) -> Float[Array, "*example"]:
@@ -54,7 +54,7 @@ def project_l1(delta: Float[Array, "*example"], radius: float | Scalar) -> Float
     return jnp.sign(delta) * jnp.maximum(size - jnp.maximum(theta, 0), 0)
 
 
-def l2_length(x: Float[Array, "*example"]) -> Scalar:
+def l2_norm(x: Float[Array, "*example"]) -> Scalar:
     """Compute the Euclidean length without underflow for small entries."""
     largest = jnp.maximum(jnp.max(jnp.abs(x)), TINY)
     return largest * jnp.sqrt(jnp.sum((x / largest) ** 2))
@@ -71,7 +71,7 @@ def _sample_l2(key: Key[Array, ""], shape: tuple[int, ...], radius: float | Scal
     x = jax.random.normal(draw(key, "direction"), shape)
     # The volume grows with the radius to the power of the dimension, so the radius needs the inverse power.
     fraction = jax.random.uniform(draw(key, "length")) ** (1 / x.size)
-    return radius * fraction * x / jnp.maximum(l2_length(x), TINY)
+    return radius * fraction * x / jnp.maximum(l2_norm(x), TINY)
 
 
 def _sample_l1(key: Key[Array, ""], shape: tuple[int, ...], radius: float | Scalar) -> Float[Array, "*example"]:
@@ -85,5 +85,5 @@ linf = Norm(
     lambda gradient, free: jnp.sign(gradient),
     lambda key, shape, radius: radius * jax.random.uniform(key, shape, minval=-1, maxval=1),
 )
-l2 = Norm(project_l2, lambda gradient, free: gradient / jnp.maximum(l2_length(gradient), TINY), _sample_l2)
+l2 = Norm(project_l2, lambda gradient, free: gradient / jnp.maximum(l2_norm(gradient), TINY), _sample_l2)
 l1 = Norm(project_l1, _steepest_l1, _sample_l1)

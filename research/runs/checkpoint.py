@@ -222,12 +222,12 @@ class Checkpoints:
         saved = self.steps()
         last = f"The last good checkpoint is of step {saved[-1]}" if saved else "There is no earlier checkpoint"
         return UserError(
-            f"cannot write a checkpoint to {self.folder}: {reason_of(error)}. {last}. "
+            f"cannot write a checkpoint to {self.folder}: {error_cause(error)}. {last}. "
             "Fix the problem and run the same command again."
         )
 
 
-def reason_of(error: BaseException) -> str:
+def error_cause(error: BaseException) -> str:
     """Return the cause of a file-system error in one line."""
     text = str(error)
     for cause in ("No space left on device", "Permission denied", "Read-only file system", "File too large"):
@@ -289,7 +289,7 @@ def read_raw(step_folder) -> dict:
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(folder).tree)
         tree = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     except Exception as error:  # Orbax raises anything from KeyError to FileNotFoundError for damage
-        raise UserError(f"the checkpoint {step_folder} is damaged: {reason_of(error)}") from error
+        raise UserError(f"the checkpoint {step_folder} is damaged: {error_cause(error)}") from error
     actual = checksums(_fingerprints({k: tree[k] for k in ("params", "stats") if tree.get(k)}))
     if wrong := [name for name, checksum in actual.items() if meta["checksums"].get(name) != checksum]:
         raise UserError(f"the checkpoint {step_folder} is damaged: the checksum of {wrong[0]} does not match.")
@@ -303,7 +303,7 @@ def write_meta(folder, meta: dict):
     (Path(folder) / "meta.json").write_text(sealed, encoding="utf-8")
 
 
-def committed(folder) -> dict[int, float]:
+def scores_by_step(folder) -> dict[int, float]:
     """Return {step: score} of the complete checkpoints in a folder, without opening them; -inf for no score."""
     scores = {}
     for path in Path(folder).glob("*"):

@@ -16,7 +16,7 @@ import numpy as np
 
 from research import events
 from research.errors import UserError, nearest
-from research.files import read_json, replacing, write_json
+from research.files import atomic_write, read_json, write_json
 from research.runs.experiment_file import Loaded, read_sources, write_sources
 from research.system.provenance import git_state, hardware, versions
 
@@ -33,7 +33,7 @@ def digest(loaded: Loaded, knobs: Mapping[str, Any], *inputs) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def begun_by_launch(folder) -> Path | None:
+def folder_of_launch(folder) -> Path | None:
     """Return the folder that the same launch created for `--again` before a restart, from $RESEARCH_STATUS_FILE."""
     path = os.environ.get("RESEARCH_STATUS_FILE")
     if not path or not Path(path).exists():
@@ -184,7 +184,7 @@ def status_writer(folder, *, total):
 
 
 def status_file(folder):
-    """Return a subscriber that reports the progress of the run to its launcher; see `tell_status`."""
+    """Return a subscriber that reports the progress of the run to its launcher; see `write_status`."""
     step = 0
 
     def write(event):
@@ -192,15 +192,15 @@ def status_file(folder):
         match event:
             case events.Started() | events.Saved():
                 step = event.step
-                tell_status("running", step, folder)
+                write_status("running", step, folder)
             case events.Ended():
                 step = event.step if event.status != "failed" else step
-                tell_status(event.status, step, folder)
+                write_status(event.status, step, folder)
 
     return write
 
 
-def tell_status(status: str, step: int, folder):
+def write_status(status: str, step: int, folder):
     """Write {"status", "step", "folder"} to the file $RESEARCH_STATUS_FILE, if the variable is set."""
     if path := os.environ.get("RESEARCH_STATUS_FILE"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -212,6 +212,6 @@ def save_evaluation(folder, name, step, results):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"array/{k}": v for k, v in results.arrays.items()} | {f"row/{k}": v for k, v in results.rows.items()}
-    with replacing(folder / f"{name}.npz") as path, open(path, "wb") as file:
+    with atomic_write(folder / f"{name}.npz") as path, open(path, "wb") as file:
         np.savez_compressed(file, **arrays)
     write_json(folder / f"{name}.json", {"step": step, "numbers": results.numbers, "texts": results.texts})

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from research.errors import UserError
-from research.files import replacing
-from research.runs.checkpoint import committed, read_meta, write_meta
+from research.files import atomic_write
+from research.runs.checkpoint import read_meta, scores_by_step, write_meta
 from research.runs.folder import find_run
 
 
@@ -22,7 +22,7 @@ def find_checkpoint(text: str) -> NamedCheckpoint:
     """Find the checkpoint `RUN`, `RUN@newest`, `RUN@best` or `RUN@<step>`. Raises UserError if there is none."""
     name, _, selector = str(text).partition("@")
     folder = find_run(name)
-    scores = committed(folder / "checkpoints")
+    scores = scores_by_step(folder / "checkpoints")
     if not scores:
         raise UserError(f"{folder} has no checkpoint yet.")
     if selector in ("", "newest"):
@@ -53,7 +53,7 @@ def copy_checkpoint(named: NamedCheckpoint, folder):
         raise UserError(f"the checkpoint {source} is damaged: {error}") from error
     with open(named.folder / "metrics.jsonl", "rb") as record:
         (folder / "metrics.jsonl").write_bytes(record.read(meta["bytes"]))
-    with replacing(target) as part:
+    with atomic_write(target) as part:
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(source, part)
         # Drop the metric sums, which may not fit the new knobs, and an early stop.

@@ -46,7 +46,7 @@ class OpenedRun(NamedTuple):
     mesh: jax.sharding.Mesh
 
 
-def reopen(folder) -> Reopened:
+def load_run(folder) -> Reopened:
     """Open a run folder and rebuild its experiment. Raises UserError if `folder` is not a run folder."""
     keep_compiled()
     folder = find_run(folder)
@@ -61,7 +61,7 @@ def open_run(path) -> OpenedRun:
     Raises UserError if the run or the checkpoint does not exist, or if the checkpoint is damaged.
     """
     checkpoint = find_checkpoint(str(path))
-    folder, about, experiment = reopen(checkpoint.folder)
+    folder, about, experiment = load_run(checkpoint.folder)
     built = build(experiment, seed=about["seed"])
     with Checkpoints(folder / "checkpoints", keep=experiment.keep) as checkpoints:
         state = checkpoints.restore(built.abstract, step=checkpoint.step).state

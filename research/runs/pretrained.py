@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from research.errors import UserError, listed, nearest
+from research.errors import UserError, format_names, nearest
 from research.tree import path_name
 from research.wrappers.frozen import FROZEN
 
@@ -42,7 +42,7 @@ def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
             loaded[name] = jax.device_put(source.reshape(target.shape).astype(target.dtype), target.sharding)
         if unused := set(names or {}) - used:
             raise UserError(
-                f"the pattern {sorted(unused)[0]!r} matches no array here. Available: {listed(sorted(targets))}."
+                f"the pattern {sorted(unused)[0]!r} matches no array here. Available: {format_names(sorted(targets))}."
             )
         tell("\n".join(f"  {kind:<9}{name}  {('<- ' + source) if source else ''} {shape}"
                        for kind, name, source, shape in table))  # fmt: skip
@@ -98,4 +98,4 @@ def _find_source(source_name, sources, run):
     elif name in sources:
         return sources[name] if index is None else sources[name][int(index)]
     hint = nearest(name, sources)
-    raise UserError(f"{run} has no array {source_name!r}.{hint} Available: {listed(sorted(sources))}.")
+    raise UserError(f"{run} has no array {source_name!r}.{hint} Available: {format_names(sorted(sources))}.")

@@ -9,7 +9,7 @@ import numpy as np
 
 from research.html.document import document
 from research.html.figure import COLOURS, INK, inline_svg, new_figure, style, write_png
-from research.html.markup import Html, duration, element, figure, join, percent, section, shortened, table
+from research.html.markup import Html, duration, element, format_number, join, percent, section, shortened, table
 from research.search.space import Choices, Range
 from research.search.study import Sweep, folder_of, library
 
@@ -107,7 +107,7 @@ def lines(sweep: Sweep, study, *, most: int = 10) -> str:
     names = list(sweep.space.searched)
     head = ["trial", "", sweep.metric, *names, "steps"]
     rows = [
-        [str(t.number), t.state, figure(t.value), *[_written(t.knobs.get(n, "")) for n in names], str(t.steps)]
+        [str(t.number), t.state, format_number(t.value), *[_written(t.knobs.get(n, "")) for n in names], str(t.steps)]
         for t in trials[:most]
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
@@ -204,7 +204,7 @@ def _best(sweep, trials) -> list:
     done = [t for t in trials if t.state == "finished"]
     if not done:
         return [element("p", "No trial has finished.", class_="remark")]
-    words = f"{sweep.metric} {figure(done[0].value)} by trial {done[0].number}"
+    words = f"{sweep.metric} {format_number(done[0].value)} by trial {done[0].number}"
     return [element("p", element("b", words)), element("pre", command_of(sweep, done[0], Path(sweep.file).name))]
 
 
@@ -215,7 +215,9 @@ def _table(sweep, trials) -> Html:
         remark = t.error or (f"the knobs of trial {t.same_as}" if t.same_as is not None else "")
         badge = element("span", t.state, class_=f"badge {'preempted' if t.state == 'pruned' else t.state}")
         knobs = [_written(t.knobs.get(name, "")) for name in names]
-        rows.append([t.number, badge, figure(t.value), *knobs, t.steps, duration(t.seconds), shortened(remark, 200)])
+        rows.append(
+            [t.number, badge, format_number(t.value), *knobs, t.steps, duration(t.seconds), shortened(remark, 200)]
+        )
     head = ["trial", "state", sweep.metric, *names, "steps", "time", "remark"]
     return table(head, rows, numeric=("trial", sweep.metric, "steps", "time", *names))
 

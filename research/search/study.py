@@ -16,7 +16,7 @@ import numpy as np
 
 from research.errors import UserError, nearest, unknown
 from research.files import read_json, write_json
-from research.runs.checkpoint import committed
+from research.runs.checkpoint import scores_by_step
 from research.runs.experiment_file import Loaded, load, read_sources, write_sources
 from research.runs.knobs import knobs_of, resolve
 from research.search import gp
@@ -162,7 +162,7 @@ def claim(sweep: Sweep, study) -> Claimed | str:
             study.sampler = _sampler(sweep, found.number)
             trial = optuna.trial.Trial(study, found._trial_id)  # optuna has no other way back to a trial
             folder, lives = folder_of(sweep, found.number), found.user_attrs.get("lives", [])
-            reached = max(committed(folder / "checkpoints"), default=0)
+            reached = max(scores_by_step(folder / "checkpoints"), default=0)
             if lives.count(reached) < MAX_LIVES:
                 trial.set_user_attr("lives", [*lives, reached])
                 return Claimed(trial, suggest(trial, sweep.space), folder, lock)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from research.events import Ended, Evaluated, Interval, Noted, Saved, Started
-from research.files import Patient
+from research.events import Ended, Evaluated, Interval, Message, Saved, Started
+from research.files import TolerantStream
 
 RECENT = 5  # intervals that the rate is averaged over
 QUIET_SECONDS, QUIET_LINES = 2.0, 20  # without a terminal: at least so long between lines, about so many a run
@@ -36,7 +36,7 @@ def console(*, stream, label: str = ""):
     and Ctrl-C; the cursor stays visible, so that not even a kill can leave a terminal without one.
     A stream that cannot be written to any more does not stop the run.
     """
-    stream = Patient(stream)
+    stream = TolerantStream(stream)
     if stream.isatty():
         import rich.console
 
@@ -131,7 +131,7 @@ def _live(screen, label):
                     say(words)
             case Saved():
                 say(f"step {event.step}  saved", style="dim")
-            case Noted():
+            case Message():
                 say(_noted(event), style="yellow")
             case Ended():
                 bar.stop()
@@ -165,7 +165,7 @@ def _plain(stream):
                     tell(event)
             case Evaluated():
                 say("\n".join([_evaluated(event), *_samples(event.results.texts)]))
-            case Noted():
+            case Message():
                 say(_noted(event))
             case Ended() if waiting is not None:
                 tell(waiting)  # the last one is always told

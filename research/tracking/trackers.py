@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from research.errors import UserError
-from research.events import Ended, Evaluated, Interval, Noted, Saved, Started
+from research.events import Ended, Evaluated, Interval, Message, Saved, Started
 from research.system.resources import compilations, peak_memory
 
 
@@ -91,7 +91,7 @@ def timing_writer(path):
                 line = {"step": event.step, "event": "evaluated", "text": event.name, **event.results.timing}
             case Saved():
                 line = {"step": event.step, "event": "saved"}
-            case Noted():
+            case Message():
                 line = {"step": event.step, "event": "noted", "text": event.text}
             case Started():
                 line = {"step": event.step, "event": "started", "total": event.total}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from research.axes import Array, Key
 from research.core import Model, Tree, draw
-from research.model import together
+from research.model import init_together
 
 
 def chain(**models: Model) -> Model:
@@ -26,7 +26,7 @@ def chain(**models: Model) -> Model:
             changed, inputs = {**changed, **new_stats}, (outputs,)
         return outputs, changed
 
-    return Model(together(**models), apply)
+    return Model(init_together(**models), apply)
 
 
 def part(model: Model | Callable, *path: str) -> Callable:

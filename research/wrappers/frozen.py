@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from research.axes import Array, Key
 from research.core import Model, Tree
-from research.errors import UserError, listed
+from research.errors import UserError, format_names
 from research.tree import shapes
 
 FROZEN = "frozen"  # the stats entry that holds the frozen params
@@ -25,7 +25,9 @@ def frozen(model: Model, pattern: str) -> Model:
         params, stats = model.init(key)
         trainable, frozen_params = _split_by_path(params, lambda name: re.search(pattern, name))
         if not frozen_params:
-            raise UserError(f"frozen: {pattern!r} matches no parameter. Available: {listed(sorted(shapes(params)))}.")
+            raise UserError(
+                f"frozen: {pattern!r} matches no parameter. Available: {format_names(sorted(shapes(params)))}."
+            )
         return trainable, {**stats, FROZEN: frozen_params}
 
     def apply(params: Tree, stats: Tree, *inputs, **options):

@@ -9,7 +9,7 @@ from research.core import Model, Tree
 from research.tree import cast
 
 
-def mixed(model: Model, dtype=jnp.bfloat16) -> Model:
+def mixed_precision(model: Model, dtype=jnp.bfloat16) -> Model:
     """Compute the Model in `dtype`; params and stats keep their types (Micikevicius et al. 2018, section 3.1).
 
     Params and floating-point inputs are cast on entry, so gradients arrive in the params' own type. Outputs are cast to

@@ -8,7 +8,7 @@ from research.axes import Array, Float, Key, Num
 from research.core import Model, Tree
 
 
-def mirrored(model: Model, *, shift: int = 0) -> Model:
+def mirror_averaged(model: Model, *, shift: int = 0) -> Model:
     """Average the outputs for an image and its mirror image, outside training only.
 
     With a `shift`, half of the weight goes to both images moved by that many pixels, to the lower right and to the

@@ -17,7 +17,7 @@ from research.experiment import build
 from research.model import from_nnx
 from research.models.mlp import MLP
 from research.objectives.classify import classify
-from research.optim.compact_state import narrow
+from research.optim.compact_state import low_precision_state
 from tests import toys
 
 X = jnp.ones((8, 16))
@@ -82,7 +82,7 @@ def test_a_plan_adds_up():
     assert found.flops == 2 * 8 * (2 * 4 * 6 + 3 * 6 * 3)  # the first layer's inputs need no gradient
     text = described(found)
     assert "51 parameters" in text and "activations" in text and "between devices: nothing" in text
-    half = plan(build(experiment(optimizer=narrow(optax.adam(0.1))), devices=one))
+    half = plan(build(experiment(optimizer=low_precision_state(optax.adam(0.1))), devices=one))
     assert half.bytes["opt"] < 0.6 * found.bytes["opt"]
 
 

@@ -307,9 +307,9 @@ def test_the_page_shows_findings_and_layers(tmp_path):
 
 
 def test_an_evaluation_brings_its_classes():
-    from research.evaluate import sorted_out
+    from research.evaluate import to_results
 
     told = history()
-    results = sorted_out({"accuracy": 0.5, "confusion": np.array([[3, 1], [0, 6]])})
+    results = to_results({"accuracy": 0.5, "confusion": np.array([[3, 1], [0, 6]])})
     follow(told, events.Evaluated(4, "valid", results), compiling=0.0, timed=True)
     assert told.classes["valid"].tolist() == [4, 6] and told.metrics["valid/accuracy"] == Series([4], [0.5])

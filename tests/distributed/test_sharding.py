@@ -14,7 +14,18 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from research.core import State
-from research.distributed.sharding import AXES, constrain, fsdp, make_mesh, padded, place, shardings, table, under, ways
+from research.distributed.sharding import (
+    AXES,
+    constrain,
+    fsdp,
+    make_mesh,
+    num_shards,
+    padded,
+    place,
+    shardings,
+    table,
+    under,
+)
 from research.errors import UserError
 from research.experiment import build
 from research.models.gpt import rules
@@ -185,9 +196,9 @@ def test_constraints_name_what_the_mesh_has():
     seen = {}
 
     def function(x):
-        seen["ways"] = ways("data"), ways("data", "tensor"), ways("context")
+        seen["ways"] = num_shards("data"), num_shards("data", "tensor"), num_shards("context")
         y = constrain(x, ("data", "fsdp"), "tensor")
-        jax.shard_map(lambda z: seen.update(inside=ways("data")), in_specs=P("data"), out_specs=None)(x)
+        jax.shard_map(lambda z: seen.update(inside=num_shards("data")), in_specs=P("data"), out_specs=None)(x)
         return constrain(y[:, :3], None, "tensor")  # three columns do not divide: left to the partitioner
 
     x = np.arange(16.0, dtype=np.float32).reshape(4, 4)
@@ -195,7 +206,7 @@ def test_constraints_name_what_the_mesh_has():
     assert seen == {"ways": (2, 4, 1), "inside": 1}
     assert text.count("sharding_constraint") == 2 and '{"data"}, {"tensor"}' in text
     assert text.count('{"tensor"}') == 1
-    assert ways("data") == 1 and constrain(x, "data") is x
+    assert num_shards("data") == 1 and constrain(x, "data") is x
 
 
 @pytest.mark.parametrize("experts", [False, True])

@@ -12,7 +12,7 @@ import pytest
 from research import verbs
 from research.__main__ import main
 from research.errors import UserError
-from research.files import Patient
+from research.files import TolerantStream
 from research.runs.experiment_file import experiments, load
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import git_state
@@ -104,7 +104,7 @@ def test_a_terminal_of_ascii(tmp_path):
 def test_a_stream_that_is_closed_or_has_no_space():
     closed = io.StringIO()
     closed.close()
-    patient = Patient(closed)
+    patient = TolerantStream(closed)
     assert patient.write("words") == 5 and patient.flush() is None and patient.isatty() is False
 
 

@@ -8,7 +8,7 @@ from research.core import Mean, Out, draw, gradient
 from research.distributed.sharding import make_mesh
 from research.errors import UserError
 from research.gradients.averaged import averaged
-from research.gradients.compressed import ef_sign, fed_back, int8, sign, top_k
+from research.gradients.compressed import ef_sign, error_feedback, int8, sign, top_k
 from tests.gradients.toy import KEY, PARAMS, apart, ctx
 
 RNG = np.random.default_rng(1)
@@ -106,7 +106,7 @@ def test_a_batch_without_weight_leaves_the_memory_alone():
 
 def test_what_rounding_to_bf16_loses_is_remembered():
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), LIKE)
-    made = fed_back(given, lambda key, x: x)
+    made = error_feedback(given, lambda key, x: x)
     batch = {"grads": jax.tree.map(lambda x: x.astype(jnp.bfloat16), GRADS[0])}
     sent, out = jax.jit(made.grad_fn)(half, ctx(batch, unsent=GRADS[1]))
     wanted = jax.tree.map(lambda g, e: np.asarray(g, np.float32) + e, batch["grads"], GRADS[1])

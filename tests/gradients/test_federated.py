@@ -23,7 +23,7 @@ from research.distributed.sharding import make_mesh, place
 from research.errors import UserError
 from research.fields import example_weights
 from research.gradients.accumulate import accumulate
-from research.gradients.federated import federated, in_the_clear
+from research.gradients.federated import federated, plain_mean
 from research.gradients.private import private
 from research.gradients.secure import secure
 from research.objectives.adversarial import adversarial
@@ -103,7 +103,7 @@ def test_one_local_step_of_sgd_is_the_gradient_of_the_whole_ragged_batch():
 
     def four(updates, weights, key):
         assert len(weights) == 4
-        return in_the_clear(updates, weights, key)
+        return plain_mean(updates, weights, key)
 
     grouped = {"at_once": 4, "aggregate": four}
     for batch, knobs in ((split, {}), (apart, grouped), (split, {"at_once": 3, "proximal": 2.0})):

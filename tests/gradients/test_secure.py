@@ -7,7 +7,7 @@ import pytest
 
 from research.core import weighted_mean
 from research.errors import UserError
-from research.gradients.secure import ONE, dequantise, pairwise_mask, quantise, secure
+from research.gradients.secure import FIXED_POINT_SCALE, dequantise, pairwise_mask, quantise, secure
 
 RNG = np.random.default_rng(0)
 CLIENTS, SIZE = 6, 40_000
@@ -20,9 +20,11 @@ def test_fixed_point_against_numpy():
     x = np.concatenate([RNG.normal(size=200), [0.0, -0.0, 2.0, -2.0, 7.0, -7.0]]).astype(np.float32)
     fixed = np.asarray(quantise(x, limit=2.0))
     assert fixed.dtype == np.uint32
-    np.testing.assert_array_equal(fixed.view(np.int32), np.round(np.clip(x, -2, 2).astype(np.float64) * ONE / 2))
+    np.testing.assert_array_equal(
+        fixed.view(np.int32), np.round(np.clip(x, -2, 2).astype(np.float64) * FIXED_POINT_SCALE / 2)
+    )
     np.testing.assert_allclose(dequantise(fixed, limit=2.0), np.clip(x, -2, 2), rtol=1e-6)
-    assert quantise(jnp.float32(7.0), limit=2.0, share=0.25) == ONE // 4  # held to the limit first
+    assert quantise(jnp.float32(7.0), limit=2.0, share=0.25) == FIXED_POINT_SCALE // 4  # held to the limit first
 
 
 def test_masks_cancel_to_the_bit_and_those_of_some_are_minus_the_rest():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from research.layers.linear import Linear, by_rows, dot_general
+from research.layers.linear import Linear, dot_general, flatten_leading_axes
 
 RNG = np.random.default_rng(0)
 normal = lambda *shape: jnp.asarray(RNG.normal(size=shape), jnp.float32)
@@ -37,7 +37,7 @@ def test_what_a_product_is_asked_for_reaches_it():
 
 
 def test_any_linear_map_of_the_last_axis():
-    np.testing.assert_allclose(by_rows(lambda x: x @ KERNEL, X), X @ KERNEL, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(flatten_leading_axes(lambda x: x @ KERNEL, X), X @ KERNEL, rtol=1e-5, atol=1e-5)
 
 
 def test_example_by_example_is_the_batch():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from research.core import Rows, Trained, eval_step, merge
 from research.errors import UserError
-from research.evaluate import on_host
+from research.evaluate import fetch_f64
 from research.metrics.classification import (
     CalibrationError,
     Confusion,
@@ -109,7 +109,7 @@ def test_calibration_brier_and_top_k_over_ragged_batches_in_any_order():
     measure = jax.jit(measure_classification(num_classes=5, top=(2, 3), bins=4))
     parts = [measure(TRAINED, padded(start, 6)) for start in range(0, 24, 6)]
     rows = [part.pop("rows") for part in parts]
-    forward, backward = (on_host(functools.reduce(merge, order)) for order in (parts, parts[::-1]))
+    forward, backward = (fetch_f64(functools.reduce(merge, order)) for order in (parts, parts[::-1]))
     whole = measure(TRAINED, {"image": X, "label": Y})
     scores = X.astype(np.float64) @ W
     probabilities = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
@@ -127,7 +127,7 @@ def test_calibration_brier_and_top_k_over_ragged_batches_in_any_order():
     }
     assert 0 < expected["top_2"] < expected["top_3"] < 1 and sum(any(b) for b in bins) > 2
     for name, value in expected.items():
-        for states in (forward, backward, on_host({name: whole[name]})):
+        for states in (forward, backward, fetch_f64({name: whole[name]})):
             np.testing.assert_allclose(states[name].value(), value, rtol=1e-5, err_msg=name)
 
 
@@ -168,7 +168,7 @@ def test_logits_with_a_nan_have_no_prediction_and_make_the_numbers_nan():
     measure = jax.jit(measure_classification(num_classes=5, top=(2,)))
     x = X[:3].copy()
     x[1, 0] = np.nan
-    found = on_host({k: v for k, v in measure(TRAINED, {"image": x, "label": Y[:3]}).items() if k != "rows"})
+    found = fetch_f64({k: v for k, v in measure(TRAINED, {"image": x, "label": Y[:3]}).items() if k != "rows"})
     assert all(np.isnan(found[name].value()) for name in ("loss", "accuracy", "top_2", "brier", "ece"))
     assert found["confusion"].value().sum() == 2
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from research.errors import UserError
-from research.metrics.difference import holm, mcnemar, over_seeds, paired_bootstrap, unpaired
+from research.metrics.difference import holm, mcnemar, over_seeds, paired_bootstrap, welch
 
 
 def hits(both=0, base=0, new=0, neither=0):
@@ -83,10 +83,10 @@ def test_unpaired_is_welch_and_for_hits_agresti_caffo():
     rng = np.random.default_rng(3)
     base, new = rng.normal(size=30), rng.normal(0.5, 2, size=50)
     exact = stats.ttest_ind(new, base, equal_var=False)
-    wanted, found = exact.confidence_interval(), unpaired(base, new)
+    wanted, found = exact.confidence_interval(), welch(base, new)
     assert (found.p, found.low, found.high) == pytest.approx((exact.pvalue, wanted.low, wanted.high))
     base, new = np.ones(100), np.repeat([1, 0], [95, 5])
-    found = unpaired(base, new)
+    found = welch(base, new)
     assert found.value == pytest.approx(-0.05) and found.p > 0.05  # Fisher's exact test: 0.059
     a, b = 101 / 102, 96 / 102
     half = 1.96 * math.sqrt(a * (1 - a) / 102 + b * (1 - b) / 102)
@@ -134,7 +134,7 @@ def test_holm_keeps_the_chance_of_any_false_alarm():
         (lambda: mcnemar([], []), "expected at least 1"),
         (lambda: paired_bootstrap([1.0], [2.0]), "expected at least 2"),
         (lambda: paired_bootstrap([1.0, np.nan], [2.0, 1.0]), "with 1 not finite"),
-        (lambda: unpaired([1.0], [2.0, 3.0]), "expected at least 2"),
+        (lambda: welch([1.0], [2.0, 3.0]), "expected at least 2"),
     ],
 )
 def test_what_cannot_be_tested_is_refused(call, match):

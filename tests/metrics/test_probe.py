@@ -11,7 +11,7 @@ from research.data import arrays
 from research.distributed.sharding import make_mesh
 from research.errors import UserError
 from research.evaluate import evaluator
-from research.metrics.probe import joined, probe, score
+from research.metrics.probe import join_splits, probe, score
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(4, 6)).astype(np.float32)
@@ -62,7 +62,7 @@ def test_numbers_are_those_of_sklearn_on_the_same_features():
 
 
 def test_records_of_both_sets_are_mixed_and_keep_their_labels():
-    both = joined(TRAIN, TEST)
+    both = join_splits(TRAIN, TEST)
     assert set(both.columns) == {"image", "label", "split"} and len(both) == 113
     for part, data in enumerate((TRAIN, TEST)):
         rows = both.columns["split"] == part
@@ -72,7 +72,7 @@ def test_records_of_both_sets_are_mixed_and_keep_their_labels():
         np.testing.assert_array_equal(both.columns["label"][rows][order], data.columns["label"][own])
     assert set(both.columns["split"][:20]) == {0, 1}
     with pytest.raises(UserError, match="unknown batch field 'picture'"):
-        joined(TRAIN, TEST, fields=("picture", "label"))
+        join_splits(TRAIN, TEST, fields=("picture", "label"))
 
 
 def test_a_constant_feature_is_harmless_and_a_missing_split_is_an_error():

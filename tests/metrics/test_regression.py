@@ -7,7 +7,7 @@ import sklearn.metrics
 
 from research.core import Trained, merge
 from research.errors import UserError
-from research.evaluate import on_host
+from research.evaluate import fetch_f64
 from research.metrics.regression import measure_regression, r2
 
 RNG = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def test_ragged_padded_batches_give_what_sklearn_gives_for_the_whole_set(center)
     measure = jax.jit(measure_regression(center=center))
     parts = [measure(TRAINED, padded(start)) for start in (0, 10, 20)]
     rows = [part.pop("rows") for part in parts]
-    values = {name: state.value() for name, state in on_host(functools.reduce(merge, parts)).items()}
+    values = {name: state.value() for name, state in fetch_f64(functools.reduce(merge, parts)).items()}
     predictions = X @ W + 4.9
     np.testing.assert_allclose(values["mse"], sklearn.metrics.mean_squared_error(Y, predictions), rtol=1e-5)
     np.testing.assert_allclose(values["mae"], sklearn.metrics.mean_absolute_error(Y, predictions), rtol=1e-5)
@@ -58,10 +58,10 @@ def test_a_centre_near_the_targets_saves_the_digits_of_r2():
 def test_constant_targets_count_as_in_sklearn():
     targets = np.stack([np.full(4, 2), np.full(4, 2), np.arange(4)], 1).astype(np.float32)
     predictions = targets + np.array([0, 1, 0.5], np.float32)
-    state = on_host(r2(predictions, targets, weights=np.ones(4)))
+    state = fetch_f64(r2(predictions, targets, weights=np.ones(4)))
     np.testing.assert_allclose(state.value(), sklearn.metrics.r2_score(targets, predictions), rtol=1e-6)
     for count in (0, 1):
-        assert np.isnan(on_host(r2(predictions, targets, weights=1.0 * (np.arange(4) < count))).value())
+        assert np.isnan(fetch_f64(r2(predictions, targets, weights=1.0 * (np.arange(4) < count))).value())
 
 
 @pytest.mark.parametrize("constant", [0.1, -123.4])
@@ -69,7 +69,7 @@ def test_constant_targets_without_an_exact_binary_form(constant):
     targets = np.full((20, 50), constant, np.float32)
     for away, expected in ((0, 1), (0.5, 0)):
         parts = [r2(row + np.float32(away), row, weights=np.ones(50)) for row in targets]
-        assert on_host(functools.reduce(merge, parts)).value() == expected
+        assert fetch_f64(functools.reduce(merge, parts)).value() == expected
 
 
 def test_shapes_that_would_be_broadcast_are_an_error():

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.errors import UserError
-from research.metrics.scores import also, class_scores, composite, ranking
+from research.metrics.scores import chain, class_scores, composite, ranking
 
 RNG = np.random.default_rng(0)
 
@@ -142,5 +142,5 @@ def test_a_composite_scales_what_is_lower_and_passes_nan_on():
 def test_finishes_in_turn_see_what_was_found_before():
     first = lambda results: {"x": results["mse"] ** 0.5, "left": 1}
     second = lambda results: {"y": results["x"] + results["mse"], "left": 2}
-    assert also(first, second)({"mse": 4}) == {"x": 2, "y": 6, "left": 2}
-    assert also()({"mse": 4}) == {}
+    assert chain(first, second)({"mse": 4}) == {"x": 2, "y": 6, "left": 2}
+    assert chain()({"mse": 4}) == {}

@@ -13,7 +13,7 @@ from research.evaluate import evaluator
 from research.metrics.classification import measure_classification
 from research.metrics.language import measure_language
 from research.metrics.probe import measure_features, score
-from research.metrics.scores import also, class_scores, composite, ranking
+from research.metrics.scores import chain, class_scores, composite, ranking
 from research.metrics.slices import Slices, bands, classes, sliced
 
 RNG = np.random.default_rng(0)
@@ -27,7 +27,7 @@ DATA = arrays(
 )
 W = RNG.normal(size=(4, 2)).astype(np.float32)
 MEASURE = measure_classification(num_classes=2)
-FINISH = also(class_scores("macro"), ranking(), composite(higher={"auc": 1}, lower={"brier": 1}))
+FINISH = chain(class_scores("macro"), ranking(), composite(higher={"auc": 1}, lower={"brier": 1}))
 LENGTH = bands(lambda batch: batch["length"], (-5, 10, 20))
 SOURCE = Slices(lambda batch: batch["source"], ("web", "books"))
 

@@ -9,7 +9,7 @@ from research.core import Model
 from research.errors import UserError
 from research.model import from_nnx
 from research.models.fashion_cnn import FashionCNN, FashionPyramid, space_to_depth
-from research.wrappers.test_time import mirrored
+from research.wrappers.test_time import mirror_averaged
 from tests.models.fresh import fresh
 
 X = np.random.default_rng(0).normal(size=(3, 28, 28, 1)).astype(np.float32)
@@ -83,7 +83,7 @@ def test_space_to_depth_keeps_channels_together():
 
 def test_mirrored_models_judge_an_image_and_its_mirror_alike_and_train_as_before():
     plain = from_nnx(lambda rngs: FashionCNN(width=8, rngs=rngs))
-    model = mirrored(plain)
+    model = mirror_averaged(plain)
     params, stats = fresh(plain)
     evaluate = jax.jit(lambda x: model.apply(params, stats, x)[0])
     one = jax.jit(lambda x: plain.apply(params, stats, x)[0])
@@ -95,7 +95,7 @@ def test_mirrored_models_judge_an_image_and_its_mirror_alike_and_train_as_before
 def test_shifted_views_are_a_quarter_each_of_the_outputs():
     # A model that tells one pixel: of a view that is the pixel which has moved there.
     model = Model(lambda key: ({}, {}), lambda params, stats, x, key=None, train=False: (x[:, 5, 9, 0], {}))
-    found = mirrored(model, shift=2).apply({}, {}, X)[0]
+    found = mirror_averaged(model, shift=2).apply({}, {}, X)[0]
     views = [(0.5, 5, 9), (0.25, 3, 7), (0.25, 7, 11)]
     expected = sum(w / 2 * (X[:, i, j, 0] + X[:, i, 27 - 9 - (9 - j), 0]) for w, i, j in views)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -103,4 +103,4 @@ def test_shifted_views_are_a_quarter_each_of_the_outputs():
     # Beyond the edge its pixels are repeated.
     views = [(0.5, (0, 0), (0, 27)), (0.25, (0, 0), (0, 25)), (0.25, (2, 2), (2, 27))]
     expected = sum(w / 2 * (X[:, *plain, 0] + X[:, *mirror, 0]) for w, plain, mirror in views)
-    np.testing.assert_allclose(mirrored(corner, shift=2).apply({}, {}, X)[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(mirror_averaged(corner, shift=2).apply({}, {}, X)[0], expected, rtol=1e-6)

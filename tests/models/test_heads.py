@@ -6,11 +6,13 @@ import pytest
 from flax import nnx
 
 from research.errors import UserError
-from research.models.heads import Heads
+from research.models.heads import MultiHeadMLP
 
 
 def test_each_head_lies_on_its_layer():
-    heads = Heads((2, 2), heads={"a": 3, "b": 1, "c": 2}, depths={"b": 1, "c": 0}, hidden=(5, 4), rngs=nnx.Rngs(0))
+    heads = MultiHeadMLP(
+        (2, 2), heads={"a": 3, "b": 1, "c": 2}, depths={"b": 1, "c": 0}, hidden=(5, 4), rngs=nnx.Rngs(0)
+    )
     x = np.random.default_rng(0).normal(size=(6, 2, 2)).astype(np.float32)
     found = heads(x, train=False)
     flat = x.reshape(6, 4)
@@ -22,7 +24,7 @@ def test_each_head_lies_on_its_layer():
 
 
 def test_dropout_moves_with_its_key():
-    heads = Heads((4,), heads={"a": 3}, hidden=(16,), dropout=0.5, rngs=nnx.Rngs(0))
+    heads = MultiHeadMLP((4,), heads={"a": 3}, hidden=(16,), dropout=0.5, rngs=nnx.Rngs(0))
     x = np.ones((2, 4), np.float32)
     one, two = (heads(x, train=True, rngs=nnx.Rngs(jax.random.key(seed)))["a"] for seed in (1, 2))
     assert not np.allclose(one, two)
@@ -31,4 +33,4 @@ def test_dropout_moves_with_its_key():
 @pytest.mark.parametrize("depths", [{"b": 1}, {"a": 3}, {"a": -1}])
 def test_a_depth_that_is_not_there(depths):
     with pytest.raises(UserError, match="head .* at depth"):
-        Heads((4,), heads={"a": 3}, depths=depths, hidden=(5, 4), rngs=nnx.Rngs(0))
+        MultiHeadMLP((4,), heads={"a": 3}, depths=depths, hidden=(5, 4), rngs=nnx.Rngs(0))

@@ -6,7 +6,7 @@ import pytest
 from research.core import Ctx
 from research.errors import UserError
 from research.model import from_nnx
-from research.models.mae import PatchDecoder, PatchEncoder, pooled, restored
+from research.models.mae import PatchDecoder, PatchEncoder, mean_pool, scatter_tokens
 from research.objectives.masked_patches import masked_patches
 from tests.models.fresh import fresh
 
@@ -50,7 +50,7 @@ def test_all_patches_in_order_are_what_it_sees_without_a_choice():
     whole, _ = jax.jit(lambda x: ENCODER.apply(PARAMS["encoder"], {}, x))(X)
     chosen, _ = jax.jit(lambda x, k: ENCODER.apply(PARAMS["encoder"], {}, x, k))(X, np.tile(np.arange(4), (2, 1)))
     np.testing.assert_allclose(whole, chosen, rtol=1e-5, atol=1e-5)
-    vector, _ = pooled(ENCODER)(PARAMS["encoder"], {}, X)
+    vector, _ = mean_pool(ENCODER)(PARAMS["encoder"], {}, X)
     np.testing.assert_allclose(vector, np.asarray(whole).mean(1), rtol=1e-4, atol=1e-5)
     # Which order they come in does not matter: a token knows its place.
     backwards, _ = jax.jit(lambda x, k: ENCODER.apply(PARAMS["encoder"], {}, x, k))(X, np.tile([3, 2, 1, 0], (2, 1)))
@@ -62,7 +62,7 @@ def test_tokens_go_back_to_their_places():
     tokens = jnp.asarray(RNG.normal(size=(3, 5, 2)).astype(np.float32))
     order = np.stack([RNG.permutation(9) for _ in range(3)])
     kept, fill = order[:, :5], jnp.array([7.0, 8.0])
-    found = np.asarray(restored(tokens, kept, count=9, fill=fill))
+    found = np.asarray(scatter_tokens(tokens, kept, count=9, fill=fill))
     np.testing.assert_array_equal(np.take_along_axis(found, kept[..., None], 1), tokens)
     assert (np.take_along_axis(found, order[:, 5:, None], 1) == np.array([7.0, 8.0])).all()
     assert found.shape == (3, 9, 2)

@@ -6,7 +6,7 @@ import pytest
 
 from research.core import Ctx, State, check_additive, gradient, train_step
 from research.errors import UserError
-from research.objectives.byol import byol, rising
+from research.objectives.byol import byol, momentum_schedule
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 5)).astype(np.float32)
@@ -79,7 +79,7 @@ def test_no_gradient_flows_through_the_target_even_where_it_is_the_online_networ
 
 
 def test_the_target_follows_by_equation_1_with_a_number_or_a_schedule():
-    schedule = rising(0.6, steps=4)
+    schedule = momentum_schedule(0.6, steps=4)
     np.testing.assert_allclose([schedule(step) for step in (0, 2, 4, 9)], [0.6, 0.8, 1, 1], rtol=1e-6)
     for momentum, rates in ((0.9, [0.9] * 3), (schedule, [schedule(step) for step in range(3)])):
         method = byol(linear, predict, view=noisy, momentum=momentum)

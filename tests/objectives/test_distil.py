@@ -13,7 +13,7 @@ from research.errors import UserError
 from research.experiment import Experiment, build
 from research.objectives.classify import classify
 from research.objectives.distil import distil, hinted, logits_of
-from research.objectives.teacher import targets, taught
+from research.objectives.teacher import teacher_outputs, with_teacher
 from research.optim.ema import ema
 from research.runs.pretrained import pretrained
 
@@ -171,7 +171,7 @@ def test_a_taught_model_keeps_a_runs_weights_beside_it_unchanged_and_learns_from
     student = Model(lambda key: (jnp.zeros((4, 3)), {"seen": jnp.int32(0)}), linear)
     noisy = lambda key: ({"w": jax.random.normal(key, (4, 3))}, {"norm": {"mean": jnp.zeros(4)}})
     teacher = Model(noisy, lambda params, stats, x, **_: ((x - stats["norm"]["mean"]) @ params["w"], {}))
-    model, view = taught(student, teacher)
+    model, view = with_teacher(student, teacher)
     names = {r"stats/teacher/params/(.*)": r"\1", r"stats/teacher/stats/(.*)": r"stats/\1"}
     mean = np.full(4, 0.1, np.float32)
     monkeypatch.setattr(
@@ -191,7 +191,7 @@ def test_a_taught_model_keeps_a_runs_weights_beside_it_unchanged_and_learns_from
         w = w - 0.5 * 16 * x.T @ (q - p) / 4 / 4
     np.testing.assert_allclose(state.params, w, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="already has a stats entry 'seen'"):
-        taught(student, teacher, name="seen").model.init(jax.random.key(0))
+        with_teacher(student, teacher, name="seen").model.init(jax.random.key(0))
 
 
 def test_an_average_of_the_student_can_teach_it():
@@ -219,7 +219,7 @@ def test_a_view_sees_params_stats_and_step_and_targets_carry_no_gradient():
         return state.params + state.stats["offset"], {}
 
     ctx = Ctx({}, {"offset": jnp.ones((4, 3))}, jax.random.key(0), 7)
-    found, back = jax.vjp(lambda params: targets(linear, view, params, ctx, X), W)
+    found, back = jax.vjp(lambda params: teacher_outputs(linear, view, params, ctx, X), W)
     np.testing.assert_allclose(found, X @ (W + 1), rtol=1e-5)
     np.testing.assert_array_equal(back(found)[0], 0)
 

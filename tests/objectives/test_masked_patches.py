@@ -6,7 +6,7 @@ import pytest
 from research.core import Ctx, Trained, check_additive, gradient
 from research.errors import UserError
 from research.models.vit import patches
-from research.objectives.masked_patches import hide, masked_patches, measure_masked_patches, normalized
+from research.objectives.masked_patches import masked_patches, measure_masked_patches, normalized, random_split
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 255, size=(6, 8, 8, 2)).astype(np.uint8)  # 16 patches of 2 x 2 pixels and two channels
@@ -82,7 +82,7 @@ def test_only_hidden_patches_teach_the_decoder():
 
 
 def test_every_choice_of_patches_is_alike_and_new_for_every_image_and_key():
-    drawn = jax.jit(lambda key: hide(key, 4000, count=9, ratio=2 / 3))
+    drawn = jax.jit(lambda key: random_split(key, 4000, count=9, ratio=2 / 3))
     split, other = (jax.device_get(drawn(jax.random.key(key))) for key in (0, 1))
     assert split.kept.shape == (4000, 3) and split.hidden.shape == (4000, 6)
     both = np.sort(np.concatenate([split.kept, split.hidden], -1), -1)

@@ -9,7 +9,7 @@ from research import losses
 from research.core import Ctx, draw
 from research.errors import UserError
 from research.objectives.classify import classify
-from research.objectives.mix import before, cutmix, mixed, mixup
+from research.objectives.mix import cutmix, mix_examples, mixup, previous_example
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, size=(8, 6, 5, 3), dtype=np.uint8)
@@ -109,7 +109,9 @@ def test_padding_is_no_neighbour():
     mask = np.array([0, 1, 1, 0, 0, 1, 1, 0])
     rows, few = np.arange(8), np.arange(3)
     given = (rows, mask), (rows, None), (few, np.array([0, 1, 0])), (few, np.zeros(3))
-    real, every, single, none = jax.device_get(jax.jit(lambda given: [before(*each) for each in given])(given))
+    real, every, single, none = jax.device_get(
+        jax.jit(lambda given: [previous_example(*each) for each in given])(given)
+    )
     np.testing.assert_array_equal(real[mask > 0], [6, 1, 2, 5])
     np.testing.assert_array_equal(every, [7, 0, 1, 2, 3, 4, 5, 6])
     assert single[1] == 1 and none.shape == (3,)
@@ -117,7 +119,7 @@ def test_padding_is_no_neighbour():
     real = np.flatnonzero(mask)
     poisoned = {**BATCH, "image": np.where(mask[:, None, None, None], IMAGES, np.nan), "mask": mask}
     alone = {name: value[real] for name, value in BATCH.items()}
-    loss = mixed(classify(linear), lambda key, x, other: (0.7 * x + 0.3 * other, 0.7), num_classes=3)
+    loss = mix_examples(classify(linear), lambda key, x, other: (0.7 * x + 0.3 * other, 0.7), num_classes=3)
     found, expected = jax.jit(lambda batches: [loss(W, context(batch))[0] for batch in batches])((poisoned, alone))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -125,7 +127,7 @@ def test_padding_is_no_neighbour():
 def test_labels_that_are_probabilities_and_other_fields():
     soft = RNG.dirichlet(np.ones(3), size=8).astype(np.float32)
     half = lambda key, x, other: (x, 0.5)
-    once = lambda loss: mixed(loss, half, num_classes=3, inputs="x", labels="y")
+    once = lambda loss: mix_examples(loss, half, num_classes=3, inputs="x", labels="y")
     spy = lambda params, ctx: (0.0, ctx.batch["y"])
     found, again = jax.jit(
         lambda: [loss(W, context({"x": IMAGES, "y": soft}))[1] for loss in (once(spy), once(once(spy)))]

@@ -8,7 +8,7 @@ import pytest
 from research.core import Ctx, NotAdditive, check_additive, draw
 from research.errors import UserError
 from research.objectives.classify import classify
-from research.objectives.mmd import align, mean_variance, squared_mmd
+from research.objectives.mmd import mean_variance, mmd_alignment, squared_mmd
 
 RNG = np.random.default_rng(0)
 VARIANCES = (0.5, 2.0, 3.0)
@@ -83,7 +83,7 @@ def whole_model(params, stats, x, *, key=None, train=False):
 
 
 def test_the_loss_is_the_cross_entropy_and_the_distance_of_the_features():
-    loss = align(encoder, classifier, strength=0.7, scales=(1.0, 2.0))
+    loss = mmd_alignment(encoder, classifier, strength=0.7, scales=(1.0, 2.0))
     with jax.disable_jit():  # compiled, the two are rounded apart
         value, out = run(loss)
     source = np.tanh(BATCH["image"] @ PARAMS["encoder"])
@@ -97,20 +97,22 @@ def test_the_loss_is_the_cross_entropy_and_the_distance_of_the_features():
     with pytest.raises(UserError, match="accumulate splits"):
         check_additive(out.metrics, by="accumulate")
     assert isinstance(out.metrics["loss"], NotAdditive)
-    later, _ = run(align(encoder, classifier, strength=lambda step: 0.1 * step, scales=(1.0, 2.0)), step=7)
+    later, _ = run(mmd_alignment(encoder, classifier, strength=lambda step: 0.1 * step, scales=(1.0, 2.0)), step=7)
     np.testing.assert_allclose(later, value, rtol=1e-6)
 
 
 def test_without_strength_it_is_classification_of_the_source():
     slope = lambda loss: jax.grad(lambda p: run(loss, params=p)[0])(PARAMS)
-    ours, plain = jax.jit(lambda: (slope(align(encoder, classifier, strength=0.0)), slope(classify(whole_model))))()
+    ours, plain = jax.jit(
+        lambda: (slope(mmd_alignment(encoder, classifier, strength=0.0)), slope(classify(whole_model)))
+    )()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, plain)
 
 
 def test_padding_counts_in_nothing():
     mask = np.array([1, 1, 1, 1, 0, 0])
     spoiled = {name: np.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0).astype(x.dtype) for name, x in BATCH.items()}
-    loss = align(encoder, classifier, strength=0.7)
+    loss = mmd_alignment(encoder, classifier, strength=0.7)
     for batch in ({**BATCH, "mask": mask}, {**spoiled, "mask": mask}):
         found, out = run(loss, batch)
         np.testing.assert_allclose(found, run(loss, {name: x[:4] for name, x in BATCH.items()})[0], rtol=1e-5)
@@ -123,4 +125,4 @@ def test_the_kernels_width_has_no_gradient_and_wrong_batches_are_errors():
     np.testing.assert_array_equal(slope, 0)
     for wrong in ({"unlabelled": BATCH["image"]}, {"unlabelled": BATCH["unlabelled"][..., :3]}):
         with pytest.raises(UserError, match="unlabelled"):
-            run(align(encoder, classifier, strength=1.0), {**BATCH, **wrong})
+            run(mmd_alignment(encoder, classifier, strength=1.0), {**BATCH, **wrong})

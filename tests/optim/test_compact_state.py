@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from research.experiment import build
-from research.optim.compact_state import narrow, offloaded, round_at_random
+from research.optim.compact_state import low_precision_state, offloaded, stochastic_round
 from research.runs.checkpoint import Checkpoints
 from research.tree import shapes
 from tests import toys
@@ -32,7 +32,7 @@ def ran(optimizer, steps):
 def test_rounding_is_to_a_neighbour_and_right_on_average():
     x = np.append(np.linspace(-3, 3, 301), [1e30, -0.0, 1.0]).astype(np.float32)
     keys = lambda: jax.random.split(jax.random.key(0), 4000)
-    drawn = np.float32(jax.jit(lambda: jax.vmap(lambda key: round_at_random(key, x))(keys()))())
+    drawn = np.float32(jax.jit(lambda: jax.vmap(lambda key: stochastic_round(key, x))(keys()))())
     nearest = x.astype(jnp.bfloat16)
     gap = np.float32(np.nextafter(np.abs(nearest), jnp.bfloat16(np.inf))) - np.abs(np.float32(nearest))
     assert np.all(np.abs(drawn - x) <= gap * (1 + 1e-6))
@@ -44,19 +44,19 @@ def test_rounding_is_to_a_neighbour_and_right_on_average():
 
 def test_what_is_not_finite_or_would_overflow_stays_what_it_is():
     x = np.float32([np.inf, -np.inf, np.nan, 65_510])
-    found = np.float32(jax.jit(lambda key, x: round_at_random(key, x, jnp.float16))(jax.random.key(0), x))
+    found = np.float32(jax.jit(lambda key, x: stochastic_round(key, x, jnp.float16))(jax.random.key(0), x))
     np.testing.assert_array_equal(found[:3], x[:3])
     assert found[3] == 65_504
 
 
 def test_in_f32_it_is_the_optimizer_itself():
-    plain, narrowed = ran(optax.adam(1e-3), 5), ran(narrow(optax.adam(1e-3), jnp.float32), 5)
+    plain, narrowed = ran(optax.adam(1e-3), 5), ran(low_precision_state(optax.adam(1e-3), jnp.float32), 5)
     jax.tree.map(np.testing.assert_array_equal, plain[0], narrowed[0])
     jax.tree.map(np.testing.assert_array_equal, plain[1], narrowed[1].inner)
 
 
 def test_in_bf16_the_second_moment_still_moves():
-    (_, plain), (_, half) = (ran(how, 1500) for how in (optax.adam(1e-3), narrow(optax.adam(1e-3))))
+    (_, plain), (_, half) = (ran(how, 1500) for how in (optax.adam(1e-3), low_precision_state(optax.adam(1e-3))))
     assert half.inner[0].nu["w"].dtype == jnp.bfloat16 and half.inner[0].nu["b"].dtype == jnp.float32
     found = np.asarray(half.inner[0].nu["w"], np.float32)
     np.testing.assert_allclose(found.mean(), plain[0].nu["w"][0], rtol=2e-3)
@@ -68,7 +68,7 @@ def test_in_bf16_the_second_moment_still_moves():
 
 
 def test_the_rounding_differs_from_step_to_step_and_from_array_to_array():
-    optimizer = narrow(optax.trace(0.5))
+    optimizer = low_precision_state(optax.trace(0.5))
     params = {"a": np.zeros(512, np.float32), "b": np.zeros(512, np.float32)}
     update = jax.jit(lambda s: optimizer.update(jax.tree.map(lambda x: x + 0.7001, params), s, params)[1])
     one = update(optimizer.init(params))
@@ -79,7 +79,7 @@ def test_the_rounding_differs_from_step_to_step_and_from_array_to_array():
 
 def test_the_state_takes_half_the_bytes():
     size = lambda state: sum(x.nbytes for x in jax.tree.leaves(state))
-    half, plain = narrow(optax.adam(1e-3)).init(PARAMS), optax.adam(1e-3).init(PARAMS)
+    half, plain = low_precision_state(optax.adam(1e-3)).init(PARAMS), optax.adam(1e-3).init(PARAMS)
     assert size(half) < 0.51 * size(plain)
     assert set(shapes(half.inner)) == set(shapes(plain))
 

@@ -77,7 +77,7 @@ def test_early_stopping_counts_evaluations_since_the_best():
     assert stops(early_stop("valid/loss", patience=3), VALUES)[0] == 8
     assert stops(early_stop("valid/loss", patience=4), VALUES)[0] == 9
     number, (state, reason) = stops(early_stop("valid/loss", patience=6), VALUES)
-    assert number == 16 and "better than 1 in 6" in reason
+    assert number == 16 and "did not improve on 1 for 6 evaluations" in reason
     assert float(state.stats["early_stop"]["best"]) == 1.0
     assert stops(early_stop("valid/loss", patience=2, min_delta=0.6), VALUES)[0] == 2
     assert stops(early_stop("valid/loss", patience=3, mode="max"), VALUES)[0] == 3

@@ -50,16 +50,16 @@ def test_an_evaluation_says_the_epsilon_of_its_weights_and_else_what_it_said():
     source = eval_batches(toys.DATA, 16)
     plain = Eval(source, toys.measure, finish=lambda results: {"rooted": results["mse"] ** 0.5, "seen": len(results)})
     for step in (0, 7):
-        expected, found = evaluated(plain, step), evaluated(ledger(**PLAN).noted(plain), step)
+        expected, found = evaluated(plain, step), evaluated(ledger(**PLAN).with_epsilon(plain), step)
         assert found.numbers == {**expected.numbers, "epsilon": epsilon(steps=step, **PLAN)}
         np.testing.assert_array_equal(found.rows["y"], expected.rows["y"])
-    bare = evaluated(ledger(**PLAN).noted(Eval(source, toys.measure)), 3).numbers
+    bare = evaluated(ledger(**PLAN).with_epsilon(Eval(source, toys.measure)), 3).numbers
     assert set(bare) == {"mse", "epsilon"} and bare["epsilon"] == epsilon(steps=3, **PLAN)
 
 
 def test_it_keeps_the_view_of_the_evaluation():
     average = ema(0.9)
-    ev = ledger(**PLAN).noted(Eval(eval_batches(toys.DATA, 50), toys.measure, view=average.view, every=5))
+    ev = ledger(**PLAN).with_epsilon(Eval(eval_batches(toys.DATA, 50), toys.measure, view=average.view, every=5))
     found = evaluated(ev, 2)
     np.testing.assert_allclose(found.numbers["mse"], np.mean(toys.DATA.columns["y"] ** 2), rtol=1e-5)
     assert ev.every == 5
@@ -73,7 +73,7 @@ def test_mistakes_are_named():
         return {"epsilon": weighted_mean(batch["mask"], batch["mask"])}
 
     with pytest.raises(UserError, match="'epsilon' of its own"):
-        evaluated(ledger(**PLAN).noted(Eval(eval_batches(arrays(x=np.zeros(3)), 3), measure)), 1)
+        evaluated(ledger(**PLAN).with_epsilon(Eval(eval_batches(arrays(x=np.zeros(3)), 3), measure)), 1)
 
 
 def test_a_private_run_records_what_it_spends(tmp_path):
@@ -88,7 +88,7 @@ def test_a_private_run_records_what_it_spends(tmp_path):
         grad_fn=private(loss, clip=1.0, noise=4.0, expected=8, microbatch=8),
         source=poisson(toys.DATA, expected=8, capacity=32),
         schedules={"epsilon": spending.spent},
-        evals={"test": spending.noted(Eval(eval_batches(toys.DATA, 25), toys.measure, every=10))},
+        evals={"test": spending.with_epsilon(Eval(eval_batches(toys.DATA, 25), toys.measure, every=10))},
         steps=20,
     )
     built = build(experiment, seed=0, devices=jax.devices()[:1])

@@ -13,7 +13,7 @@ from research.errors import UserError
 from research.experiment import Experiment, build
 from research.loop import run
 from research.optim.target import target
-from research.rl.acting import Experience, acting, episodes, rollout, turns
+from research.rl.acting import Experience, acting, environment_ids, episodes, rollout
 from research.rl.dqn import dqn
 from research.rl.environment import Environment, Transition, time_limit
 from research.rl.measure import measure_return, trials
@@ -163,7 +163,7 @@ def experiment(**changes):
     play = lambda step: acting(step, world, policy=policy, batches=memory.use, length=2, updates=4)
     fields = {
         "init": model.init, "apply": model.apply, "loss": dqn(model, discount=0.9), "optimizer": optax.adam(0.01),
-        "source": turns(4), "steps": 48, "transform": play, "stride": 8, "log_every": 16, "save_every": 8,
+        "source": environment_ids(4), "steps": 48, "transform": play, "stride": 8, "log_every": 16, "save_every": 8,
         "techniques": (episodes(world, 4), memory, lagging),
         "evals": {"test": Eval(trials(5, size=8), measure_return(world, steps=4), every=16)},
     }  # fmt: skip

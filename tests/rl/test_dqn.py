@@ -10,7 +10,7 @@ from research.core import Ctx, Model
 from research.errors import UserError
 from research.experiment import Experiment, build
 from research.optim.target import target
-from research.rl.acting import acting, episodes, turns
+from research.rl.acting import acting, environment_ids, episodes
 from research.rl.dqn import dqn
 from research.rl.dynamic_programming import value_iteration
 from research.rl.environment import time_limit
@@ -74,7 +74,7 @@ def test_a_missing_target_or_field_is_an_error():
 
 GRID = ("SSH", "S#S", "SSG")
 RULES = {"hole": -1.0, "cost": 0.05}
-FREE = tables(GRID, **RULES).inside
+FREE = tables(GRID, **RULES).reachable
 
 
 def learned(limit, discount=0.9):
@@ -85,7 +85,7 @@ def learned(limit, discount=0.9):
     policy = epsilon_greedy(model, epsilon=lambda step: 1.0)
     experiment = Experiment(
         init=model.init, apply=model.apply, loss=dqn(model, discount=discount), optimizer=optax.sgd(8.0),
-        source=turns(16), steps=3000, stride=3000, log_every=3000, save_every=3000,
+        source=environment_ids(16), steps=3000, stride=3000, log_every=3000, save_every=3000,
         techniques=(episodes(world, 16), memory, lagging),
         transform=lambda step: acting(step, world, policy=policy, batches=memory.use, length=1, updates=1),
     )  # fmt: skip

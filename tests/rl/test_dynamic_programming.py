@@ -14,7 +14,7 @@ GRID = ("SF", "HF", "FG")
 
 def test_it_is_the_best_of_all_policies():
     exact = tables(GRID, slip=0.3, hole=-1.0, cost=0.1)
-    inside = np.flatnonzero(exact.inside)
+    inside = np.flatnonzero(exact.reachable)
     best = np.full(6, -np.inf)
     for actions in itertools.product(range(4), repeat=len(inside)):
         policy = np.zeros(6, int)

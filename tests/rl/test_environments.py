@@ -87,7 +87,7 @@ def test_the_tables_are_those_of_frozen_lake(slip):
     np.testing.assert_allclose(found.probabilities, chances, atol=1e-12)
     np.testing.assert_allclose(found.rewards, rewards, atol=1e-12)
     np.testing.assert_array_equal(found.starts, world.initial_state_distrib)
-    assert found.inside.sum() == 11
+    assert found.reachable.sum() == 11
 
 
 GRID = ("S#G", "SFH")
@@ -99,7 +99,7 @@ def test_the_steps_of_a_grid_world_follow_its_tables():
     world, exact = grid_world(GRID, **RULES), tables(GRID, **RULES)
     keys = jax.random.split(KEY, 4000)
     many = jax.jit(jax.vmap(jax.vmap(world.step, (None, None, 0)), (0, 0, None)))
-    cells, actions = (x.ravel() for x in np.meshgrid(np.flatnonzero(exact.inside), np.arange(4)))
+    cells, actions = (x.ravel() for x in np.meshgrid(np.flatnonzero(exact.reachable), np.arange(4)))
     found = many(cells, actions, keys)
     gained = np.array([-0.25, 0, 2, -0.25, -0.25, -3])
     for row, (cell, action) in enumerate(zip(cells, actions, strict=True)):

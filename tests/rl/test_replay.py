@@ -10,7 +10,7 @@ import pytest
 from research.errors import UserError
 from research.rl.acting import Trajectory
 from research.rl.environment import Environment, Transition
-from research.rl.replay import pushed, replay
+from research.rl.replay import push, replay
 
 KEY = jax.random.key(0)
 
@@ -34,10 +34,10 @@ def test_the_ring_holds_the_last_transitions_in_order():
     memory = replay(pictures(), capacity=18, size=5, updates=4)
     ring = memory.memory(KEY, None)
     assert ring["rows"]["observation"].shape == (18, 2, 2) and ring["rows"]["observation"].dtype == jnp.uint8
-    push = jax.jit(pushed)
+    pushed = jax.jit(push)
     kept = []
     for number in range(8):
-        ring = push(ring, trajectory(number))
+        ring = pushed(ring, trajectory(number))
         kept = [*kept, *range(number * 6, number * 6 + 6)][-18:]
         assert ring["held"] == len(kept) and ring["next"] == (number + 1) * 6 % 18
         order = np.roll(np.asarray(ring["rows"]["action"]), -int(ring["next"]))[18 - len(kept) :]

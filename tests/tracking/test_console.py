@@ -14,7 +14,7 @@ import pytest
 
 import research.tracking.console as console_module
 from research.evaluate import Results
-from research.events import Ended, Evaluated, Interval, Noted, Saved, Started
+from research.events import Ended, Evaluated, Interval, Message, Saved, Started
 from research.tracking.console import Shown, console, live_line
 
 TIMING = {"seconds": 0.5, "steps_per_second": 20.0, "data_wait": 0.25}
@@ -57,7 +57,7 @@ def test_lines_through_a_pipe_keep_their_distance_in_time_but_the_last_is_told_a
 
 
 def test_evaluations_and_notes_through_a_pipe():
-    lines = written([Noted(5, "two\nlines"), evaluated(600), Saved(600), Ended(600, "finished", {})])
+    lines = written([Message(5, "two\nlines"), evaluated(600), Saved(600), Ended(600, "finished", {})])
     assert lines == ["two", "lines", "step 600  valid  loss 0.2134  accuracy 0.9701"]
 
 
@@ -80,7 +80,7 @@ def test_a_stream_that_breaks_does_not_end_the_run():
 def test_characters_that_the_stream_cannot_hold_are_replaced():
     raw = io.BytesIO()
     listen = console(stream=io.TextIOWrapper(raw, encoding="ascii"), label="")
-    listen(Noted(0, "Ärger"))
+    listen(Message(0, "Ärger"))
     assert raw.getvalue() == b"?rger\n"
 
 

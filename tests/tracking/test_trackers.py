@@ -6,7 +6,7 @@ import pytest
 
 from research import events
 from research.errors import UserError
-from research.evaluate import sorted_out
+from research.evaluate import to_results
 from research.tracking import trackers
 
 
@@ -15,7 +15,7 @@ def test_every_number_reaches_a_tracker_under_its_name():
     tell = trackers.scalar_writer(lambda step, numbers: found.update({(k, step): v for k, v in numbers.items()}),
                                   lambda: closed.append(True))  # fmt: skip
     tell(events.Interval(10, {"loss": 0.5}, {"steps_per_second": 3.0}))
-    tell(events.Evaluated(10, "valid", sorted_out({"accuracy": 0.9, "text": "words", "matrix": [[1, 2]]})))
+    tell(events.Evaluated(10, "valid", to_results({"accuracy": 0.9, "text": "words", "matrix": [[1, 2]]})))
     tell(events.Saved(10))
     assert found == {("train/loss", 10): 0.5, ("timing/steps_per_second", 10): 3.0, ("valid/accuracy", 10): 0.9}
     assert not closed

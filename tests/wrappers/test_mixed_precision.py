@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from research.core import Ctx, Mean, Model, Out, State, gradient, train_step
-from research.gradients.loss_scale import scaled
+from research.gradients.loss_scale import loss_scaled
 from research.model import from_nnx
 from research.models.cnn import CNN
 from research.models.gpt import GPT
@@ -18,7 +18,7 @@ from research.models.resnet import ConvNorm, ResNet
 from research.models.vit import ViT
 from research.objectives.classify import classify
 from research.tree import cast
-from research.wrappers.mixed_precision import mixed
+from research.wrappers.mixed_precision import mixed_precision
 from tests.gradients import toy
 
 OPTIMIZER = optax.adam(0.01)
@@ -44,7 +44,7 @@ def test_the_layers_compute_in_the_type_and_everything_outside_stays_in_f32():
         seen.append((params["w"].dtype, x.dtype, number.dtype, stats["mean"].dtype))
         return x @ params["w"], {"mean": stats["mean"] + 1}
 
-    model = mixed(Model(None, apply))
+    model = mixed_precision(Model(None, apply))
     params, stats = {"w": np.full((3, 2), 1 / 3, np.float32), "n": np.int32(2)}, {"mean": np.zeros(2, np.float32)}
 
     def total(params):
@@ -63,7 +63,8 @@ def test_in_f32_it_is_the_model_and_in_bf16_it_is_near():
     params, stats = jax.jit(model.init)(jax.random.key(0))
     x = np.random.default_rng(0).normal(size=(8, 6, 6, 1)).astype(np.float32)
     plain, same, near = (
-        np.asarray(jax.jit(m.apply)(params, stats, x)[0]) for m in (model, mixed(model, jnp.float32), mixed(model))
+        np.asarray(jax.jit(m.apply)(params, stats, x)[0])
+        for m in (model, mixed_precision(model, jnp.float32), mixed_precision(model))
     )
     np.testing.assert_array_equal(plain, same)
     assert 1e-5 < np.abs(plain - near).max() < 0.02 * (np.abs(plain).max() + 1)
@@ -76,7 +77,7 @@ def test_batch_statistics_keep_their_type_and_nearly_their_values():
     @jax.jit
     def changed(key):
         params, stats = model.init(key)
-        return [m.apply(params, stats, x, train=True)[1] for m in (model, mixed(model))]
+        return [m.apply(params, stats, x, train=True)[1] for m in (model, mixed_precision(model))]
 
     plain, half = changed(jax.random.key(0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.02), plain, half)
@@ -105,7 +106,7 @@ def products(jaxpr):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_product_is_in_16_bits_forward_and_backward(name):
     build, shape = MODELS[name]
-    model = mixed(from_nnx(build))
+    model = mixed_precision(from_nnx(build))
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     x = jnp.zeros(shape, jnp.float32 if len(shape) > 2 else jnp.int32)
     total = lambda params, stats: model.apply(params, stats, x, key=jax.random.key(0), train=True)[0].sum()
@@ -116,7 +117,7 @@ def test_every_product_is_in_16_bits_forward_and_backward(name):
 
 def test_where_nothing_overflows_the_scale_changes_nothing_but_itself():
     plain, plain_metrics = ran(gradient(toy.LOSS), OPTIMIZER)
-    how = scaled(toy.LOSS, initial=1024.0, period=2)
+    how = loss_scaled(toy.LOSS, initial=1024.0, period=2)
     state, metrics = ran(how.grad_fn, how.optimizer(OPTIMIZER), how)
     toy.close(state.params, plain.params)
     assert int(state.stats["seen"]) == int(plain.stats["seen"]) == 3
@@ -127,8 +128,8 @@ def test_where_nothing_overflows_the_scale_changes_nothing_but_itself():
 
 
 def test_an_overflow_halves_the_scale_and_touches_nothing_else():
-    model = mixed(toy.MODEL, jnp.float16)  # the largest float16 is 65,504
-    how = scaled(classify(model, inputs="x", labels="y"), initial=2.0**24, period=100)
+    model = mixed_precision(toy.MODEL, jnp.float16)  # the largest float16 is 65,504
+    how = loss_scaled(classify(model, inputs="x", labels="y"), initial=2.0**24, period=100)
     guarded = how.optimizer(OPTIMIZER)
     step, state = jax.jit(train_step(how.grad_fn, guarded)), jax.device_get(begun(guarded, how))
     skipped, scales = [], []
@@ -158,7 +159,7 @@ def test_a_small_gradient_that_float16_would_lose_is_kept_by_the_scale():
         error = Mean(half.astype(jnp.float32).sum() * 1e-9, jnp.float32(1))
         return error.value(), Out({}, {"loss": error})
 
-    how = scaled(tiny, initial=2.0**20)
+    how = loss_scaled(tiny, initial=2.0**20)
     params = {"w": np.ones(2, np.float32)}
     ctx = Ctx({}, {"loss_scale": how.memory(toy.KEY, params)}, toy.KEY, np.int32(0))
     lost, kept = jax.jit(lambda p, c: (gradient(tiny)(p, c)[0]["w"], how.grad_fn(p, c)[0]["w"]))(params, ctx)
@@ -167,7 +168,7 @@ def test_a_small_gradient_that_float16_would_lose_is_kept_by_the_scale():
 
 
 def test_the_scale_never_falls_below_one():
-    how = scaled(lambda p, c: (jnp.float32(jnp.nan) * p["w"].sum(), Out({}, {})), initial=2.0)
+    how = loss_scaled(lambda p, c: (jnp.float32(jnp.nan) * p["w"].sum(), Out({}, {})), initial=2.0)
     ctx, params = Ctx({}, {"loss_scale": how.memory(None, None)}, toy.KEY, jnp.int32(0)), {"w": jnp.ones(2)}
     grad_fn = jax.jit(how.grad_fn)
     for expected in (1, 1):
