@@ -11,6 +11,7 @@ from research.diagnose.activations import layer_names, watched
 from research.distributed.sharding import on_device, under
 from research.duration import in_steps, percent
 from research.errors import UserError
+from research.evaluate import evaluator
 from research.events import Evaluated
 from research.experiment import Built, Experiment, wire
 from research.runs.reader import LAYERS
@@ -84,7 +85,9 @@ def with_layers(built: Built, *, every=percent(10)) -> Built:
     evals = {**ex.evals, LAYERS: ev}
     steps = in_steps(every, total=built.total, stride=ex.stride)
     return built._replace(
-        experiment=dataclasses.replace(ex, evals=evals), eval_every={**built.eval_every, LAYERS: steps}
+        experiment=dataclasses.replace(ex, evals=evals),
+        eval_every={**built.eval_every, LAYERS: steps},
+        evaluators={**built.evaluators, LAYERS: evaluator(ev, ex.apply, mesh=built.mesh)},
     )
 
 
