@@ -16,7 +16,7 @@ from research.privacy import accountant
 
 
 class Ledger(NamedTuple):
-    """Hooks of an experiment: `schedules={"epsilon": ledger.spent}`, and `ledger.with_epsilon(Eval(...))` in `evals`."""
+    """Hooks: `schedules={"epsilon": ledger.spent}` of the experiment, and `ledger.with_epsilon(Eval(...))`."""
 
     spent: Callable[[int | Int[Array, ""]], float]
     with_epsilon: Callable[[Eval], Eval]

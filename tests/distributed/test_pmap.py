@@ -103,7 +103,7 @@ def _whole(params, ctx):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": _whole}, "does not add over examples"),
+        ({"loss": _whole}, "not a sum over examples"),
         ({"mesh": {"data": 2, "tensor": 2}}, "mesh axis 'tensor' of 2 needs jit"),
         ({"source": batches(toys.DATA, 10)}, "batch of 10 examples cannot be split over 4 devices"),
     ],

@@ -104,11 +104,11 @@ def test_the_live_line_at_full_width():
 SCRIPT = """
 import sys, time
 from types import SimpleNamespace
-from research.events import Ended, Evaluated, Interval, Noted, Saved, Started
+from research.events import Ended, Evaluated, Interval, Message, Saved, Started
 from research.tracking.console import console
 at = [0]
 listen = console(stream=sys.stdout, label="digits")
-listen(Noted(0, "Going on."))
+listen(Message(0, "Going on."))
 listen(Started(0, 60, lambda: at[0]))
 time.sleep(0.4)
 for at[0], seconds in (10, 100.0), (20, 0.5), (30, 0.5):
