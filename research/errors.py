@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import signal
 import sys
 
@@ -11,8 +12,13 @@ class UserError(Exception):
 
 
 def nearest(given, valid):
-    """Return `" Did you mean 'x'?"` for the valid name closest to `given`, or an empty string if none is close."""
-    close = difflib.get_close_matches(str(given), [str(name) for name in valid], n=1, cutoff=0.5)
+    """Return `" Did you mean 'x'?"` for the valid name closest to `given`, or an empty string if none is close.
+
+    Initials count as close: `lr` is `learning_rate`.
+    """
+    names, letters = [str(name) for name in valid], str(given).strip("-")
+    close = [name for name in names if len(letters) > 1 and letters == "".join(re.findall(r"(?<![a-z])[a-z]", name))]
+    close = close or difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

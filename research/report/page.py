@@ -1,9 +1,11 @@
 """One page that shows what a run came to: report.html, and the pictures beside it."""
 
+import time
 from pathlib import Path
 
 from research.diagnose.findings_page import diagnosis
 from research.errors import UserError
+from research.files import number
 from research.html.document import document
 from research.html.markup import Html, details, element, format_number, join, percent, section, shortened, table
 from research.report import confusion, pace
@@ -13,6 +15,7 @@ from research.report.gallery import gallery
 from research.report.layers import layers
 from research.report.ranked import ranked
 from research.report.record import recorded
+from research.report.runs import defaults
 from research.report.slices import slice_tables
 from research.report.timeline import happened, timeline
 from research.runs.reader import Evaluation, Run, read_run, results
@@ -75,12 +78,22 @@ def _headline(run: Run, name) -> Html:
         columns = [[metric, *[row[1 + i] for row in rows]] for i, metric in enumerate(metrics)]
         numbers = table(["metric", *found], columns, numeric=list(found))
     return join([
-        element("header", element("h1", name), element("p", run.about.get("summary", ""))),
+        element("header", element("h1", name), element("p", run.about.get("summary", "")), element("p", _variant(run))),
         element("p", element("span", word, class_=f"badge {word}"), " ", step, class_="status"),
         element("pre", status["text"], class_=f"said {word}") if status.get("text") else "",
         *[element("p", problem, class_="remark") for problem in run.problems],
         section("Result" if word == "finished" else "Result so far", numbers, _claims(run, found, word)),
     ])  # fmt: skip
+
+
+def _variant(run: Run) -> str:
+    """The knobs that differ from their defaults, the seed and the date: they distinguish runs of one experiment."""
+    usual = defaults(run.folder / "source" / str(run.about.get("file", "")))
+    knobs = run.about.get("knobs") or {}
+    changed = [f"{name}={value}" for name, value in knobs.items() if name not in usual or usual[name] != value]
+    created = number(run.about.get("created"))
+    date = [] if created is None else [time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(created))]
+    return " · ".join([*changed, f"seed {run.about.get('seed', '?')}", *date])
 
 
 def _claims(run: Run, found, word) -> Html:

@@ -19,11 +19,15 @@ from research.files import number
 __all__ = ["number"]
 
 
-def show_it(run: str, times: list[str] = (), *, scale: float = 1.0, kind: str | None = None, loud: bool = True) -> int:
+def show_it(
+    run: str, times: list[str] = (), *, scale: float = 1.0, kind: str | None = None, loud: bool = True,
+    show_path: int = 0,
+) -> int:
     """Show a run.
 
     run: a run folder
     scale (FACTOR): how much larger
+    show_path: its initials are an abbreviation
     loud (--quiet): say less
     """
     print(run, times, scale, kind, loud)
@@ -60,6 +64,7 @@ def test_a_file_more_is_a_verb_more(wing, capsys):
     [
         (["show-its"], "unknown verb 'show-its'. Did you mean 'show-it'?"),
         (["show-it", "a", "--scal", "2"], "unknown argument '--scal'. Did you mean '--scale'?"),
+        (["show-it", "a", "--sp", "2"], "unknown argument '--sp'. Did you mean '--show-path'?"),
         (["show-it", "a", "--scale", "wide"], "scale must be float, not 'wide'"),
         (["show-it"], "RUN"),
     ],

@@ -64,6 +64,7 @@ def test_everything_that_was_recorded_is_on_the_page(finished):
         "A summary.",
         "finished",
         "step 20 of 20",
+        "width=64 · seed 3 · 2023-11-14 22:13 UTC",
         "0.9800",
         "met",
         "a paper",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import decoded_cache, records
-from research.errors import UserError
+from research.errors import UserError, format_names
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,6 +16,11 @@ class Arrays:
 
     columns: Mapping[str, np.ndarray]
     classes: tuple[str, ...] | None = None
+
+    def __repr__(self):
+        fields = ", ".join(f"{name} {column.dtype}{list(column.shape[1:])}" for name, column in self.columns.items())
+        classes = f"; classes {format_names(self.classes)}" if self.classes else ""
+        return f"Arrays({len(self)} records: {fields}{classes})"
 
     def __len__(self):
         return len(next(iter(self.columns.values())))
@@ -38,6 +43,9 @@ class Subset:
 
     data: Any
     indices: np.ndarray
+
+    def __repr__(self):
+        return f"Subset({len(self)} of {self.data!r})"
 
     def __len__(self):
         return len(self.indices)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from research.data import arrays, column, csv, image_folder, mapped, subset
 from research.data.readers import images
+from research.data.readers.arrays import Arrays
 from research.errors import UserError
 
 Y = np.array([3, 1, 4, 1, 5], np.int32)
@@ -19,6 +20,12 @@ def folder(tmp_path):
         for i in range(count):
             Image.new("RGB", (2, 2)).save(tmp_path / name / f"{i}.png")
     return image_folder(tmp_path)
+
+
+def test_a_data_set_prints_its_size_and_fields(folder):
+    assert repr(DATA) == "Arrays(5 records: x float64[2], y int32[], name object[])"
+    named = Arrays({"label": np.array([0, 1])}, classes=("no", "yes"))
+    assert repr(subset(named, [1])) == "Subset(1 of Arrays(2 records: label int64[]; classes no, yes))"
 
 
 @pytest.mark.parametrize(
