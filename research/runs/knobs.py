@@ -118,6 +118,10 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         args = [a.split("=", 1)[0].replace("_", "-") + a[len(a.split("=", 1)[0]) :] if a.startswith("--") else a
                 for a in args]  # fmt: skip
+        # argparse takes -1e-3 and -1,2 for options.
+        for i in reversed(range(len(args) - 1)):
+            if re.fullmatch(r"--[^=]+", args[i]) and re.match(r"-(\.?\d|inf$)", args[i + 1]):
+                args[i : i + 2] = [f"{args[i]}={args[i + 1]}"]
         parsed, unparsed = self.parse_known_args(args, namespace)
         if unparsed:
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]

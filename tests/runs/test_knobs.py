@@ -46,6 +46,10 @@ def test_defaults_and_every_kind_of_value():
     assert isinstance(given["learning_rate"], float) and isinstance(given["steps"], int)
     assert parsed("--augment")["augment"] is True and parsed("--augment=false", "--folder=none")["augment"] is False
     assert parsed("--learning-rate=-2.5")["learning_rate"] == -2.5
+    assert parsed("--learning-rate", "-1e-3")["learning_rate"] == -1e-3 and parsed("--widths", "-1,2")["widths"] == (
+        -1,
+        2,
+    )
 
 
 def test_a_notebooks_values_are_held_to_the_same_types():
