@@ -302,7 +302,7 @@ def estimate(case: Case, probe=None) -> Outcome:
     if there and needed > there:
         return Finding(rule, True, f"{text}. The device has {there / 2**20:,.0f} MiB.", (
             "a smaller batch, its gradient summed over microbatches: grad_fn=accumulate(gradient(loss), 4)",
-            "mixed(model) and narrow(optimizer) halve activations and moments",
+            "mixed_precision(model) and low_precision_state(optimizer) halve activations and moments",
             'mesh={"fsdp": -1} with rules=((r".", fsdp()),) splits the state over devices',
         ), {"needed": needed, "there": there})  # fmt: skip
     return Passed(rule, text)

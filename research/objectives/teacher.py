@@ -36,7 +36,7 @@ def with_teacher(model: Model, teacher: Model, *, name: str = "teacher") -> With
     def init(key):
         params, stats = model.init(key)
         if name in stats:
-            raise UserError(f"the model already has a stats entry {name!r}; set another taught(..., name=).")
+            raise UserError(f"the model already has a stats entry {name!r}; set another with_teacher(..., name=).")
         weights, teacher_stats = teacher.init(draw(key, name))
         return params, {**stats, name: {"params": weights, **({"stats": teacher_stats} if teacher_stats else {})}}
 

@@ -59,6 +59,8 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     run_file = folder / "run.json"
     if run_file.exists():
         about = read_json(run_file)
+        if "start_from" not in about:
+            raise UserError(f"{run_file} has no field 'start_from': another version wrote it. Train with --again.")
         current = {"knobs": plain(knobs), "seed": seed, "start_from": start_from}
         differs = (about["experiment"], about["start_from"]) != (loaded.name, start_from)
         if differs or _has_checkpoints(folder, start_from):

@@ -7,7 +7,7 @@ import pytest
 
 from research import verbs
 from research.errors import UserError
-from research.files import read_json
+from research.files import read_json, write_json
 from research.report.runs import runs
 
 SOUND = (Path(__file__).parents[1] / "search" / "toy.py").read_text()
@@ -78,3 +78,13 @@ def test_what_failed_later_keeps_its_step(tmp_path):
         train(file, broken.replace("    cost = ", "    None.shape\n    cost = "), run_dir=folder)
     after = read_json(folder / "status.json")
     assert after["step"] == before["step"] > 0 and "NoneType" in after["text"]
+
+
+def test_a_folder_of_another_version_is_refused_by_name(tmp_path):
+    file, folder = tmp_path / "mine.py", tmp_path / "run"
+    train(file, SOUND, run_dir=folder)
+    about = read_json(folder / "run.json")
+    del about["start_from"]
+    write_json(folder / "run.json", about)
+    with pytest.raises(UserError, match="no field 'start_from': another version wrote it"):
+        train(file, SOUND, run_dir=folder)
