@@ -1,4 +1,4 @@
-"""What an evaluation gives for a model that knows nothing, against which a fresh one is held."""
+"""The loss of a constant prediction, with which the initial loss of a model is compared."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ from research.diagnose.case import Case, asking
 
 
 class ConstantBaseline(NamedTuple):
-    """What the evaluation of the small batch gives for a model that knows nothing: its `metric` (loss or mse), the
-    value with the fresh model's outputs, and the value with one answer for all: all outputs 0, or the targets' mean.
+    """The `metric` (loss or mse) of the small batch, for the outputs of the untrained model (`fresh`) and for one
+    output for all examples (`constant`): 0, or the mean of the targets.
     """
 
     metric: str
@@ -34,9 +34,9 @@ def constant_baseline(case: Case) -> ConstantBaseline | None:
     if target is not None and np.shape(target) == outputs.shape:
         constant += np.asarray(target, outputs.dtype).mean(0)
 
-    def same(params, stats, batch, constant):  # not closed over: XLA would spend seconds on folding it
+    def of_constant(params, stats, batch, constant):  # not closed over: XLA would spend seconds on folding it
         return asking(case.question.measure, lambda *_, **__: (constant, {}))(params, stats, batch).states[metric]
 
-    alike = jax.jit(same)(params, stats, small, constant)
+    baseline = jax.jit(of_constant)(params, stats, small, constant)
     classes = outputs.shape[-1] if metric == "loss" and outputs.ndim > 1 else None
-    return ConstantBaseline(metric, float(answer.states[metric].value()), float(alike.value()), classes)
+    return ConstantBaseline(metric, float(answer.states[metric].value()), float(baseline.value()), classes)

@@ -62,8 +62,8 @@ def sign(grad_fn: GradFn) -> GradFn:
     """Replace every entry by its sign times the mean magnitude of its array: one bit per entry.
 
     This is signSGD (Bernstein et al. 2018), scaled as in Karimireddy et al. 2019. Stats are unchanged. The estimate is
-    biased and need not converge; `ef_sign` corrects this. Limit: equals `grad_fn` if all magnitudes in an array are
-    equal.
+    biased, and training may not converge; `ef_sign` corrects the bias. Limit: `grad_fn` itself, if all entries of each
+    array have the same magnitude.
     """
     return _compress_gradient(grad_fn, _scaled_sign)
 

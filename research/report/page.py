@@ -15,7 +15,7 @@ from research.report.gallery import gallery
 from research.report.layers import layers
 from research.report.ranked import ranked
 from research.report.record import recorded
-from research.report.runs import defaults
+from research.report.runs import changed_knobs
 from research.report.slices import slice_tables
 from research.report.timeline import happened, timeline
 from research.runs.reader import Evaluation, Run, read_run, results
@@ -88,9 +88,7 @@ def _headline(run: Run, name) -> Html:
 
 def _variant(run: Run) -> str:
     """The knobs that differ from their defaults, the seed and the date: they distinguish runs of one experiment."""
-    usual = defaults(run.folder / "source" / str(run.about.get("file", "")))
-    knobs = run.about.get("knobs") or {}
-    changed = [f"{name}={value}" for name, value in knobs.items() if name not in usual or usual[name] != value]
+    changed = [f"{name}={value}" for name, value in changed_knobs(run.folder, run.about).items()]
     created = number(run.about.get("created"))
     date = [] if created is None else [time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(created))]
     return " · ".join([*changed, f"seed {run.about.get('seed', '?')}", *date])

@@ -97,14 +97,20 @@ def listed(folder) -> Listed:
     flat = {name: value for name, value in flat.items() if value is not None}
     knobs = about.get("knobs") if isinstance(about.get("knobs"), dict) else {}
     claims = [claim for claim in about.get("claims") or () if isinstance(claim, dict)]
-    usual = defaults(folder / "source" / str(about.get("file", "")))
     step, total = (status.get(k) if isinstance(status.get(k), int) else None for k in ("step", "total"))
+    changed = changed_knobs(folder, about)
     word = "damaged" if problems else status.get("status", "not started")
-    changed = {name: value for name, value in knobs.items() if name not in usual or usual[name] != value}
     return Listed(
         folder, str(about.get("experiment", "?")), knobs, changed, about.get("seed"), str(word), step, total,
         main_metric(claims, flat), flat, claims, number(about.get("created")), " ".join(problems),
     )  # fmt: skip
+
+
+def changed_knobs(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of a run, from its run.json `about`, that differ from the defaults in its source."""
+    knobs = about.get("knobs") if isinstance(about.get("knobs"), dict) else {}
+    usual = defaults(folder / "source" / str(about.get("file", "")))
+    return {name: value for name, value in knobs.items() if name not in usual or usual[name] != value}
 
 
 def defaults(file) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Checkpoints:
         meta = copy.deepcopy({**meta, "format": FORMAT, "about": self._about, "shapes": shapes(state)})
         score = -math.inf if score is None or math.isnan(score) else float(score)
         single_process, write = jax.process_count() == 1, functools.partial(self._write, meta, score)
-        # Orbax spends most of a millisecond per array. The loop need not wait for that once the arrays are copied.
+        # Orbax needs almost a millisecond per array; the loop continues as soon as the arrays are copied.
         # On CPU, the device copies them, in order with the steps. Elsewhere, copy them to the host, because the device
         # memory may not hold a second state. Several processes must run their collective operations in one order, and
         # therefore in one thread.

@@ -17,7 +17,7 @@ def experiment(*, rate: float = 30.0):
 '''
 HEALTHY = [
     ("digits.py", {"network": "mlp"}),
-    pytest.param("tabular/breast_cancer.py", {}, marks=pytest.mark.slow),
+    ("tabular/breast_cancer.py", {}),
     pytest.param("digits.py", {"channels": "8,16"}, marks=pytest.mark.slow),
     pytest.param("tabular/regression.py", {}, marks=pytest.mark.slow),
     pytest.param("language/gpt_stdlib.py", {"width": 32, "depth": 1, "length": 32}, marks=pytest.mark.slow),
