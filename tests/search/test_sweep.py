@@ -166,7 +166,8 @@ def test_the_command_line_answers_mistakes(tmp_path, capsys):
         ([], "no experiment given. Give a FILE"),
         ([str(FILE), "--x", "1"], "nothing to search"),
         ([str(FILE), "--xx", "0:1"], "unknown argument '--xx'. Did you mean '--x'"),
-        ([str(FILE), "--x", "-1:1"], "expected one argument"),
+        ([str(FILE), "--x"], "expected one argument"),
+        ([str(FILE), "--x", "-1:1:lg"], "A range looks like 1e-4:1e-2 or 1e-4:1e-2:log"),
         (["--worker", str(tmp_path / "none")], "is not the folder of a sweep"),
         ([str(FILE), "--x", "0:1:lg"], "A range looks like 1e-4:1e-2 or 1e-4:1e-2:log"),
     ):
