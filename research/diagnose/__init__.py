@@ -1,13 +1,13 @@
-"""What is wrong with an experiment, its data or its run, and what a step costs.
+"""Checks of experiments, data and runs, and estimates of the cost of a step.
 
-A check is a function that gives Passed, Skipped or a Finding: what is wrong in plain words, by which figures, and what
-to try. `doctor` runs them all.
+A check is a function that returns Passed, Skipped or a Finding. A Finding states the problem, the numbers that show it
+and the actions to try. `doctor` runs all checks.
 
-    before a run   before (a Case's loss, gradients, one batch), rate (range test), cost (memory, FLOPs)
-    data           data, copies (duplicates), suspects (labels), tables
-    during a run   during (rules on intervals), live, layers (statistics of every layer)
+    before a run   before (initial loss, gradients, overfitting one batch), rate (range test), cost (memory, FLOPs)
+    data           data, copies (duplicates), suspects (wrong labels), tables
+    during a run   during (rules for each interval), live, layers (statistics per layer)
     after a run    after, examine, findings_page
 
-To add a check of an experiment, copy one of `before.py` and list it in `doctor.checked`; a rule on a run, one of
-`during.py` or `after.py`.
+To add a check of an experiment, copy one from `before.py` and list it in `doctor.checked`. To add a rule for runs, copy
+one from `during.py` or `after.py` and list it in the `RULES` of that file.
 """

@@ -1,4 +1,4 @@
-"""What a run that has ended shows: rules (History, evaluations) -> Finding | None, and one over several runs."""
+"""Rules for a finished run, (History, evaluations) -> Finding | None, and one rule for several runs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,15 @@ from research.diagnose.finding import Finding
 from research.diagnose.history import History, middle
 from research.runs.reader import Evaluation, Run, results
 
-MORE = ("augment=crop_and_flip(padding=1) in the loss, or mixup(loss, alpha=0.2, num_classes=C)",
-        "weight_decay and dropout: three times as much")  # fmt: skip
+MORE = ("add augment=crop_and_flip(padding=1) to the loss, or mixup(loss, alpha=0.2, num_classes=C)",
+        "triple weight_decay and dropout")  # fmt: skip
 
 
 def overfitting(history: History, evaluations: Mapping[str, Evaluation]) -> Finding | None:
-    """The loss of an evaluation set has risen by a quarter from its lowest while that of training fell; or training is
-    all but perfect and the set is not, by 15 points of accuracy.
+    """Detect over-fitting.
+
+    Either the loss of an evaluation set is 25 % above its minimum while the training loss fell, or the training
+    accuracy is above 90 % and exceeds that of the evaluation set by 15 points.
     """
     train, accuracy = history.values("train/loss"), history.values("train/accuracy")
     for name, series in history.evaluations("loss").items():
@@ -33,7 +35,7 @@ def overfitting(history: History, evaluations: Mapping[str, Evaluation]) -> Find
             continue
         text = f"The accuracy is {middle(accuracy[-3:]):.1%} in training and {scores[-1]:.1%} on {name}." if gap else ""
         if risen:
-            text = f"On {name} the loss was {values[best]:.4g} at step {step:.0f} and is {values[-1]:.4g} now. {text}"
+            text = f"The loss on {name} rose from {values[best]:.4g} at step {step:.0f} to {values[-1]:.4g}. {text}"
         stop = f'observe=(early_stop("{name}/loss", patience=3),), and best=Best("{name}/loss", mode="min")'
         worse = len(scores) > 1 and scores[-1] < scores.max() - 0.02
         evidence = {"step": list(series.steps), f"{name}/loss": list(series.values)}
@@ -43,8 +45,10 @@ def overfitting(history: History, evaluations: Mapping[str, Evaluation]) -> Find
 
 
 def underfitting(history: History, evaluations: Mapping[str, Evaluation]) -> Finding | None:
-    """Training is no better than evaluation, and both losses are above half of what guessing gives, or still fall by a
-    tenth over the last fifth of the run.
+    """Detect under-fitting: training is no better than evaluation, and there is room for improvement.
+
+    Room means that both losses are above half of the loss of guessing, or that the training loss is above 0.3 x that
+    and still fell by a tenth over the last fifth of the run.
     """
     train, accuracy = history.values("train/loss"), history.values("train/accuracy")
     sets = {name: history.values(f"{name}/accuracy") for name in history.classes}
@@ -55,36 +59,39 @@ def underfitting(history: History, evaluations: Mapping[str, Evaluation]) -> Fin
     entropy = guess(history, name).loss
     fifth = max(1, len(train) // 5)
     now, before = middle(train[-fifth:]), middle(train[-2 * fifth : -fifth])
-    alike = middle(accuracy[-3:]) < sets[name][-1] + 0.05
-    # With augmentation, mixing and dropout the loss of training alone says little.
+    no_gap = middle(accuracy[-3:]) < sets[name][-1] + 0.05
+    # Augmentation, mixing and dropout raise the training loss, so the evaluation loss counts, too.
     level = min([now, *history.values(f"{name}/loss")[-1:]])
-    if not alike or level < 0.3 * entropy or not (level > 0.5 * entropy or now < 0.9 * before):
+    if not no_gap or level < 0.3 * entropy or not (level > 0.5 * entropy or now < 0.9 * before):
         return None
-    text = f"The accuracy is {middle(accuracy[-3:]):.1%} in training and {sets[name][-1]:.1%} on {name}, no less, "
-    text += f"but the loss of training is {now:.4g} (guessing gives {entropy:.4g})"
+    text = (
+        f"The accuracy is {middle(accuracy[-3:]):.1%} in training and {sets[name][-1]:.1%} on {name}, without a gap, "
+    )
+    text += f"but the training loss is {now:.4g} (guessing scores {entropy:.4g})"
     text += f" and still fell by {1 - now / before:.0%} at the end." if now < 0.9 * before else "."
-    first = "epochs: three times as many" if now < 0.9 * before else "a wider or a deeper model: twice the units"
-    steps = (first, "weight_decay, dropout, smoothing, augmentation: less", "learning_rate: three times as much")
+    first = "triple epochs" if now < 0.9 * before else "use a wider or deeper model: double the units"
+    steps = (first, "reduce weight_decay, dropout, smoothing and augmentation", "triple learning_rate")
     return Finding("under-fitting", False, text, steps, curve(history, "train/loss", "train/accuracy"), history.step())
 
 
 def label_noise(history: History, evaluations: Mapping[str, Evaluation]) -> Finding | None:
-    """Many labels of a set are contradicted by a model that is as sure there as where it is right: confident learning
-    (Northcutt, Jiang & Chuang 2021, section 3.1, their counts), and a ROC area that tells noise from weakness.
+    """Detect label noise: a model contradicts many labels as confidently as it predicts the others.
 
-    A weak model is less sure where it errs. One that was told wrong labels errs where the label is wrong, and knows
-    nothing of it.
+    Suspects are counted by confident learning (Northcutt, Jiang & Chuang 2021, section 3.1). The ROC area of the
+    model's confidence as a predictor of its correctness separates noise from weakness: a weak model is less confident
+    where it errs, but a wrong label does not lower the confidence of the model. The limit is an area of 0.7.
     """
     from sklearn.metrics import roc_auc_score
 
-    for name, found in evaluations.items():
-        if not {"label", "probabilities"} <= set(found.rows) or not len(found.rows["label"]):
+    for name, result in evaluations.items():
+        if not {"label", "probabilities"} <= set(result.rows) or not len(result.rows["label"]):
             continue
-        label, p = np.asarray(found.rows["label"], int), np.asarray(found.rows["probabilities"], float)
+        rows = result.rows
+        label, p = np.asarray(rows["label"], int), np.asarray(rows["probabilities"], float)
         if not np.isfinite(p).all() or label.min() < 0 or label.max() >= p.shape[1] or name not in history.classes:
             continue
         best = guess(history, name)
-        # Who has learnt little, or is sure of everything, contradicts any label.
+        # An undertrained or overconfident model contradicts any label.
         hit, loss = p.argmax(1) == label, history.values(f"{name}/loss")
         if hit.mean() < best.accuracy + 0.2 or not len(loss) or loss[-1] > 1.5 * best.loss:
             continue
@@ -98,42 +105,48 @@ def label_noise(history: History, evaluations: Mapping[str, Evaluation]) -> Find
         if area > 0.7:
             continue
         order = suspects[np.argsort(p[suspects, label[suspects]] - p[suspects, other[suspects]], kind="stable")]
-        text = f"{len(suspects)} of {len(label)} labels of {name} ({len(suspects) / len(label):.0%}) are contradicted "
-        text += f"by the model, which is as sure there as where it is right (ROC area {area:.2f}). "
-        text += f"The clearest are records {', '.join(map(str, order[:8]))}."
-        look = "python -m research doctor FILE  # lists the suspect labels of training"
-        steps = (look, "loss=classify(model, smoothing=0.1)", f'best=Best("{name}/accuracy"): noise is memorised late')
+        text = f"The model contradicts {len(suspects)} of {len(label)} labels of {name} "
+        text += f"({len(suspects) / len(label):.0%}), as confident there as where it is right (ROC area {area:.2f}). "
+        text += f"The clearest cases are records {', '.join(map(str, order[:8]))}."
+        look = "python -m research doctor FILE  # lists suspect training labels"
+        steps = (
+            look,
+            "loss=classify(model, smoothing=0.1)",
+            f'keep the best step, since noise is memorised late: best=Best("{name}/accuracy")',
+        )
         evidence = {"suspects": order.tolist(), "share": len(suspects) / len(label), "area": area}
-        return Finding("label noise", True, text, steps, evidence, found.step)
+        return Finding("label noise", True, text, steps, evidence, result.step)
     return None
 
 
 def slice_gap(history: History, evaluations: Mapping[str, Evaluation]) -> Finding | None:
-    """On a slice of an evaluation set a watched metric (`higher` or `lower` of `metrics.slices.sliced`) is worse than
-    on the whole by more than chance gives: a tenth and 3.5 standard errors of a share. Of another number twice as much,
-    which is only worth a look: sound classes differ so in their losses.
+    """Detect a slice of an evaluation set on which a metric is much worse than on the entire set.
+
+    The metrics are `higher` and `lower` of `metrics.slices.sliced`. For a fraction, such as accuracy, the limit is 0.1
+    and 3.5 standard errors. For other metrics it is a factor of two on at least 30 records, and then only worth a look:
+    losses differ that much between healthy classes.
     """
-    for name, found in evaluations.items():
-        for key, worst in found.numbers.items():
+    for name, result in evaluations.items():
+        for key, worst in result.numbers.items():
             metric, slash, by = key.partition("/worst_")
-            table, counts, names = (found.arrays.get(f"slices/{by}{part}") for part in (f"/{metric}", "/count", ""))
-            whole = found.numbers.get(metric)
-            if not slash or table is None or whole is None or worst is None or not np.isfinite([whole, worst]).all():
+            table, counts, names = (result.arrays.get(f"slices/{by}{part}") for part in (f"/{metric}", "/count", ""))
+            total = result.numbers.get(metric)
+            if not slash or table is None or total is None or worst is None or not np.isfinite([total, worst]).all():
                 continue
             at = int(np.nanargmin(np.abs(table - worst)))
-            count, gap = float(counts[at]), abs(whole - worst)
-            share = (0 <= np.nanmin(table)) and np.nanmax(table) <= 1 and worst <= whole
-            error = np.sqrt(max(whole * (1 - whole), 1e-4) / max(count, 1)) if share else 0
-            if (gap < max(0.1, 3.5 * error)) if share else (count < 30 or max(worst, whole) < 2 * min(worst, whole)):
+            count, gap = float(counts[at]), abs(total - worst)
+            ratio = (0 <= np.nanmin(table)) and np.nanmax(table) <= 1 and worst <= total
+            error = np.sqrt(max(total * (1 - total), 1e-4) / max(count, 1)) if ratio else 0
+            if (gap < max(0.1, 3.5 * error)) if ratio else (count < 30 or max(worst, total) < 2 * min(worst, total)):
                 continue
-            text = f"On {name} {metric} is {whole:.4g}; where {by} is {names[at]} ({count:.0f} records), {worst:.4g}."
+            text = f"{name}/{metric} is {total:.4g}, but where {by} is {names[at]} ({count:.0f} records), {worst:.4g}."
             steps = (
                 f"look at the worst errors where {by} is {names[at]}",
                 'source=mixture({"all": train, "slice": part}, size, weights={"all": 3, "slice": 1})',
-                "more records of that slice, or augmentation that makes others look like it",
+                "collect more records of that slice, or augment other records to resemble it",
             )
             evidence = {str(title): float(x) for title, x in zip(names, table, strict=True)}
-            return Finding("slice gap", bool(share), text, steps, evidence, found.step)
+            return Finding("slice gap", bool(ratio), text, steps, evidence, result.step)
     return None
 
 
@@ -141,10 +154,10 @@ RULES = (overfitting, underfitting, label_noise, slice_gap)
 
 
 def unstable_seeds(runs: Sequence[Run]) -> Finding | None:
-    """Runs that differ in their seeds differ more than their evaluation sets explain: the standard deviation of an
-    accuracy is above 0.02 and three times its sampling error, or that of a loss above 30 % of the mean.
+    """Detect results that vary more between seeds than the size of the evaluation sets explains.
 
-    Runs of another experiment or of other knobs than the first are left out; three are needed.
+    The standard deviation of an accuracy is above 0.02 and above three times its sampling error, or that of a loss is
+    above 30 % of its mean. Runs whose experiment or knobs differ from the first run are left out; three are needed.
     """
     same = [run for run in runs if all(run.about.get(k) == runs[0].about.get(k) for k in ("experiment", "knobs"))]
     for name, numbers in results(same[0]).items() if len(same) > 2 else ():
@@ -161,6 +174,6 @@ def unstable_seeds(runs: Sequence[Run]) -> Finding | None:
             seeds = [run.about.get("seed") for run in same]
             text = f"{name}/{metric} over seeds {', '.join(map(str, seeds))}: " + ", ".join(f"{x:.4g}" for x in values)
             steps = ("schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10))",
-                     "learning_rate: half of it", "after=(ema(...),): average the weights")  # fmt: skip
+                     "halve learning_rate", "average the weights: after=(ema(...),)")  # fmt: skip
             return Finding("unstable seeds", True, f"{text}.", steps, {"seed": seeds, f"{name}/{metric}": values})
     return None

@@ -1,4 +1,4 @@
-"""An experiment made ready to be looked at: what its evaluations ask of the model, and a step with a probe in it."""
+"""An experiment prepared for checks: its evaluation as a function of the model, and a train step with a probe."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,20 +14,20 @@ from research.distributed import sharding
 from research.errors import UserError
 from research.experiment import Built, Experiment, build, stacked
 
-MISFITS = (TypeError, ValueError, LookupError, AttributeError, UserError)  # what tracing raises where shapes do not fit
-ROWS = 16  # examples of the small batch: few, so that checks are cheap; many, so that their mean says something
+MISFITS = (TypeError, ValueError, LookupError, AttributeError, UserError)  # raised by tracing if shapes do not fit
+ROWS = 16  # examples of the small batch: few enough for cheap checks, enough for a meaningful mean
 
 
 class Unasked(Exception):
-    """A measure that does not call the model once a batch."""
+    """Raised for a measure that does not call the model exactly once per batch."""
 
 
 class Question(NamedTuple):
-    """One evaluation as a question to the model: `ask(params, stats, batch) -> Answer`, compiled.
+    """One evaluation as a compiled function of the model, `ask(params, stats, batch) -> Answer`.
 
-    `name` is the evaluation's, `measure` its own (given the params as they are: an average lags behind them, but with
-    what else its View adds to stats); `inputs` are the batch fields that reach the model, None for what
-    is no field; `target` is the field that says what is right, if there is one.
+    `name`: the name of the evaluation. `measure`: its measure, applied to the live params, because an average lags,
+    plus the stats that its View adds. `inputs`: the batch fields that reach the model, None for an input that is not a
+    field. `target`: the field of the labels or targets, None if there is none.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What passed through: the inputs of the model, its outputs, and the measure's states by name."""
+    """One evaluation of a batch: the inputs of the model, its outputs, and the states of the measure by name."""
 
     inputs: tuple
     outputs: Any
@@ -48,9 +48,9 @@ class Answer(NamedTuple):
 class Case(NamedTuple):
     """An experiment `built` for a seed, with its `state` at step 0 (numpy) and its first training `batch`.
 
-    `question` is the first evaluation that calls the model once a batch; None, for the reason `silent`, where there is
-    none. `small` are 16 examples that it can be asked about: of the training batch, or else of the evaluation. `plain`
-    is the gradient of the loss, where the loss takes the training batch as it is; None where only `grad_fn` does.
+    `question`: the first evaluation that calls the model once per batch; None if there is none, and then `silent` is
+    the reason. `small`: 16 examples that the question accepts, from the training batch or otherwise from the
+    evaluation. `plain`: the gradient of the loss; None if only `grad_fn` accepts a training batch.
     """
 
     experiment: Experiment
@@ -64,9 +64,9 @@ class Case(NamedTuple):
 
 
 def make_case(experiment: Experiment, *, seed: int = 0) -> Case:
-    """The experiment made ready, on one device where its mesh allows that: a check needs no more.
+    """Build an experiment for checks, on one device if its mesh allows that.
 
-    Raises UserError for what `research.experiment.build` raises it for.
+    Raises UserError in the cases in which `research.experiment.build` does.
     """
     fits = all(size in (-1, 1) for size in experiment.mesh.values())
     built = build(experiment, seed=seed, devices=jax.devices()[:1] if fits else None)
@@ -85,18 +85,19 @@ def make_case(experiment: Experiment, *, seed: int = 0) -> Case:
 
 
 def context(state, batch) -> Ctx:
-    """What a loss sees of a batch at a state, with the key of the step."""
+    """Return the Ctx of a loss for a batch and a state, with the key of the step."""
     return Ctx(batch, state.stats, draw(state.seed, "step", state.salt, state.step), state.step)
 
 
 def takes(case: Case, batch) -> bool:
-    """Whether the experiment's loss can be traced on the batch."""
+    """Whether the experiment's loss accepts the batch, found by tracing."""
     return _traces(case.built.wired.loss, case.built.abstract, batch)
 
 
 def stepper(case: Case, *, optimizer, grad_fn=None) -> tuple[Step, State]:
-    """The experiment's step, compiled, with another optimizer (and another GradFn), one optimizer step a call unless
-    there is a transform; and the State that it begins with.
+    """Return the experiment's compiled step with another optimizer (and GradFn), and its initial State.
+
+    A call makes one optimizer step, unless the experiment has a transform.
     """
     wired = case.built.wired
     step = train_step(grad_fn or wired.grad_fn or gradient(wired.loss), optimizer, wired.after)
@@ -108,14 +109,16 @@ def stepper(case: Case, *, optimizer, grad_fn=None) -> tuple[Step, State]:
 
 
 def training_batches(case: Case):
-    """The Source that fits `stepper`."""
+    """Return the Source of the batches that the step of `stepper` accepts."""
     ex = case.experiment
     return stacked(ex.source, ex.stride if ex.transform else 1)(case.built.seed)
 
 
 class Probe(NamedTuple):
-    """The state of a probed optimizer: that of the optimizer, the `factor` of its updates, and of every parameter the
-    largest absolute gradient so far and whether one was not finite.
+    """The state of a probed optimizer.
+
+    `inner`: the state of the optimizer itself. `factor`: the multiplier of its updates. `largest` and `broken`: for
+    every parameter, the largest absolute gradient so far, and whether a gradient was not finite.
     """
 
     inner: Any
@@ -125,8 +128,9 @@ class Probe(NamedTuple):
 
 
 def probed(optimizer, *, at: int | None = None) -> optax.GradientTransformation:
-    """The optimizer with its updates multiplied by `factor`, which is 1 until one writes another into its state, and
-    with a memory of its gradients. Every schedule in it that optax made is held at its step `at`.
+    """Wrap an optimizer to scale its updates by `factor` and to record the largest gradient of every parameter.
+
+    `factor` is 1 until the caller replaces it in the state. With `at`, every optax schedule is frozen at that step.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -135,17 +139,17 @@ def probed(optimizer, *, at: int | None = None) -> optax.GradientTransformation:
         return Probe(optimizer.init(params), jnp.float32(1), each(jnp.float32(0)), each(jnp.bool(False)))
 
     def update(grads, state, params=None, **extra):
-        inner = state.inner if at is None else held(state.inner)
+        inner = state.inner if at is None else frozen(state.inner)
         updates, inner = optimizer.update(grads, inner, params, **extra)
         updates = jax.tree.map(lambda u: (u * state.factor).astype(u.dtype), updates)
         size = jax.tree.map(lambda g: jnp.max(jnp.abs(g), initial=0).astype(jnp.float32), grads)
         broken = jax.tree.map(lambda was, g: was | ~jnp.isfinite(g).all(), state.broken, grads)
         return updates, Probe(inner, state.factor, jax.tree.map(jnp.maximum, state.largest, size), broken)
 
-    def held(inner):
-        known = lambda node: isinstance(node, optax.ScaleByScheduleState)
-        fix = lambda node: node._replace(count=jnp.asarray(at, node.count.dtype)) if known(node) else node
-        return jax.tree.map(fix, inner, is_leaf=known)
+    def frozen(inner):
+        is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)
+        fix = lambda node: node._replace(count=jnp.asarray(at, node.count.dtype)) if is_schedule(node) else node
+        return jax.tree.map(fix, inner, is_leaf=is_schedule)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -159,7 +163,7 @@ def _traces(loss, abstract, batch):
 
 
 def asking(measure, apply):
-    """`(params, stats, batch) -> Answer` of a measure; raises Unasked where it does not call the model once."""
+    """Return `(params, stats, batch) -> Answer` for a measure. It raises Unasked if the model is not called once."""
 
     def ask(params, stats, batch):
         calls = []
@@ -171,14 +175,14 @@ def asking(measure, apply):
 
         states = measure(Trained(spy, params, stats), batch)
         if len(calls) != 1:
-            raise Unasked(f"calls the model {len(calls)} times a batch")
+            raise Unasked(f"calls the model {len(calls)} times per batch")
         return Answer(*calls[0], states)
 
     return ask
 
 
 def _question(name, ev, apply, state, batch):
-    """(Question, the small batch, why not) of an evaluation."""
+    """(Question, small batch, reason why there is none) of an evaluation."""
 
     def measure(trained, batch):
         seen = ev.view(state._replace(params=trained.params, stats=trained.stats))[1]
@@ -187,19 +191,19 @@ def _question(name, ev, apply, state, batch):
 
     ask, names, own = asking(measure, apply), [], ev.source(0)
 
-    def noted(params, stats, batch):
+    def recorded(params, stats, batch):
         answer = ask(params, stats, batch)
-        # Within one trace a field is the same object wherever it goes, so that identity says what reached the model.
-        which = lambda x: next((field for field, value in batch.items() if value is x), None)
+        # Within one trace a field remains the same object, so identity shows which fields reached the model.
+        field_of = lambda x: next((field for field, value in batch.items() if value is x), None)
         rows = {k: v for state in answer.states.values() if isinstance(state, Rows) for k, v in state.values.items()}
-        # What the measure tells of goes before what merely lies in the records.
+        # A field that the measure reports has priority over one that the records merely contain.
         likely = sorted(("label", "target"), key=lambda k: k not in rows)
-        targets = [which(rows.get(k)) or k for k in likely if k in rows or k in batch]
-        names.append((tuple(map(which, answer.inputs)), next((k for k in targets if k in batch), None)))
+        targets = [field_of(rows.get(k)) or k for k in likely if k in rows or k in batch]
+        names.append((tuple(map(field_of, answer.inputs)), next((k for k in targets if k in batch), None)))
         return answer
 
     try:
-        jax.eval_shape(noted, state.params, state.stats, own)
+        jax.eval_shape(recorded, state.params, state.stats, own)
         question = Question(name, measure, jax.jit(ask), *names[-1])
     except Unasked as error:
         return None, None, f"the evaluation {name!r} {error}"
@@ -216,8 +220,8 @@ def _question(name, ev, apply, state, batch):
 
 
 def _some(batch):
-    """Up to ROWS examples, evenly over the batch (which may be in the order of its classes), and their mask."""
+    """Up to ROWS examples, spread evenly because a batch may be sorted by class, and their mask."""
     size = len(jax.tree.leaves(dict(batch))[0])
     rows = np.linspace(0, size - 1, min(size, ROWS)).astype(int)
-    taken = {name: np.asarray(x)[rows] for name, x in batch.items()}
-    return {"mask": np.ones(len(rows), np.float32), **taken}
+    examples = {name: np.asarray(x)[rows] for name, x in batch.items()}
+    return {"mask": np.ones(len(rows), np.float32), **examples}

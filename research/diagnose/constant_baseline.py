@@ -1,4 +1,4 @@
-"""The loss of a constant prediction, with which the initial loss of a model is compared."""
+"""The evaluation loss of a constant prediction, the baseline for an untrained model."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,10 @@ from research.diagnose.case import Case, asking
 
 
 class ConstantBaseline(NamedTuple):
-    """The `metric` (loss or mse) of the small batch, for the outputs of the untrained model (`fresh`) and for one
-    output for all examples (`constant`): 0, or the mean of the targets.
+    """The evaluation of the small batch for the untrained model and for a constant prediction.
+
+    `metric`: "loss" or "mse". `fresh`: its value for the untrained model. `constant`: its value if every output is 0,
+    or, for regression, the mean of the targets. `classes`: the number of classes, None for regression.
     """
 
     metric: str
@@ -21,7 +23,7 @@ class ConstantBaseline(NamedTuple):
 
 
 def constant_baseline(case: Case) -> ConstantBaseline | None:
-    """The ConstantBaseline of an experiment; None where no evaluation gives a loss of the model's outputs."""
+    """Return the ConstantBaseline of an experiment; None if no evaluation computes a loss of the model's outputs."""
     if case.question is None:
         return None
     params, stats, small = case.state.params, case.state.stats, case.small
@@ -34,9 +36,9 @@ def constant_baseline(case: Case) -> ConstantBaseline | None:
     if target is not None and np.shape(target) == outputs.shape:
         constant += np.asarray(target, outputs.dtype).mean(0)
 
-    def of_constant(params, stats, batch, constant):  # not closed over: XLA would spend seconds on folding it
+    def evaluate(params, stats, batch, constant):  # an argument: XLA would spend seconds on folding a constant
         return asking(case.question.measure, lambda *_, **__: (constant, {}))(params, stats, batch).states[metric]
 
-    baseline = jax.jit(of_constant)(params, stats, small, constant)
+    baseline = jax.jit(evaluate)(params, stats, small, constant)
     classes = outputs.shape[-1] if metric == "loss" and outputs.ndim > 1 else None
     return ConstantBaseline(metric, float(answer.states[metric].value()), float(baseline.value()), classes)

@@ -1,4 +1,4 @@
-"""Records that are there twice: exact copies and near copies, within a set and between training and evaluation."""
+"""Duplicate records: exact and near copies, within the training set and between it and the evaluation sets."""
 
 import hashlib
 
@@ -10,66 +10,70 @@ from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.tables import Table, flat
 
-NEAR = 0.1  # of the usual distance to the nearest record
-COMMON = 0.05  # the share of copies that short pieces of text, such as a licence's lines, have by themselves
+NEAR = 0.1  # a near copy: within this fraction of the median distance to the nearest neighbour
+COMMON = 0.05  # the fraction of copies that is natural in short text, such as the lines of a licence
 
 
 def duplicates(case: Case, found: list[Table], *, most: int = 5_000) -> Outcome:
-    """Copies by a hash of all inputs; near copies by distance (see `near`), in up to `most` records of each set.
+    """Find exact copies, by a hash of all inputs, and near copies, by distance (see `near`).
 
-    A problem where 0.5 % of an evaluation set, and at least two records, have a copy in training; worth a look where
-    any has, and where 1 % of the training set are copies. Of text, whole numbers in rows, only exact copies are looked
-    for; below 5 % nothing is said, and a problem begins at a half: the same words in two places are no mistake yet.
-    Columns of few values repeat by nature: where a fifth of the training set are copies, a problem begins at 0.3 more.
+    Near copies are searched in up to `most` records of each set. A problem if 0.5 % of an evaluation set, and at least
+    two records, have a copy in training. Worth a look if any record has one, or if 1 % of the training set are copies.
+    Text (rows of integers) repeats naturally: only exact copies count, fewer than 5 % are ignored, and the limit for a
+    problem is one half. Columns with few values repeat, too: if a fifth of the training set are copies, fewer than 5 %
+    are ignored and the limit is the fraction of copies in training plus 0.3.
     """
     rule, train = "duplicates", found[0]
     names = inputs_of(case, train)
     if train.drawn or not names:
-        return Skipped(rule, "the training source draws its batches itself: its records are not at hand")
-    marks = {table.name: _hashes(table, names) for table in found if all(name in table.fields for name in names)}
-    known = {mark: row for row, mark in zip(train.rows, marks[train.name], strict=True)}
-    within = len(train.rows) - len(known)
-    of = dict(zip(train.rows.tolist(), marks[train.name], strict=True))
-    close = [(a, b) for a, b in near(train, train, names=names, most=most) if of[a] != of[b]]
-    said, evidence, worst = [], {"within training": within, "near, within training": len(close)}, 0.0
+        return Skipped(rule, "the training source generates its batches, so there are no records to compare")
+    hashes = {table.name: _hashes(table, names) for table in found if all(name in table.fields for name in names)}
+    row_of = {digest: row for row, digest in zip(train.rows, hashes[train.name], strict=True)}
+    within = len(train.rows) - len(row_of)
+    digest_of = dict(zip(train.rows.tolist(), hashes[train.name], strict=True))
+    close = [(a, b) for a, b in near(train, train, names=names, most=most) if digest_of[a] != digest_of[b]]
+    texts, evidence, worst = [], {"within training": within, "near, within training": len(close)}, 0.0
     text = all(train.fields[name].dtype.kind == "i" and train.fields[name].ndim == 2 for name in names)
-    share = within / len(train.rows)
-    natural = text or share >= 0.2  # columns of few values repeat in training as they do between the sets
-    serious = 0.5 if text else share + 0.3 if natural else 0.005
-    looks = within + len(close) >= max(2, (COMMON if natural else 0.01) * len(train.rows))
-    if looks:
-        said.append(f"{within:,} of {len(train.rows):,} training records are copies, {len(close):,} nearly so")
-    # A measure that is no plain question may well look at training records on purpose, as a linear probe does.
+    fraction = within / len(train.rows)
+    natural = text or fraction >= 0.2  # columns of few values repeat in training as they do between the sets
+    limit = 0.5 if text else fraction + 0.3 if natural else 0.005
+    notable = within + len(close) >= max(2, (COMMON if natural else 0.01) * len(train.rows))
+    if notable:
+        texts.append(f"{within:,} of {len(train.rows):,} training records are copies, {len(close):,} are near copies")
+    # Without a question the measure may use training records on purpose, as a linear probe does.
     for table in found[1:] if case.question else []:
-        if table.name not in marks:
+        if table.name not in hashes:
             continue
-        pairs = [(int(row), int(known[m])) for row, m in zip(table.rows, marks[table.name], strict=True) if m in known]
+        pairs = [
+            (int(row), int(row_of[h])) for row, h in zip(table.rows, hashes[table.name], strict=True) if h in row_of
+        ]
         exact = {row for row, _ in pairs}
         almost = [pair for pair in near(table, train, names=names, most=most) if pair[0] not in exact]
         both = len(exact) + len(almost)
         evidence[f"{table.name} in training"] = [list(pair) for pair in [*pairs, *almost][:50]]
         if both > (COMMON * len(table.rows) if natural else 0):
-            said.append(f"{len(exact):,} of {len(table.rows):,} records of {table.name} are in training too, and "
-                        f"{len(almost):,} nearly so, such as {[*pairs, *almost][0][0]} = {[*pairs, *almost][0][1]}"
-                        f"{table.sampled}")  # fmt: skip
+            texts.append(f"{len(exact):,} of {len(table.rows):,} records of {table.name} are also in training, "
+                        f"{len(almost):,} are near copies, such as {[*pairs, *almost][0][0]} = "
+                        f"{[*pairs, *almost][0][1]}{table.sampled}")  # fmt: skip
             worst = max(worst, both / len(table.rows) if both > 1 else 0)
-    if not said:
+    if not texts:
         few = f"fewer than {100 * COMMON:.0f} % of the rows" if natural else "none"
         return Passed(rule, f"{few} within {train.name} or between it and the evaluations{train.sampled}")
-    return Finding(rule, worst >= serious, "; ".join(said) + f"{train.sampled}.", (
-        "keep each only once before splitting: _, rows = np.unique(features, axis=0, return_index=True)",
-        "split so that copies stay together: folds(n, k, groups=..., seed=0)",
-        "leave them out of the evaluation: subset(test, ...); a score on what was trained on says little",
+    return Finding(rule, worst >= limit, "; ".join(texts) + f"{train.sampled}.", (
+        "remove copies before splitting: _, rows = np.unique(features, axis=0, return_index=True)",
+        "keep copies in the same part of a split: folds(n, k, groups=..., seed=0)",
+        "drop them from the evaluation: subset(test, ...); a score on training records is too high",
     ), evidence)  # fmt: skip
 
 
 def near(table: Table, train: Table, *, names, most: int = 5_000) -> list[tuple[int, int]]:
-    """Pairs (record of `table`, record of `train`), copies included, nearer than a tenth of the median distance of a
-    training record to its nearest other: ten times closer than is usual for these very data, whatever they are.
+    """Return pairs (record of `table`, record of `train`) of near copies, exact copies included.
 
-    Distances are Euclidean, of images after their own mean and contrast are taken out (so that a brighter copy is
-    near), of columns after division by their standard deviations; above 64 features, of 64 random projections
-    (Johnson & Lindenstrauss 1984; distances to about 10 %). Below 8 features nearness is common, and nothing is said.
+    A pair is near if its distance is below a tenth of the median distance of a training record to its nearest
+    neighbour. The limit thus adapts to the data. Distances are Euclidean. Each image is normalised by its own mean and
+    contrast, so that a brighter copy is near. Columns are divided by their standard deviations. Above 64 features,
+    distances are those of 64 random projections (Johnson & Lindenstrauss 1984; accurate to about 10 %). Below 8
+    features small distances are common, and the result is empty.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -89,10 +93,10 @@ def near(table: Table, train: Table, *, names, most: int = 5_000) -> list[tuple[
         sides = [x @ project for x in sides]
     search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(sides[0])
     distances, neighbours = (x[:, 1] for x in search.kneighbors(sides[0]))
-    usual = np.median(distances)
+    median = np.median(distances)
     if table is not train:
         distances, neighbours = (x[:, 0] for x in search.kneighbors(sides[1], n_neighbors=1))
-    pairs = [(int(table.rows[i]), int(train.rows[neighbours[i]])) for i in np.flatnonzero(distances < NEAR * usual)]
+    pairs = [(int(table.rows[i]), int(train.rows[neighbours[i]])) for i in np.flatnonzero(distances < NEAR * median)]
     return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]}) if table is train else pairs
 
 

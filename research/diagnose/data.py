@@ -1,4 +1,4 @@
-"""What is wrong with the data: checks of the Tables of an experiment, each giving one Outcome."""
+"""Checks of the data. Each takes the Tables of an experiment and returns one Outcome."""
 
 import jax
 import numpy as np
@@ -10,13 +10,13 @@ from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.tables import Table, flat
 from research.errors import format_names
 
-LARGE, SMALL = 5.0, 0.02  # root mean square of a feature, and largest value, that initialisations do not reckon with
+LARGE, SMALL = 5.0, 0.02  # limits of a feature's root mean square and of the largest value; initialisers assume 1
 
 
 def finite(found: list[Table]) -> Outcome:
-    """Whether every number of every field is finite: one NaN makes the loss of its whole batch NaN."""
+    """Test whether every number is finite: one NaN makes the loss of its entire batch NaN."""
     if not found:
-        return Skipped("finite numbers", "no set has the fields that the evaluation gives to the model")
+        return Skipped("finite numbers", "no data set has the fields that the evaluation passes to the model")
     bad = {}
     for table in found:
         for name, column in table.fields.items():
@@ -25,31 +25,33 @@ def finite(found: list[Table]) -> Outcome:
                 bad[f"{table.name}/{name}"] = [int(row) for row in table.rows[wrong][:20]], int(wrong.sum())
     if not bad:
         return Passed("finite numbers", ", ".join(f"{t.name} {len(t.rows):,}{t.sampled}" for t in found))
-    said = "; ".join(f"{count} records of {name}, such as {rows[:3]}" for name, (rows, count) in bad.items())
-    return Finding("finite numbers", True, f"NaN or infinite numbers: {said}.", (
-        "leave the records out: subset(data, np.flatnonzero(np.isfinite(features).all(1)))",
-        "fill in the training set's median, and add a column that says where it was missing",
-        "a column divided by its standard deviation of 0 is NaN: drop columns that are constant",
+    text = "; ".join(f"{count} records of {name}, such as {rows[:3]}" for name, (rows, count) in bad.items())
+    return Finding("finite numbers", True, f"The data contain NaN or infinite numbers: {text}.", (
+        "drop the records: subset(data, np.flatnonzero(np.isfinite(features).all(1)))",
+        "impute the median of the training set, and add a column that marks missing values",
+        "drop constant columns: division by their standard deviation of 0 makes NaN",
     ), {name: rows for name, (rows, _) in bad.items()})  # fmt: skip
 
 
 def constant(case: Case, found: list[Table]) -> Outcome:
-    """Features that never change over the training set: columns of vectors [F], channels of what has more axes (the
-    corner of an image may well be always white), and fields that are one number.
+    """Find features that are constant over the training set.
+
+    A feature is a column of a vector [F], a field that is one number, or, for fields with more axes, a channel: the
+    corner pixel of an image may well be always white.
     """
     rule, train = "constant features", found[0]
     same, count = [], 0
     for name in inputs_of(case, train):
         column = train.fields[name]
         if column.dtype.kind not in "fu":
-            continue  # the first token of every row may well be the same
+            continue  # the first token may well be the same in every row
         shape = column.shape
         columns = column.reshape(-1, shape[-1]) if len(shape) > 1 else column[:, None]
         spread = np.ptp(columns.astype(np.float64), 0)
         count += len(spread)
         same += [f"{name}[..., {i}]" for i in np.flatnonzero(spread == 0)]
     if count == 0 or len(train.rows) < 2:
-        return Skipped(rule, "what reaches the model is no field of the training records")
+        return Skipped(rule, "no numeric field of the training records reaches the model")
     if not same:
         return Passed(rule, f"none of {count} columns or channels")
     text = (
@@ -57,64 +59,68 @@ def constant(case: Case, found: list[Table]) -> Outcome:
     )
     return Finding(rule, False, text, (
         "drop them: features = features[:, features.std(0) > 0]",
-        "look how they were read: a missing column, a wrong delimiter, a mask that covers all",
+        "check how they were read: a missing column, a wrong delimiter, a mask that covers everything",
     ), {"features": same})  # fmt: skip
 
 
 def balance(case: Case, found: list[Table]) -> Outcome:
-    """Labels over classes: a problem where a label is no output of the model, or where an evaluated class is never
-    trained; worth a look where the largest class has more than 20 x the records of the smallest, and where an
-    evaluation set lacks a class. Negative labels count as "no label".
+    """Check how labels are distributed over classes.
+
+    A problem if the model has no output for a label, or if an evaluated class has no training records. Worth a look if
+    the largest class has more than 20 x the records of the smallest, or if an evaluation set lacks a class. Negative
+    labels mean "no label".
     """
     rule, labels = "labels", labels_of(case, found)
     if not labels:
-        return Skipped(rule, "the records have no whole numbers for classes")
+        return Skipped(rule, "the records have no integer class labels")
     train = labels.get(found[0].name)
     outputs = _outputs(case)
     counts = {name: np.bincount(values[values >= 0]) for name, values in labels.items() if (values >= 0).any()}
     evidence = {name: [int(x) for x in count] for name, count in counts.items()}
     advice = ("count them: np.bincount(labels)", "split by class: stratified(labels, (1000, 300, None), seed=0)")
-    if outputs and (most := max(map(len, counts.values()), default=0)) > outputs:
-        text = f"The label {most - 1} is none of the {outputs} classes that the model gives: its loss is NaN."
-        return Finding(rule, True, text, ("num_classes=" + str(most), *advice), evidence)
+    if outputs and (num_classes := max(map(len, counts.values()), default=0)) > outputs:
+        text = f"The label {num_classes - 1} is none of the {outputs} classes of the model; its loss is NaN."
+        return Finding(rule, True, text, ("num_classes=" + str(num_classes), *advice), evidence)
     if train is None or found[0].name not in counts:
         return Skipped(rule, "the training records have no labels")
-    known = set(np.unique(train[train >= 0]))
+    trained = set(np.unique(train[train >= 0]))
     for name, values in labels.items():
-        if lacking := sorted(set(np.unique(values[values >= 0])) - known):
+        if lacking := sorted(set(np.unique(values[values >= 0])) - trained):
             text = f"The classes {format_names(lacking)} are in {name} and never in training{found[0].sampled}."
             return Finding(rule, True, text, advice[::-1], evidence)
-    here = counts[found[0].name]
-    here = here[here > 0]
-    if here.max() > 20 * here.min():
-        text = f"The largest class has {here.max():,} training records, the smallest {here.min():,}{found[0].sampled}."
+    train_counts = counts[found[0].name]
+    train_counts = train_counts[train_counts > 0]
+    if train_counts.max() > 20 * train_counts.min():
+        text = f"The largest class has {train_counts.max():,} training records, "
+        text += f"the smallest {train_counts.min():,}{found[0].sampled}."
         return Finding(rule, False, text, (
-            "judge by a balanced number: finish=class_scores(\"macro\"), sliced(..., by={\"class\": classes(names)})",
-            "draw classes evenly: mixture({...}, weights=...) of one subset a class",
-            "weigh the loss by 1 / the class's share",
+            "report a balanced score: finish=class_scores(\"macro\"), sliced(..., by={\"class\": classes(names)})",
+            "sample classes evenly: mixture({...}, weights=...) with one subset per class",
+            "weight the loss of each class by 1 / its frequency",
         ), evidence)  # fmt: skip
     for name, count in counts.items():
-        absent = sorted(known - set(np.flatnonzero(count)))
-        if absent and len(labels[name]) >= 10 * len(known):
-            text = f"The classes {format_names(absent)} are trained and not in {name}: nothing is known of them."
+        absent = sorted(trained - set(np.flatnonzero(count)))
+        if absent and len(labels[name]) >= 10 * len(trained):
+            text = f"The classes {format_names(absent)} are trained and not in {name}: the evaluation ignores them."
             return Finding(rule, False, text, advice[::-1], evidence)
-    return Passed(rule, f"{len(known)} classes of {here.min():,} to {here.max():,} training records{found[0].sampled}")
+    smallest, largest = train_counts.min(), train_counts.max()
+    return Passed(rule, f"{len(trained)} classes with {smallest:,} to {largest:,} training records{found[0].sampled}")
 
 
 def scale(case: Case, found: list[Table]) -> Outcome:
-    """What the first layer gets, after all that the model does to its inputs: the root mean square of its features.
+    """Check the root mean square of the features that reach the first layer, after the model's own preprocessing.
 
-    Initialisations make layers whose outputs have the size of their inputs, if those are about 1 (He et al. 2015,
-    section 2.2). A problem where a feature's root mean square is above 5 (bytes from 0 to 255, ink from 0 to 16,
-    columns in their own units), or where nothing is larger than 0.02 (scaled twice); likewise where an input field has
-    another scale in an evaluation set than in training.
+    Initialisers preserve the size of activations, provided that inputs have a size of about 1 (He et al. 2015,
+    section 2.2). A problem if the root mean square of a feature is above 5 (bytes from 0 to 255, ink from 0 to 16,
+    columns in raw units), if no value is larger than 0.02 (scaled twice), or if an input field has another scale in an
+    evaluation set than in training.
     """
     rule, train = "scale of the inputs", found[0]
     for table in found[1:]:
-        if said := _differs(case, train, table):
-            return Finding(rule, True, said, (
-                "scale both in one place: preprocessed(model, prepare) is part of training and evaluation",
-                "scale by the training set's mean and standard deviation, in every set",
+        if text := _differs(case, train, table):
+            return Finding(rule, True, text, (
+                "scale inside the model, for training and evaluation alike: preprocessed(model, prepare)",
+                "scale every set with the mean and standard deviation of the training set",
             ), {"sets": [train.name, table.name]})  # fmt: skip
     if case.question is None:
         return Skipped(rule, case.silent)
@@ -124,7 +130,7 @@ def scale(case: Case, found: list[Table]) -> Outcome:
         inputs = case.question.ask(params, stats, case.small).inputs
     x = first_layer_inputs(case.experiment.apply, params, stats, tuple(inputs))
     if x is None:
-        return Skipped(rule, "the first layer looks up its inputs in a table")
+        return Skipped(rule, "the first layer is an embedding lookup")
     columns = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
     size = np.sqrt((columns**2).mean(0))
     largest, at = float(np.max(size)), int(np.argmax(size))
@@ -137,10 +143,10 @@ def scale(case: Case, found: list[Table]) -> Outcome:
         wide = int((size > LARGE).sum())
         text = f"{wide} of {len(size)} features reach the first layer with a root mean square above {LARGE:g}; "
         text += f"the largest is {largest:.4g} (feature {at}; mean {columns[:, at].mean():.4g}). Expected: about 1."
-        return Finding(rule, True, text, (*fix, "counts and prices: np.log1p first"), evidence)
+        return Finding(rule, True, text, (*fix, "counts and prices: apply np.log1p first"), evidence)
     if np.abs(columns).max() < SMALL:
-        text = f"Nothing that reaches the first layer is larger than {np.abs(columns).max():.2g}. Expected: about 1."
-        return Finding(rule, True, text, (*fix, "look for a scaling that is done twice"), evidence)
+        text = f"No value that reaches the first layer is larger than {np.abs(columns).max():.2g}. Expected: about 1."
+        return Finding(rule, True, text, (*fix, "look for a scaling that is applied twice"), evidence)
     return Passed(rule, f"features reach the first layer with a root mean square of up to {largest:.3g}")
 
 
@@ -158,8 +164,9 @@ def _differs(case, train, table):
 
 
 def inputs_of(case, table) -> list[str]:
-    """The fields of a table that reach the model; all but the target where the evaluation does not tell, or makes some
-    of the inputs itself (such as masked tokens).
+    """Return the fields of a table that reach the model.
+
+    If the evaluation does not show them, or computes some inputs itself (such as masked tokens): all but the target.
     """
     named = case.question.inputs if case.question else ()
     if named and None not in named:
@@ -168,7 +175,7 @@ def inputs_of(case, table) -> list[str]:
 
 
 def labels_of(case, found) -> dict[str, np.ndarray]:
-    """{set: int [n]} of the field that says what is right."""
+    """Return {data set: int [n]}, the labels of each set that has them."""
     name = (case.question.target if case.question else None) or "label"
     columns = {table.name: table.fields.get(name) for table in found}
     return {k: x for k, x in columns.items() if x is not None and x.ndim == 1 and x.dtype.kind in "iu" and len(x)}

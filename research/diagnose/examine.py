@@ -1,4 +1,4 @@
-"""All that a recorded run shows to be wrong with it."""
+"""Apply every rule to a recorded run."""
 
 from research.diagnose import after, during
 from research.diagnose.finding import Finding
@@ -7,19 +7,21 @@ from research.runs.reader import Run, read_run
 
 
 def examine(folder, *others) -> list[Finding]:
-    """What the rules of `during` and `after` find in a run folder, problems first; with `others`, runs of the same
-    experiment and knobs by other seeds, also whether the seeds agree. A run that has not ended is examined so far.
+    """Return the findings of the rules in `during` and `after` for a run folder, problems first.
 
-    Raises UserError where a folder is not that of a run.
+    `others` are folders of the same experiment and knobs with other seeds: the result then includes whether the seeds
+    agree. A run that is still going is examined up to its last record, by the rules in `during` only.
+
+    Raises UserError if a folder is not a run folder.
     """
     return examined(read_run(folder), *map(read_run, others))
 
 
 def examined(run: Run, *others: Run) -> list[Finding]:
-    """The same of runs that are read already."""
+    """Like `examine`, for runs that are already in memory."""
     history = recorded(run)
-    found = [rule(history) for rule in during.RULES]
+    findings = [rule(history) for rule in during.RULES]
     if run.status.get("status") != "running":
-        found += [rule(history, run.evaluations) for rule in after.RULES]
-    found.append(after.unstable_seeds([run, *others]))
-    return sorted(filter(None, found), key=lambda finding: not finding.problem)
+        findings += [rule(history, run.evaluations) for rule in after.RULES]
+    findings.append(after.unstable_seeds([run, *others]))
+    return sorted(filter(None, findings), key=lambda finding: not finding.problem)

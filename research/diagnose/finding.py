@@ -1,16 +1,16 @@
-"""What a check finds: in plain words what is wrong, by which figures, and what to try."""
+"""The result of a check that found something: the observation, its numbers and the actions to try."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
 class Finding(NamedTuple):
-    """One thing that a check has to say.
+    """One observation of a check.
 
-    `rule`: its name, such as "dead units". `problem`: whether something is broken, rather than worth a look.
-    `text`: what was seen, in a sentence or two, with the figures. `remedies`: two or three things to try, each a line
-    that can be pasted into the experiment where it is one. `evidence`: {name: number or list}, what the text rests on;
-    a list is a curve, beside the list "step" where it goes over steps. `step`: where in a run it was seen.
+    `rule`: the name of the check, such as "dead units". `problem`: True if something is broken, False if it is only
+    worth a look. `text`: the observation with its numbers, in one or two sentences. `remedies`: two or three actions to
+    try, one line each; code can be pasted into the experiment. `evidence`: {name: number or list}, the data behind the
+    text. A list is a curve; the list "step" holds its x values. `step`: the step of the run at which it was seen.
     """
 
     rule: str
@@ -22,9 +22,9 @@ class Finding(NamedTuple):
 
 
 def format_findings(findings) -> str:
-    """Findings as the lines of a text, what is broken first."""
+    """Format findings as lines of text, problems first."""
     lines = []
-    for found in sorted(findings, key=lambda found: not found.problem):
-        lines += [f"{'problem' if found.problem else 'look'}: {found.rule}: {found.text}"]
-        lines += [f"    try: {remedy}" for remedy in found.remedies]
+    for finding in sorted(findings, key=lambda finding: not finding.problem):
+        lines += [f"{'problem' if finding.problem else 'look'}: {finding.rule}: {finding.text}"]
+        lines += [f"    try: {remedy}" for remedy in finding.remedies]
     return "\n".join(lines)

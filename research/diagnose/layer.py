@@ -1,4 +1,4 @@
-"""What reaches a model's first layer, found in its program: no model needs to say so."""
+"""The inputs of a model's first layer, read from its jaxpr, so that models need no annotation."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,12 @@ CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_v
 
 
 def first_layer_inputs(apply, params, stats, inputs):
-    """The operand that the first matrix product or convolution of `apply(params, stats, *inputs)` takes from the
-    inputs and multiplies by params, its features moved to the last axis: f32 [..., F]; None where there is none (as in
-    an embedding, which looks up).
+    """Return the inputs of the first layer of `apply(params, stats, *inputs)`: f32 [..., F], features last.
 
-    The program is cut off before that operation, so that scaling, cropping and all else that precedes it is done.
+    The first layer is the first matrix product or convolution of a value that depends on the inputs with one that
+    depends on params alone. Returns None if there is none, as in a model that begins with an embedding lookup.
+
+    The program is run up to that operation, so scaling, cropping and other preprocessing have been applied.
     """
     closed = jax.make_jaxpr(lambda p, x: apply(p, stats, *x, train=False)[0])(params, inputs)
     leaves, count = jax.tree.leaves((params, inputs)), len(jax.tree.leaves(params))
@@ -33,24 +34,26 @@ def first_layer_inputs(apply, params, stats, inputs):
 
 
 def _layer(body, marks):
-    """What the outputs of a jaxpr depend on, and the number and the operands' marks of the equation that is the first
-    layer or has it within; None and () where there is none.
+    """Find the first layer: (marks of the jaxpr's outputs, index of the equation, marks of its operands).
+
+    The equation is the first layer or a call that contains it. Index and marks are None and () if there is none. A mark
+    is the set of "params" and "inputs" that a value depends on.
     """
-    known = dict(zip(body.invars, marks, strict=True))
-    read = lambda atom: set() if isinstance(atom, Literal) else known.get(atom, set())
+    marks_of = dict(zip(body.invars, marks, strict=True))
+    read = lambda atom: set() if isinstance(atom, Literal) else marks_of.get(atom, set())
     for at, equation in enumerate(body.eqns):
-        given = [read(atom) for atom in equation.invars]
+        operand_marks = [read(atom) for atom in equation.invars]
         inner = _inner(equation)
-        found = _layer(inner[0], given) if inner else None
-        if _features(equation, given) or (found and found[1] is not None):
-            return [], at, given
-        after = found[0] if found else [set().union(*given)] * len(equation.outvars)
-        known |= zip(equation.outvars, after, strict=True)
+        nested = _layer(inner[0], operand_marks) if inner else None
+        if _features(equation, operand_marks) or (nested and nested[1] is not None):
+            return [], at, operand_marks
+        after = nested[0] if nested else [set().union(*operand_marks)] * len(equation.outvars)
+        marks_of |= zip(equation.outvars, after, strict=True)
     return [read(atom) for atom in body.outvars], None, ()
 
 
 def _inner(equation):
-    """(jaxpr, constants) of what an equation calls once; None where it calls nothing, or a loop."""
+    """(jaxpr, constants) of a function that an equation calls exactly once; None for loops and plain operations."""
     inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
     if equation.primitive.name not in CALLS or inner is None:
         return None
@@ -58,7 +61,7 @@ def _inner(equation):
 
 
 def _features(equation, marks):
-    """(operand, its axes that are contracted) where an equation multiplies what depends on inputs by params alone."""
+    """(operand index, its contracted axes) if an equation multiplies a value of the inputs by params; else None."""
     name = equation.primitive.name
     if name == "dot_general":
         contracted = equation.params["dimension_numbers"][0]
@@ -67,15 +70,15 @@ def _features(equation, marks):
         contracted = ((numbers.lhs_spec[1],), (numbers.rhs_spec[1],))
     else:
         return None
-    for here, other in ((0, 1), (1, 0)):
-        if "inputs" in marks[here] and marks[other] == {"params"}:
-            return here, contracted[here]
+    for operand, other in ((0, 1), (1, 0)):
+        if "inputs" in marks[operand] and marks[other] == {"params"}:
+            return operand, contracted[operand]
     return None
 
 
 def _run(body, constants, values, *, equations, outputs):
     """The values of `outputs` after the first `equations` of a jaxpr."""
-    asked = [atom for atom in outputs if not isinstance(atom, Literal)]
-    cut = body.replace(eqns=equations, outvars=asked, debug_info=body.debug_info.with_unknown_names())
-    found = iter(jax.jit(jaxpr_as_fun(ClosedJaxpr(cut, constants)))(*values))
-    return [atom.val if isinstance(atom, Literal) else next(found) for atom in outputs]
+    variables = [atom for atom in outputs if not isinstance(atom, Literal)]
+    cut = body.replace(eqns=equations, outvars=variables, debug_info=body.debug_info.with_unknown_names())
+    results = iter(jax.jit(jaxpr_as_fun(ClosedJaxpr(cut, constants)))(*values))
+    return [atom.val if isinstance(atom, Literal) else next(results) for atom in outputs]

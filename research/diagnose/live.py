@@ -1,4 +1,4 @@
-"""The rules of `during` on a run that goes on: a warning when it can still be stopped."""
+"""Apply the rules of `during` to a live run, to warn while it can still be stopped."""
 
 from research import events
 from research.diagnose.during import OF_INTERVALS, OF_LAYERS, recompilation
@@ -10,15 +10,15 @@ from research.tree import differences
 
 
 def diagnosis(tell, *, folder, batch_at=None):
-    """A subscriber to `research.events` that keeps the History of the run in `folder`, and passes a `Message` to `tell`
-    the first time in this life of the run that a rule finds something.
+    """Return a subscriber to `research.events` that sends a `Message` to `tell` when a rule first finds something.
 
-    The history begins with what an earlier life has recorded. With `batch_at`, which gives what this process reads
-    of a batch, what compiles again is explained by the batches that it was given.
+    Each rule reports at most once per process. The subscriber builds the History of the run in `folder`; after a
+    restart it begins with the earlier records. `batch_at(step)` returns the part of a batch that this process reads.
+    If it is passed, a recompilation is explained by the batch whose shapes or types changed.
     """
-    history, known = History({}, {}, {}, None), set()
-    taken, close = compilations()
-    first = True  # of this life: its interval compiles
+    history, reported = History({}, {}, {}, None), set()
+    compile_seconds, close = compilations()
+    first = True  # the first interval of a process compiles, so its timing is left out
 
     def listen(event):
         nonlocal history, first
@@ -27,16 +27,17 @@ def diagnosis(tell, *, folder, batch_at=None):
                 history = recorded(read_run(folder))._replace(total=event.total, trouble="")
                 first = True
             case events.Interval() | events.Evaluated():
-                compiling = taken() if isinstance(event, events.Interval) else 0.0
+                compiling = compile_seconds() if isinstance(event, events.Interval) else 0.0
                 follow(history, event, compiling=compiling, timed=not first)
                 first = first and not isinstance(event, events.Interval)
                 for rule in OF_INTERVALS if isinstance(event, events.Interval) else OF_LAYERS:
-                    found = None if rule in known else rule(history)
-                    if found:
-                        known.add(rule)
+                    finding = None if rule in reported else rule(history)
+                    if finding:
+                        reported.add(rule)
                         if rule is recompilation and batch_at:
-                            found = found._replace(text=f"{found.text} {explained(batch_at, found.evidence['step'])}")
-                        tell(events.Message(event.step, format_findings([found])))
+                            cause = explained(batch_at, finding.evidence["step"])
+                            finding = finding._replace(text=f"{finding.text} {cause}")
+                        tell(events.Message(event.step, format_findings([finding])))
             case events.Ended():
                 close()
 
@@ -44,13 +45,13 @@ def diagnosis(tell, *, folder, batch_at=None):
 
 
 def explained(batch_at, steps) -> str:
-    """What changed between the batches of the last of these intervals, which ended at `steps`: shapes or types."""
+    """Describe the change of shapes or types among the batches of the last interval; intervals end at `steps`."""
     start, end = (int(step) for step in steps[-2:])
-    # From the batch before it, to the one that was taken before the interval was told.
+    # From the batch before the interval to the one that was read before the interval was reported.
     before = batch_at(max(0, start - 1))
     for step in range(start, end + 1):
         now = batch_at(step)
         if changed := differences(before, now):
             return f"At step {step} the batch changed: {changed}."
         before = now
-    return "Its batches kept their shapes and types: something else is compiled."
+    return "The shapes and types of its batches did not change, so something else was compiled."

@@ -1,4 +1,4 @@
-"""What a check says where there is nothing to find; a `Finding` is its third answer."""
+"""What a check returns: Passed, Skipped or a Finding."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ from research.diagnose.finding import Finding
 
 
 class Passed(NamedTuple):
-    """All is well: the check's name, and in a line the figures that say so."""
+    """The check found no problem: its name, and one line with the measured numbers."""
 
     rule: str
     text: str
 
 
 class Skipped(NamedTuple):
-    """The check does not apply: its name, and why."""
+    """The check does not apply: its name, and the reason."""
 
     rule: str
     text: str

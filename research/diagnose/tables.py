@@ -1,4 +1,4 @@
-"""The records behind an experiment, as tables: what it is trained on and what it is evaluated on, or a sample."""
+"""The training and evaluation records of an experiment as tables, or a sample of them."""
 
 import time
 from collections.abc import Mapping
@@ -13,9 +13,11 @@ from research.metrics.probe import TRAIN
 
 
 class Table(NamedTuple):
-    """`fields` {name: [n, ...]} of the records `rows` [n] of a set of `total` records; `training` or an evaluation.
+    """Records of one data set.
 
-    `drawn`: the records are batches as they were drawn, augmented and perhaps repeated; their numbers are unknown.
+    `fields`: {name: [n, ...]}. `rows` [n]: their record numbers in a set of `total` records. `training`: whether it is
+    the training set. `drawn`: the records come from batches of the source, so they may be augmented and repeated, and
+    their record numbers are unknown.
     """
 
     name: str
@@ -27,37 +29,37 @@ class Table(NamedTuple):
 
     @property
     def sampled(self) -> str:
-        """How much of the set was read, in words; nothing where it was all."""
+        """How many records were read, as text; empty if all were."""
         return "" if len(self.rows) >= self.total else f" ({len(self.rows):,} of {self.total:,} records were read)"
 
 
 def tables(case: Case, *, most: int = 20_000, seconds: float = 10) -> list[Table]:
-    """The training set and the evaluation sets that have the fields of the first evaluation's model, each once.
+    """Read the training set and the evaluation sets of an experiment, each data set once.
 
-    Of each set `most` records are read, evenly chosen, or as many as `seconds` allow. A training source without a data
-    set behind it is drawn from.
+    Sets without the fields that the evaluation passes to the model are left out. Up to `most` evenly spaced records of
+    each set are read, fewer if `seconds` run out. Without a data set, batches are drawn from the training source.
     """
-    found, seen = [], []
+    result, seen = [], []
     sets = [("train", True, case.experiment.source.data)]
     sets += [(name, False, ev.source.data) for name, ev in case.experiment.evals.items()]
-    wanted = set(filter(None, case.question.inputs)) if case.question else set()
+    required = set(filter(None, case.question.inputs)) if case.question else set()
     for name, training, data in sets:
         if data is None and training:
-            found.append(_drawn(case, name))
+            result.append(_drawn(case, name))
         if data is None or any(_same(data, other) for other in seen):
             continue
         seen.append(data)
         rows, fields = _read(data, most, seconds)
-        # A probe is fitted to records of its own evaluation set, on which it is not judged.
-        judged = fields["split"] != TRAIN if "split" in fields and not training else np.ones(len(rows), bool)
-        fields = {field: column[judged] for field, column in fields.items()}
-        if wanted <= set(fields):
-            found.append(Table(name, training, fields, rows[judged], len(data) - int((~judged).sum()), False))
-    return found
+        # A probe is fitted on some records of its evaluation set and scored on the others.
+        scored = fields["split"] != TRAIN if "split" in fields and not training else np.ones(len(rows), bool)
+        fields = {field: column[scored] for field, column in fields.items()}
+        if required <= set(fields):
+            result.append(Table(name, training, fields, rows[scored], len(data) - int((~scored).sum()), False))
+    return result
 
 
 def flat(column) -> np.ndarray:
-    """A field as a matrix of numbers: f32 [n, features]."""
+    """Flatten a field to a matrix, f32 [n, features]."""
     return np.asarray(column, np.float32).reshape(len(column), -1)
 
 
@@ -70,7 +72,9 @@ def _read(data, most, seconds):
     count = len(data)
     rows = np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
     if len(rows) < count:
-        rows = np.random.default_rng(0).permutation(rows)  # so that those that the time allows are a fair sample
+        rows = np.random.default_rng(0).permutation(
+            rows
+        )  # so that the records read before the time limit are a fair sample
     parts, until = [], time.monotonic() + seconds
     for at in range(0, len(rows), 1024):
         parts.append(records.numbers(records.columns(data, rows[at : at + 1024])))

@@ -109,7 +109,7 @@ def test_what_is_held_on_purpose_or_starts_at_zero_is_no_finding():
         made, loss=loss, optimizer=optax.partition({"free": optax.adam(1e-3), "held": optax.set_to_zero()}, labels)
     )
     outcome = before.gradients(make_case(held))
-    assert isinstance(outcome, Passed) and "2 are held by the optimizer" in outcome.text
+    assert isinstance(outcome, Passed) and "2 are frozen by the optimizer" in outcome.text
 
     def start(params, stats):  # behind a head of zeros, the first gradients are 0
         return {**params, "head": jax.tree.map(jnp.zeros_like, params["head"])}, stats

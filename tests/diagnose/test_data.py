@@ -77,7 +77,7 @@ def test_exact_and_near_copies_between_training_and_test_are_found():
         test["image"][[5, 6, 7]] = train["image"][[21, 22, 23]] + 1  # brighter
 
     found = copies.duplicates(ASKED, pair(change))
-    assert found.problem and "1 of 200 records of test" in found.text and "3 nearly so" in found.text
+    assert found.problem and "1 of 200 records of test" in found.text and "3 are near copies" in found.text
     assert {tuple(p) for p in found.evidence["test in training"]} == {(3, 11), (5, 21), (6, 22), (7, 23)}
     assert "near, within training" in found.evidence and found.evidence["near, within training"] == 0
     one = copies.duplicates(ASKED, pair(lambda train, test: test["image"].__setitem__(3, train["image"][11])))
