@@ -1,4 +1,4 @@
-"""What a step will take, before anything runs: memory from the compiled program, arithmetic from the traced one."""
+"""Estimate the memory of a step from its compiled program and its FLOPs from its jaxpr, before a run."""
 
 import math
 import re
@@ -16,10 +16,11 @@ COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "
 
 
 class StepCost(NamedTuple):
-    """`bytes` are those of one device: of the state's parts, a batch, and what a step needs besides (`activations`).
+    """The estimated cost of a step.
 
-    `flops` are those of matrix products and convolutions of one optimizer step on all devices, forward and backward;
-    `collectives` counts the operations between devices in the compiled program of a step.
+    `bytes`: memory per device, for each part of the state, the batch, all other memory of a step (`activations`) and
+    the total. `flops`: matrix products and convolutions of one optimizer step on all devices, forward and backward.
+    `collectives`: the number of each operation between devices in the compiled program.
     """
 
     kind: str
@@ -31,7 +32,7 @@ class StepCost(NamedTuple):
 
 
 def plan(built: Built) -> StepCost:
-    """Compiles the step of a built experiment for its mesh, whose devices need not be there, and reads it."""
+    """Compile the step of a built experiment for its mesh, whose devices need not exist, and return its StepCost."""
     state, stride = built.abstract, built.experiment.stride
     place = sharding.placement(built.mesh, axis=int(stride > 1))
     shape = lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=place)
@@ -41,29 +42,29 @@ def plan(built: Built) -> StepCost:
     memory = compiled.memory_analysis()
     parts = {name: getattr(state, name) for name in ("params", "opt", "stats")} | {"batch": batch}
     sizes = {name: sum(map(bytes_on_device, jax.tree.leaves(part))) for name, part in parts.items()}
-    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    # The TPU's compiler says 0 for temporaries; its peak, which the CPU's leaves them out of, holds them.
-    sizes["activations"] = max(memory.temp_size_in_bytes, memory.peak_memory_in_bytes - kept)
-    sizes["total"] = kept + sizes["activations"]
+    resident = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    # The TPU compiler reports 0 bytes of temporaries but includes them in the peak; the CPU compiler does the reverse.
+    sizes["activations"] = max(memory.temp_size_in_bytes, memory.peak_memory_in_bytes - resident)
+    sizes["total"] = resident + sizes["activations"]
     text, devices = compiled.as_text(), built.mesh.devices.flat
-    found = {name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES}
+    counts = {name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES}
     return StepCost(
         kind=devices[0].device_kind,
         devices=len(devices),
         parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
         bytes=sizes,
         flops=flops(traced.jaxpr.jaxpr) / stride,
-        collectives={name: count for name, count in found.items() if count},
+        collectives={name: count for name, count in counts.items() if count},
     )
 
 
 def described(found: StepCost) -> str:
-    """A StepCost as lines of text."""
+    """Format a StepCost as lines of text."""
     mega = {name: f"{size / 2**20:,.1f} MiB" for name, size in found.bytes.items()}
     width = max(map(len, mega))
     lines = [
-        f"{found.parameters:,} parameters; {found.flops:.3g} FLOPs a step on {found.devices} x {found.kind}",
-        "of each device's memory:",
+        f"{found.parameters:,} parameters; {found.flops:.3g} FLOPs per step on {found.devices} x {found.kind}",
+        "memory per device:",
         *(f"  {name:<{width}}  {size:>14}" for name, size in mega.items()),
         "between devices: " + (", ".join(f"{n} {name}" for name, n in found.collectives.items()) or "nothing"),
     ]
@@ -71,32 +72,32 @@ def described(found: StepCost) -> str:
 
 
 def topology_devices(name: str):
-    """Devices that are not there, to compile for: `v5e:4x4` and other TPU slices by their names in libtpu.
+    """Return the devices of a TPU slice, such as `v5e:4x4`, to compile for without having them.
 
-    Raises UserError where the compiler for them is not installed, or does not know the name.
+    Raises UserError if the TPU compiler is not installed or does not know the name.
     """
     from jax.experimental import topologies
 
     try:
         return topologies.get_topology_desc(name, "tpu").devices
-    except Exception as error:  # RuntimeError, NotImplementedError, JaxRuntimeError: by what is missing
+    except Exception as error:  # RuntimeError, NotImplementedError or JaxRuntimeError, depending on the cause
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"cannot compile for the topology {name!r}: {reason} Names are like v5e:2x2 or v5p:2x2x1; the compiler "
-            "comes with pip install 'research[tpu]'."
+            f"cannot compile for the topology {name!r}: {reason} Expected a name such as v5e:2x2 or v5p:2x2x1; to "
+            "install the compiler: pip install 'research[tpu]'."
         ) from error
 
 
 def bytes_on_device(x) -> int:
-    """The bytes of an array (or its shape) on each device that holds a part of it."""
+    """Return the bytes of an array (or abstract array) on each device that stores a part of it."""
     return math.prod(x.sharding.shard_shape(x.shape)) * np.dtype(x.dtype).itemsize
 
 
 def flops(jaxpr) -> float:
-    """2 x the multiplications of every matrix product and convolution in a jaxpr, loops counted with their lengths.
+    """Count 2 x the multiplications of every matrix product and convolution in a jaxpr.
 
-    XLA's own count takes the body of a loop once, however often it runs. A `while` whose length is not in the program
-    counts once here too; of the branches of a `cond` the costliest counts.
+    The body of a `scan` counts once per iteration; XLA's own count includes it only once. The length of a `while` is
+    unknown, so its body counts once. Of the branches of a `cond`, the most expensive counts.
     """
     return sum(_cost(equation) for equation in jaxpr.eqns)
 
@@ -109,7 +110,7 @@ def _cost(equation) -> float:
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
     if name == "conv_general_dilated":
         kernel, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
-        # Of the output's positions some see padding or, in the backward pass of a stride, zeros between pixels.
+        # Dilation in the backward pass of a strided convolution inserts zeros, which cost nothing. Padding is counted.
         dilation = math.prod(params["lhs_dilation"])
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / kernel[spec[0]] / dilation
     inner = [flops(sub) for value in params.values() for sub in _programs(value)]

@@ -1,4 +1,4 @@
-"""The doctor: all checks of an experiment file before it runs, or of a run by what it left."""
+"""The doctor: all checks of an experiment file before it runs, or of a recorded run."""
 
 import os
 import sys
@@ -33,23 +33,23 @@ DATA = {
 def doctor(
     file, *, seed: int = 0, rate_test: bool = True, runs=None, folder=None, stream=None, **knobs
 ) -> list[Finding]:  # fmt: skip
-    """What is wrong with an experiment file, or with a run: the findings, those that are problems first.
+    """Check an experiment file or a run folder, and return the findings, problems first.
 
-    For a file: the checks of its data, those of `research.diagnose.before` and, with `rate_test`, the learning-rate
-    range test, each told on `stream` as it ends. doctor.html, and the picture of the range test, are written to
-    `folder`, by default `<runs>/doctor-<experiment>-<hash of the knobs>-s<seed>`. Nothing is trained but a few hundred
-    steps that are thrown away. For the folder of a run: `research.diagnose.examine.examine`.
+    For a file, this runs the checks of its data, those of `research.diagnose.before` and, with `rate_test`, the
+    learning-rate range test, and prints each result on `stream`. doctor.html and the plot of the range test are written
+    to `folder`, by default `<runs>/doctor-<experiment>-<hash of the knobs>-s<seed>`. Only a few hundred steps are
+    trained, and they are discarded. For a run folder, see `research.diagnose.examine.examine`.
 
-    Raises UserError as `research.verbs.train` does, and for knobs beside the folder of a run.
+    Raises UserError in the cases in which `research.verbs.train` does, and if knobs are passed with a run folder.
     """
     stream = stream or sys.stdout
     if Path(file).is_dir():
         if knobs:
-            raise UserError(f"{sorted(knobs)[0]} was given; a run has the knobs it was trained with: give RUN alone.")
+            raise UserError(f"{sorted(knobs)[0]} was given, but the knobs of a run are fixed: pass RUN alone.")
         from research.diagnose.examine import examine
 
         findings = _sorted(examine(run_folder.find_run(file)))
-        print(format_findings(findings) or f"nothing was found in {file}.", file=stream)
+        print(format_findings(findings) or f"no problem found in {file}.", file=stream)
         return findings
     loaded = load(file)
     values = knob_values(loaded, knobs)
@@ -65,7 +65,7 @@ def doctor(
         path = out / "doctor.html"
         path.write_text(page(loaded.name, values, outcomes, pictures), encoding="utf-8", errors="replace")
     findings = _sorted([outcome for outcome in outcomes if isinstance(outcome, Finding)])
-    problems = sum(found.problem for found in findings)
+    problems = sum(result.problem for result in findings)
     passed = sum(isinstance(outcome, Passed) for outcome in outcomes)
     print(f"{problems} problems, {len(findings) - problems} worth a look, {passed} passed, "
           f"{len(outcomes) - passed - len(findings)} skipped: {path}", file=stream)  # fmt: skip
@@ -73,14 +73,14 @@ def doctor(
 
 
 def checked(case: Case, *, rate_test: bool, out: Path):
-    """Each check's Outcome in turn, with the pictures (SVG) that it drew."""
-    found = tables(case)
-    yield data.finite(found), []
-    lacking = "the training records lack the fields that the evaluation gives to the model"
+    """Run the checks one by one; yield each Outcome with the plots (SVG) of the check."""
+    sets = tables(case)
+    yield data.finite(sets), []
+    reason = "the training records lack fields that the evaluation passes to the model"
     for rule, check in DATA.items():
-        yield check(case, found) if found and found[0].training else Skipped(rule, lacking), []
+        yield check(case, sets) if sets and sets[0].training else Skipped(rule, reason), []
     yield before.first_loss(case), []
-    # One compiled step serves three checks, where the step's gradient is the loss's own.
+    # Three checks share one compiled step, if its gradient is that of the loss itself.
     probe = rate.prepared(case)
     begun = (probe[0], probe[1]._replace(opt=probe[1].opt._replace(factor=np.float32(rate.LOWEST * 100))))
     yield before.gradients(case, begun if case.built.wired.grad_fn is None else None), []
@@ -88,7 +88,7 @@ def checked(case: Case, *, rate_test: bool, out: Path):
     yield before.separate(case), []
     yield before.estimate(case, begun), []
     if not rate_test or case.experiment.transform:
-        why = "its steps have a transform: their loss does not tell how well it learns" if rate_test else "--no-rate"
+        why = "the loss of a step with a transform does not measure learning" if rate_test else "--no-rate"
         yield Skipped("learning rate", why), []
         return
     measured = rate.range_test(case, probe)
@@ -96,27 +96,27 @@ def checked(case: Case, *, rate_test: bool, out: Path):
 
 
 def line(outcome: Outcome) -> str:
-    """An Outcome as a person reads it: one line, and under a Finding what to try."""
+    """Format an Outcome as one line of text, a Finding with one more line per remedy."""
     if isinstance(outcome, Finding):
         return format_findings([outcome])
     return f"{'passed' if isinstance(outcome, Passed) else 'skipped'}: {outcome.rule}: {outcome.text}"
 
 
 def page(name, knobs, outcomes, pictures) -> str:
-    """doctor.html: what was found first, with remedies and figures; then what passed and what was skipped."""
+    """Return doctor.html: findings with remedies and plots first, then passed and skipped checks."""
     findings = _sorted([outcome for outcome in outcomes if isinstance(outcome, Finding)])
-    shown = join(f"{key}={value} " for key, value in run_folder.plain(knobs).items())
+    knob_text = join(f"{key}={value} " for key, value in run_folder.plain(knobs).items())
     rest = [[_badge(outcome), outcome.rule, outcome.text] for outcome in outcomes if not isinstance(outcome, Finding)]
     return document(f"doctor: {name}", join([
-        element("header", element("h1", name), element("p", "Checked before it runs. ", element("code", shown))),
-        section("Found", *map(finding, findings)) if findings else element("p", "Nothing was found."),
+        element("header", element("h1", name), element("p", "Checked before a run. ", element("code", knob_text))),
+        section("Findings", *map(finding, findings)) if findings else element("p", "No problem found."),
         section("Learning rate", *[element("div", Html(svg), class_="plot") for svg in pictures]),
         section("Other checks", table(["", "check", ""], rest)) if rest else "",
     ]))  # fmt: skip
 
 
 def _sorted(findings):
-    return sorted(findings, key=lambda found: not found.problem)
+    return sorted(findings, key=lambda finding: not finding.problem)
 
 
 def _badge(outcome: Passed | Skipped) -> Html:

@@ -127,8 +127,9 @@ def dead_units(history: History) -> Finding | None:
 
 
 def saturation(history: History) -> Finding | None:
-    """Twice in a row nearly all values of a layer are at the ends of their tanh or sigmoid, or most, and its gradient
-    is a tenth of the largest or less: an output, such as that of the pixels of a picture, may well be at its ends.
+    """Detect saturated layers: twice in a row 95 % of the values are at the ends of their tanh or sigmoid.
+
+    75 % suffice if the layer's gradient is below a tenth of the largest: outputs such as pixels may well saturate.
     """
     last = {layer: series.values[-1] for layer, series in history.layers("gradient").items()}
     full, flat = (_above(history, "saturated", limit) for limit in (FULL, FLAT))

@@ -1,4 +1,4 @@
-"""What the diagnosis has to say of a run, on its page: the finding, the curve that it rests on, and what to try."""
+"""Findings as HTML for the page of a run: the text, its plot and the actions to try."""
 
 import numpy as np
 
@@ -8,22 +8,22 @@ from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, sty
 from research.html.markup import Html, element, format_number, join, section, table
 from research.runs.reader import Run
 
-MOST_CURVES = 6
+MAX_CURVES = 6
 
 
 def diagnosis(run: Run) -> Html:
-    """The section "Diagnosis", with all that `research.diagnose.examine` finds; nothing for a run without metrics."""
+    """Return the section "Diagnosis" with the findings of a run; empty for a run without metrics."""
     if not run.metrics:
         return Html()
-    found = examined(run)
-    if not found:
-        words = "No rule found anything wrong with the loss, the layers, the pace or the evaluations of this run."
-        return section("Diagnosis", element("p", words))
-    return section("Diagnosis", *map(finding, found))
+    findings = examined(run)
+    if not findings:
+        text = "No problem found in the loss, layers, speed or evaluations of this run."
+        return section("Diagnosis", element("p", text))
+    return section("Diagnosis", *map(finding, findings))
 
 
 def finding(found: Finding) -> Html:
-    """A Finding with its evidence, as a picture or a table, and its remedies."""
+    """Return a Finding with its evidence, as a plot or a table, and its remedies."""
     word, colour = ("problem", "failed") if found.problem else ("look", "preempted")
     kind = element("span", word, class_=f"badge {colour}")
     remedies = [element("li", element("code", remedy)) for remedy in found.remedies]
@@ -38,26 +38,26 @@ def finding(found: Finding) -> Html:
 
 
 def _evidence(found: Finding) -> Html:
-    """The curves over the step; else a list beside its names, as a table."""
+    """The evidence as curves over steps, or single numbers as a table."""
     lists = {name: values for name, values in found.evidence.items() if isinstance(values, list)}
     steps = lists.pop("step", None)
     if steps:
-        drawn = {name: values for name, values in lists.items() if len(values) == len(steps)}
-        return element("div", Html(_drawn(found, steps, drawn)), class_="plot") if drawn else Html()
+        curves = {name: values for name, values in lists.items() if len(values) == len(steps)}
+        return element("div", Html(_plot(found, steps, curves)), class_="plot") if curves else Html()
     single = {name: value for name, value in found.evidence.items() if isinstance(value, int | float)}
     return (
         table(list(single), [[format_number(value) for value in single.values()]], numeric=single) if single else Html()
     )
 
 
-def _drawn(found, steps, curves) -> str:
+def _plot(found, steps, curves) -> str:
     with style():
         picture, (ax,) = new_figure(5.2, 2.5)
-        shown = list(curves.items())[:MOST_CURVES]
-        for colour, (name, values) in zip(COLOURS, shown, strict=False):
+        plotted = list(curves.items())[:MAX_CURVES]
+        for colour, (name, values) in zip(COLOURS, plotted, strict=False):
             ax.plot(steps, values, color=colour, label=name, linewidth=1.4, marker="o" if len(steps) < 25 else None,
                     markersize=3)  # fmt: skip
-        values = np.array([value for _, values in shown for value in values], float)
+        values = np.array([value for _, values in plotted for value in values], float)
         values = values[np.isfinite(values)]
         if values.size and values.min() > 0 and values.max() > 100 * values.min():
             ax.set_yscale("log")

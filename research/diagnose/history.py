@@ -1,4 +1,4 @@
-"""What a run has recorded so far, as series over the step: what the rules of `during` and `after` read."""
+"""The records of a run as series over steps, the input of the rules in `during` and `after`."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -13,9 +13,11 @@ FIGURES = ("seconds", "data_wait", "compiling")
 
 
 class History(NamedTuple):
-    """`metrics` {"train/loss" or "<evaluation>/<metric>": Series}; `timing` {figure: Series}, a point an interval
-    without the first of each life, which compiles; `classes` {evaluation: how many examples of each class [C]};
-    the steps of the whole run, None where they are not known; and the `trouble` that the run failed of, else "".
+    """The records of a run so far.
+
+    `metrics`: {"train/loss" or "<evaluation>/<metric>": Series}. `timing`: {name: Series}, one point per interval
+    except the first of each process, which compiles. `classes`: {evaluation: examples per class [C]}. `total`: the
+    steps of the complete run, None if unknown. `trouble`: the error of a failed run, otherwise "".
     """
 
     metrics: dict[str, Series]
@@ -25,29 +27,29 @@ class History(NamedTuple):
     trouble: str = ""
 
     def values(self, name: str) -> np.ndarray:
-        """The finite values of a metric [n]; none where it was not recorded."""
+        """Return the finite values of a metric [n]; empty if it was not recorded."""
         series = self.metrics.get(name)
         values = np.array(series.values if series else [], float)
         return values[np.isfinite(values)]
 
     def step(self) -> float:
-        """The last step of which anything is known."""
+        """Return the last step with a record."""
         return max((series.steps[-1] for series in self.metrics.values() if series.steps), default=0)
 
     def evaluations(self, metric: str) -> dict[str, Series]:
-        """{evaluation: Series} of the sets that have this metric, training and layers aside."""
+        """Return {evaluation: Series} of a metric, without training and the layer statistics."""
         names = {name: name.partition("/") for name in self.metrics}
         return {of: self.metrics[name] for name, (of, _, rest) in names.items()
                 if rest == metric and of not in ("train", "layers")}  # fmt: skip
 
     def layers(self, statistic: str) -> dict[str, Series]:
-        """{layer: Series} of one of the statistics of `research.diagnose.layers`."""
+        """Return {layer: Series} of a statistic of `research.diagnose.layers`."""
         prefix = f"layers/{statistic}/"
         return {name.removeprefix(prefix): series for name, series in self.metrics.items() if name.startswith(prefix)}
 
 
 def grow(metrics: dict[str, Series], step: int, values: Mapping[str, float | None]) -> None:
-    """Adds a point to each series. Points of this step and of later ones are dropped: a restart takes steps again."""
+    """Append a point to each series. Points at or after this step are dropped, because a restart repeats steps."""
     for name, value in values.items():
         series = metrics.setdefault(name, Series([], []))
         while series.steps and series.steps[-1] >= step:
@@ -58,7 +60,7 @@ def grow(metrics: dict[str, Series], step: int, values: Mapping[str, float | Non
 
 
 def recorded(run: Run) -> History:
-    """The History that a run folder holds."""
+    """Return the History of a run that was read from its folder."""
     history = History({}, {}, {}, number(run.status.get("total")))
     for line in run.metrics:
         grow(history.metrics, line["step"], {name: x for name, x in line.items() if name != "step"})
@@ -70,15 +72,16 @@ def recorded(run: Run) -> History:
             grow(history.timing, line["step"], {name: line[name] for name in FIGURES if name in line})
         else:
             first = False
-    for name, found in run.evaluations.items():
-        _classes(history, name, found.arrays)
+    for name, evaluation in run.evaluations.items():
+        _classes(history, name, evaluation.arrays)
     failed = run.status.get("status") == "failed"
     return history._replace(trouble=str(run.status.get("text") or "") if failed else "")
 
 
 def follow(history: History, event, *, compiling: float, timed: bool) -> None:
-    """Adds what an event of `research.events` tells: of an interval the figures too, if it is to be `timed`, and the
-    seconds of `compiling` in it.
+    """Append the metrics of an event of `research.events`; for a `timed` interval also its timing.
+
+    `compiling`: the seconds of compilation in the interval.
     """
     match event:
         case events.Interval():
@@ -91,12 +94,12 @@ def follow(history: History, event, *, compiling: float, timed: bool) -> None:
 
 
 def middle(values: Iterable[float]) -> float:
-    """The median."""
+    """Return the median."""
     return float(np.median(np.asarray(list(values))))
 
 
 def _classes(history, name, arrays):
-    """A confusion matrix tells how many examples there are of each class: the sums of its rows."""
+    """Store the examples per class, which are the row sums of a confusion matrix."""
     matrix = arrays.get("confusion")
     if matrix is not None and np.ndim(matrix) == 2:
         history.classes[name] = np.asarray(matrix, float).sum(1)

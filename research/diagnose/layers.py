@@ -1,4 +1,4 @@
-"""The statistics of every layer over a run, as an evaluation: neither the train step nor the loop knows of it."""
+"""Statistics per layer over a run, as an evaluation, so that neither the train step nor the loop changes."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from research.runs.reader import LAYERS
 
 
 class First(NamedTuple):
-    """The first batch of a Source as an evaluation set of one batch."""
+    """An evaluation set of one batch: the first of a Source."""
 
     batch_at: Any
     size: int
@@ -33,13 +33,15 @@ class First(NamedTuple):
 
 
 def layers(experiment: Experiment, *, every=percent(10)) -> Eval | None:
-    """The Eval that gives the numbers `<statistic>/<layer>` of the first training batch of seed 0, always with the same
-    random numbers; None where the experiment declares its own step, as reinforcement learning does.
+    """Return the Eval of the numbers `<statistic>/<layer>`.
 
-    `gradient` and `weight` are the norms of a layer's gradient and params, `update` is the norm of what the optimizer
-    would add to the params over that of the params (0 where they are 0 themselves). `mean`, `std`, `dead` and
-    `saturated` are those of `research.diagnose.activations.watched`; they are missing where the experiment has a
-    `grad_fn` of its own, which sees the batch in parts. Layers are those of `layer_names`.
+    It uses the first training batch of seed 0, always with the same random numbers. Returns None if the experiment
+    declares its own step, as in reinforcement learning.
+
+    `gradient` and `weight` are the norms of a layer's gradient and params. `update` is the norm of the optimizer's
+    update divided by that of the params (0 if the params are 0). `mean`, `std`, `dead` and `saturated` are defined by
+    `research.diagnose.activations.watched`. They are missing if the experiment has its own `grad_fn`, which may split
+    the batch. Layers are named by `layer_names`.
     """
     ex, wired = experiment, wire(experiment)
     if wired.transform is not None:
@@ -47,16 +49,16 @@ def layers(experiment: Experiment, *, every=percent(10)) -> Eval | None:
     grad_fn, optimizer = wired.grad_fn or gradient(watched(wired.loss)), wired.optimizer
 
     def measure(trained, batch):
-        state = on_device(trained.stats._replace(params=trained.params))  # the view gives the whole State
+        state = on_device(trained.stats._replace(params=trained.params))  # the view returns the complete State
         key = draw(state.seed, "layers")
         grads, out = grad_fn(state.params, Ctx(batch, state.stats, key, state.step))
         updates, _ = optimizer.update(grads, state.opt, state.params, value=out.metrics["loss"].value())
         names = layer_names(state.params)
         gradients, weights, changes = (_norms(tree, names) for tree in (grads, state.params, updates))
-        found = {"gradient": gradients, "weight": weights}
-        found["update"] = {name: changes[name] / jnp.where(w > 0, w, jnp.inf) for name, w in weights.items()}
-        found = jax.tree.map(lambda x: Mean(x, jnp.float32(1)), found) | dict(out.metrics.get("activations", {}))
-        return {f"{statistic}/{name}": x for statistic, of in found.items() for name, x in of.items()}
+        numbers = {"gradient": gradients, "weight": weights}
+        numbers["update"] = {name: changes[name] / jnp.where(w > 0, w, jnp.inf) for name, w in weights.items()}
+        numbers = jax.tree.map(lambda x: Mean(x, jnp.float32(1)), numbers) | dict(out.metrics.get("activations", {}))
+        return {f"{statistic}/{name}": x for statistic, of in numbers.items() for name, x in of.items()}
 
     return Eval(
         First(ex.source(0), ex.source.size, ex.source.size),
@@ -67,10 +69,9 @@ def layers(experiment: Experiment, *, every=percent(10)) -> Eval | None:
 
 
 def with_layers(built: Built, *, every=percent(10)) -> Built:
-    """`built` with the evaluation "layers" besides its own.
+    """Add the evaluation "layers" to a built experiment.
 
-    Raises UserError where there can be none: the experiment declares its own step or has an evaluation of that name, or
-    its gradient cannot be computed outside the step.
+    Raises UserError if the experiment declares its own step, or if its gradient cannot be computed outside the step.
     """
     ex = built.experiment
     ev = layers(ex, every=every)
@@ -79,9 +80,11 @@ def with_layers(built: Built, *, every=percent(10)) -> Built:
     try:
         trained = Trained(ex.apply, *ev.view(built.abstract))
         jax.eval_shape(under(built.mesh, ev.measure), trained, ev.source(0))
-    except Exception as error:  # whatever it is, the step itself was traced well, and the run must not end of this
-        what = str(error).strip().split("\n")[0]
-        raise UserError(f"the gradient cannot be computed outside the step: {type(error).__name__}: {what}") from error
+    except Exception as error:  # the step itself could be traced, so any error here must not end the run
+        message = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"the gradient cannot be computed outside the step: {type(error).__name__}: {message}"
+        ) from error
     evals = {**ex.evals, LAYERS: ev}
     steps = in_steps(every, total=built.total, stride=ex.stride)
     return built._replace(
@@ -92,14 +95,12 @@ def with_layers(built: Built, *, every=percent(10)) -> Built:
 
 
 def spared(subscriber):
-    """A subscriber to the events of `research.events` that hears of all evaluations but "layers": its numbers are for
-    pictures and rules, and would drown the others.
-    """
+    """Wrap a subscriber to hide the evaluation "layers": its many numbers are meant for plots and rules."""
     return lambda event: None if isinstance(event, Evaluated) and event.name == LAYERS else subscriber(event)
 
 
 def _norms(tree, names) -> dict[str, jax.Array]:
-    """The Euclidean norm of each layer's leaves, in f32."""
+    """The Euclidean norm of the leaves of each layer, in f32."""
     squares: dict[str, Any] = {}
     for name, x in zip(names, jax.tree.leaves(tree), strict=True):
         squares[name] = squares.get(name, 0) + jnp.sum(jnp.square(x.astype(jnp.float32)))

@@ -1,4 +1,4 @@
-"""The learning-rate range test: a short training whose rate rises from far too low to far too high."""
+"""The learning-rate range test: a short training run while the rate rises from far too low to far too high."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,16 @@ from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.html.figure import COLOURS, inline_svg, new_figure, style, write_png
 
-LOWEST, HIGHEST = 1e-4, 1e2  # of the experiment's own rate
+LOWEST, HIGHEST = 1e-4, 1e2  # relative to the experiment's own rate
 
 
 class Range(NamedTuple):
-    """`factors` [n]: of the experiment's own updates; `losses` and `smoothed` [n] at them; `reference`: the rate that
-    factor 1 stands for, None where the experiment declares none. Of the factors: `steepest`, where the smoothed loss
-    falls fastest; `turning`, where it is least; `diverged`, where it has risen again for good, None where it has not;
-    `suggestion`, the smaller of `steepest` and a tenth of `diverged`; None where the loss never fell.
+    """The result of a range test. Rates are factors relative to the experiment's highest rate.
+
+    `factors`, `losses`, `smoothed` [n]: the tested rates and the loss at each. `reference`: the learning rate at factor
+    1, None if the experiment declares none. `steepest`: the factor at which the smoothed loss falls fastest. `turning`:
+    at its minimum. `diverged`: from where it stays high, None if it does not. `suggestion`: the smaller of `steepest`
+    and a tenth of `diverged`. `steepest` and `suggestion` are None if the loss never fell.
     """
 
     factors: np.ndarray
@@ -31,14 +33,14 @@ class Range(NamedTuple):
     suggestion: float | None
 
     def rate(self, factor) -> str:
-        """A factor as the rate that it stands for, in words."""
+        """Format a factor as a learning rate, or relative to the current rate if that is unknown."""
         if self.reference is None:
-            return "the one it has" if factor == 1 else f"{factor:.2g} x the one it has"
+            return "the current rate" if factor == 1 else f"{factor:.2g} x the current rate"
         return f"{factor * self.reference:.2g}"
 
 
 def peak(case: Case) -> tuple[int, float] | None:
-    """The step at which the declared schedule "learning_rate" is highest, and the rate there; None without one."""
+    """Return (step, rate) of the maximum of the declared schedule "learning_rate"; None without such a schedule."""
     schedule = case.built.wired.schedules.get("learning_rate")
     if schedule is None:
         return None
@@ -48,22 +50,24 @@ def peak(case: Case) -> tuple[int, float] | None:
 
 
 def prepared(case: Case, *, grad_fn=None):
-    """The experiment's step with a probe, its schedules held where the declared rate is highest: (step, state)."""
+    """Return (step, state) with a probed optimizer whose schedules are frozen at the highest declared rate."""
     at = peak(case)
     return stepper(case, optimizer=probed(case.built.wired.optimizer, at=at[0] if at else None), grad_fn=grad_fn)
 
 
 def range_test(case: Case, probe=None, *, steps: int = 100) -> Range:
-    """Smith 2017 (section 3.3), with an exponentially rising rate: `steps` steps of the experiment itself, on its own
-    batches, with updates of 1e-4 to 100 times those of its highest rate. Stops where the loss has diverged.
+    """Run the learning-rate range test (Smith 2017, section 3.3) with an exponentially rising rate.
 
-    Nothing in the experiment is edited: its optimizer's updates are multiplied. This is a change of the rate where
-    updates are proportional to it, as in SGD (with or without momentum), Adam, AdamW, Muon and Lion, whose decay
-    scales alike; not where the rate is within a state, as in schedule-free methods. Schedules made by optax
-    are held at their highest step. `probe` is what `prepared` gives.
+    The experiment makes up to `steps` steps on its own batches, with updates of 1e-4 to 100 times those at its highest
+    rate. The test stops when the loss has diverged.
+
+    The optimizer's updates are multiplied; the experiment is not edited. This equals a change of the rate if updates
+    are proportional to it, as in SGD (with or without momentum), Adam, AdamW, Muon and Lion, including their weight
+    decay. It does not if the rate is part of a state, as in schedule-free methods. Schedules of optax are frozen at the
+    step of the highest rate. `probe` is the result of `prepared`.
     """
     step, state = probe or prepared(case)
-    batch_at, found = training_batches(case), peak(case)
+    batch_at, highest = training_batches(case), peak(case)
     factors, losses = np.geomspace(LOWEST, HIGHEST, steps), []
     for number, factor in enumerate(factors):
         state = state._replace(opt=state.opt._replace(factor=np.float32(factor)))
@@ -74,14 +78,14 @@ def range_test(case: Case, probe=None, *, steps: int = 100) -> Range:
             number >= 10 and smoothed[-1] > 3 * max(smoothed[0], _limit(losses, smoothed))
         ):
             break
-    return judged(factors[: len(losses)], losses, reference=found[1] if found else None)
+    return judged(factors[: len(losses)], losses, reference=highest[1] if highest else None)
 
 
 def judged(factors, losses, *, reference: float | None = None) -> Range:
-    """The Range of losses [n] at rising factors [n]; the last loss may be no number.
+    """Analyse losses [n] at rising factors [n]; the last loss may be NaN or infinite.
 
-    It has diverged from where on the smoothed loss stays above the start, or above 4 x its least value where that is
-    less, and beyond 3 x the median distance of single losses from it.
+    The loss has diverged where the smoothed loss stays above its start, or above 4 x its minimum if that is lower, and
+    above the minimum by 3 x the noise, which is the median distance of single losses from the smoothed loss.
     """
     factors, losses = np.asarray(factors, np.float64), np.asarray(losses, np.float64)
     smoothed = smooth(losses)
@@ -94,9 +98,9 @@ def judged(factors, losses, *, reference: float | None = None) -> Range:
     diverged = float(factors[over[0]]) if len(over) else None
     steepest = None
     start, noise = losses[:5].mean(), np.nanmedian(np.abs(losses - smoothed))
-    # The least of many noisy losses is below their mean without any learning.
+    # The minimum of many noisy losses is below their mean even without learning.
     if lowest >= 2 and start - smoothed[lowest] > 0.02 * abs(start) + 1.5 * noise:
-        first = min(5, lowest - 1)  # before it, the average is of a few noisy losses
+        first = min(5, lowest - 1)  # earlier averages contain only a few noisy losses
         slope = np.gradient(smoothed[first : lowest + 1], np.log(factors[first : lowest + 1]))
         steepest = float(factors[first + int(np.argmin(slope))])
     suggestion = None if steepest is None else min(steepest, diverged / 10) if diverged else steepest
@@ -104,70 +108,69 @@ def judged(factors, losses, *, reference: float | None = None) -> Range:
 
 
 def smooth(losses, beta: float = 0.8) -> np.ndarray:
-    """The exponential moving average of losses [n], unbiased at its start (Kingma & Ba 2015, section 3)."""
-    average, found = 0.0, []
+    """Return the bias-corrected exponential moving average of losses [n] (Kingma & Ba 2015, section 3)."""
+    average, averages = 0.0, []
     for number, loss in enumerate(losses, 1):
         average = beta * average + (1 - beta) * loss
-        found.append(average / (1 - beta**number))
-    return np.array(found)
+        averages.append(average / (1 - beta**number))
+    return np.array(averages)
 
 
 def _limit(losses, smoothed):
-    """What the smoothed loss must rise above to have diverged."""
+    """The limit above which the smoothed loss has diverged."""
     low, start = np.min(smoothed[np.isfinite(smoothed)], initial=np.inf), smoothed[0]
     noise = np.nanmedian(np.abs(np.asarray(losses) - smoothed))
     return max(min(start, 4 * low) if low > 0 else start, low + 3 * noise)
 
 
 def rate(case: Case, found: Range) -> Outcome:
-    """The experiment's own highest rate against its range test: a problem where the loss has diverged at it, or has
-    doubled since its least at a tenth of it; worth a look where that is so at a third, and where the loss falls fastest
-    at a rate 100 x as high. A loss that never falls is a problem of its own, and
-    worth a look where single batches differ by more than 5 % of it.
+    """Compare the experiment's highest rate with its range test.
+
+    A problem if the loss has diverged at that rate, or is twice its minimum, which lies at a tenth of the rate or less.
+    Worth a look if the minimum lies at a third or less, or if the suggestion is 100 x the rate. A loss that never
+    falls is a problem, or only worth a look if the noise of single batches is above 5 % of the loss.
     """
     rule = "learning rate"
     if case.experiment.transform:
-        return Skipped(rule, "the loss of a step with a transform (such as acting) does not tell how well it learns")
+        return Skipped(rule, "the loss of a step with a transform (such as acting) does not measure learning")
     evidence = {"factor": list(found.factors), "loss": list(found.losses), "smoothed": list(found.smoothed)}
     evidence |= {"reference": found.reference, "suggestion": found.suggestion, "diverged": found.diverged}
     if found.suggestion is None:
         text = f"The loss falls at no rate from {found.rate(LOWEST)} to {found.rate(found.factors[-1])}."
         noise = np.nanmedian(np.abs(found.losses - found.smoothed))
         clear = bool(noise <= 0.05 * abs(found.losses[:5].mean()))
-        text += "" if clear else " Or it does, and its batches differ by more."
+        text += "" if clear else " Noise between batches may hide a fall."
         return Finding(rule, clear, text, (
-            "look at the other findings first: gradients, scale of the inputs, one batch by heart",
-            "a larger batch, where the loss is so noisy that 100 steps do not show its fall",
+            "fix the other findings first: gradients, scale of the inputs, one batch by heart",
+            "use a larger batch if the loss is so noisy that 100 steps cannot show a fall",
         ), evidence)  # fmt: skip
-    own, told = found.rate(1.0), f"the suggestion is {found.rate(found.suggestion)}"
+    own, suggestion = found.rate(1.0), f"suggestion: {found.rate(found.suggestion)}"
     advice = (f"--learning-rate {found.suggestion * found.reference:.1g}" if found.reference
               else f"multiply the learning rate by {found.suggestion:.1g}",
               "warmup_cosine(learning_rate, steps=steps, warmup=steps // 10)",
               "optax.chain(optax.clip_by_global_norm(1.0), ...)")  # fmt: skip
     if found.diverged is not None and found.diverged <= 1:
-        text = f"The loss diverges at a rate of {found.rate(found.diverged)}; the highest of the experiment is {own}; "
-        return Finding(rule, True, text + told + ".", advice, evidence)
-    here = int(np.abs(np.log(found.factors)).argmin())
-    if found.turning <= 1 / 3 and found.smoothed[here] > 2 * np.nanmin(found.smoothed):
-        text = f"The loss is least at a rate of {found.rate(found.turning)} and rises beyond; the highest of the "
-        return Finding(rule, found.turning <= 0.1, f"{text}experiment is {own}; {told}.", advice, evidence)
+        text = f"The loss diverges at {found.rate(found.diverged)}; the experiment's highest rate is {own}; "
+        return Finding(rule, True, text + suggestion + ".", advice, evidence)
+    current = int(np.abs(np.log(found.factors)).argmin())
+    if found.turning <= 1 / 3 and found.smoothed[current] > 2 * np.nanmin(found.smoothed):
+        text = f"The loss is lowest at {found.rate(found.turning)} and rises beyond it; the experiment's highest rate "
+        return Finding(rule, found.turning <= 0.1, f"{text}is {own}; {suggestion}.", advice, evidence)
     if found.suggestion >= 100:
-        text = (
-            f"The loss falls fastest at {found.rate(found.steepest)}; the experiment's highest rate, {own}, is tiny; "
-        )
-        return Finding(rule, False, text + told + ".", advice[:2], evidence)
-    end = f"diverges at {found.rate(found.diverged)}" if found.diverged else "diverges at none that was tried"
-    return Passed(rule, f"its highest is {own}; the loss is least at {found.rate(found.turning)}, {end}; {told}")
+        text = f"The loss falls fastest at {found.rate(found.steepest)}; the experiment's highest rate is only {own}; "
+        return Finding(rule, False, text + suggestion + ".", advice[:2], evidence)
+    end = f"diverges at {found.rate(found.diverged)}" if found.diverged else "does not diverge"
+    return Passed(rule, f"highest rate {own}; loss lowest at {found.rate(found.turning)}, {end}; {suggestion}")
 
 
 def picture(found: Range, path=None) -> str:
-    """The losses over the rate as an SVG element, and as a PNG at `path`."""
+    """Plot the loss over the rate as an SVG element, and as a PNG at `path`."""
     unit = found.reference or 1.0
     with style():
         figure, (ax,) = new_figure(6.4, 3.4)
         ax.plot(unit * found.factors, found.losses, color=COLOURS[0], alpha=0.35, linewidth=1, label="each step")
         ax.plot(unit * found.factors, found.smoothed, color=COLOURS[0], linewidth=1.8, label="smoothed")
-        marks = [(1.0, COLOURS[2], "the experiment's highest", "-")]
+        marks = [(1.0, COLOURS[2], "highest rate of the experiment", "-")]
         marks += [(found.suggestion, COLOURS[1], "suggestion", "--")] if found.suggestion else []
         marks += [(found.diverged, COLOURS[3], "diverges", ":")] if found.diverged else []
         for factor, colour, label, line in marks:
@@ -180,7 +183,7 @@ def picture(found: Range, path=None) -> str:
         room = 0.15 * (high - low) or 1.0
         ax.set_ylim(low - room, high + room)
         ax.set_title("Learning-rate range test", pad=34)
-        ax.set_xlabel("learning rate" if found.reference else "times the experiment's own learning rate")
+        ax.set_xlabel("learning rate" if found.reference else "learning rate relative to the experiment's")
         ax.set_ylabel("training loss")
         ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=3, borderpad=0.1, handlelength=1.6)
         if path is not None:

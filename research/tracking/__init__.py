@@ -1,12 +1,12 @@
-"""What listens to a run: subscribers to `research.events`.
+"""Trackers: subscribers to `research.events` that display or record a run.
 
-A subscriber is a function of an event; a tracker is `(folder, about) -> subscriber`. The loop names none of them:
-`research.verbs.train` lists them, and `train(listen=(...))` adds more.
+A subscriber is a function of an event; a tracker is `(folder, about) -> subscriber`. The loop does not depend on any of
+them: `research.verbs.train` lists the default trackers, and `train(listen=(...))` adds more.
 
-    console     the live line and the plain lines
+    console     a live line on a terminal, plain lines elsewhere
     trackers    timing.jsonl, TensorBoard, Weights & Biases, MLflow
-    energy      joules of a run
-    profile     a trace of a few steps
+    energy      energy of a run, in joules
+    profile     a profiler trace of a few steps
 
-To add a tracker, copy `mlflow` in `trackers.py`: `scalar_writer` does all but the writing.
+To add a tracker, copy `mlflow` in `trackers.py`; `scalar_writer` turns events into calls of a write function.
 """

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, a few plain lines anywhere else."""
+"""Progress of a run: a live line on a terminal, a few plain lines elsewhere."""
 
 import collections
 import sys
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from research.events import Ended, Evaluated, Interval, Message, Saved, Started
 from research.files import TolerantStream
 
-RECENT = 5  # intervals that the rate is averaged over
-QUIET_SECONDS, QUIET_LINES = 2.0, 20  # without a terminal: at least so long between lines, about so many a run
+RECENT = 5  # intervals in the average of the rate
+QUIET_SECONDS, QUIET_LINES = 2.0, 20  # without a terminal: minimum time between lines, approximate lines per run
 SAMPLE_LINES, SAMPLE_WIDTH = 8, 100
-BARS = (24, 16, 8)  # columns
+BARS = (24, 16, 8)  # widths of the progress bar, in columns
 
 
 class Shown(NamedTuple):
-    """What the live line is made of; `rate` in steps per second, `wait` a share of the time, None if unknown."""
+    """The contents of the live line. `rate` is in steps per second, `wait` the fraction of time; None if unknown."""
 
     label: str
     step: int
@@ -28,13 +28,13 @@ class Shown(NamedTuple):
 
 
 def console(*, stream, label: str = ""):
-    """A subscriber to the events of `research.events` that shows progress on `stream`.
+    """Return a subscriber to `research.events` that shows progress on `stream`.
 
-    On a terminal a line with a bar is redrawn a few times a second, and evaluations, notes and checkpoints are
-    written above it; elsewhere there are about twenty lines a run. `Ended` closes it: the line is erased and the
-    terminal is as before, so that the caller prints the result. The caller must tell `Ended` also on failure
-    and Ctrl-C; the cursor stays visible, so that not even a kill can leave a terminal without one.
-    A stream that cannot be written to any more does not stop the run.
+    On a terminal, a line with a progress bar is redrawn a few times per second; evaluations, messages and checkpoints
+    are written above it. Elsewhere a run prints about twenty lines. `Ended` erases the line and restores the terminal,
+    so that the caller can print the result. The caller must send `Ended` after a failure or Ctrl-C, too. The cursor
+    stays visible, so that even a killed process leaves a usable terminal. A write error on `stream` does not stop the
+    run.
     """
     stream = TolerantStream(stream)
     if stream.isatty():
@@ -47,19 +47,19 @@ def console(*, stream, label: str = ""):
 
 
 def numbers(values: Mapping[str, float]) -> str:
-    """`loss 0.2134  accuracy 0.9701`."""
+    """Format metrics as `loss 0.2134  accuracy 0.9701`."""
     return "  ".join(f"{name} {_number(value)}" for name, value in values.items())
 
 
 def live_line(shown: Shown, width: int) -> str:
-    """The line under way, at most `width` columns: what matters least is left out first, then the bar shrinks."""
+    """Format the live line in at most `width` columns: less important parts are dropped, then the bar shrinks."""
     done = f"{shown.step}/{shown.total}"
     left = None if not shown.rate else max(shown.total - shown.step, 0) / shown.rate
 
-    def metric(name, called):
-        return numbers({called: shown.metrics[name]}) if name in shown.metrics else ""
+    def metric(name, label):
+        return numbers({label: shown.metrics[name]}) if name in shown.metrics else ""
 
-    parts = [  # (what is shown, how gladly it is given up), in the order of the line
+    parts = [  # (text, drop order: the largest is dropped first), from left to right
         (shown.label, 6),
         (done, 0),
         ("compiling" if shown.compiling else "", 1),
@@ -73,11 +73,11 @@ def live_line(shown: Shown, width: int) -> str:
     parts = [part for part in parts if part[0]]
     while len(_spaced(parts)) + 2 + BARS[-1] > width and len(parts) > 1:
         parts.remove(max(parts, key=lambda part: part[1]))
-    # In few sizes, or the bar would tremble with every digit beside it.
+    # A few fixed sizes, because otherwise the bar would change its width with every digit next to it.
     room = next((size for size in BARS if len(_spaced(parts)) + 2 + size <= width), 0)
     if room:
         full = min(room, room * shown.step // max(shown.total, 1))
-        at = [given_up for _, given_up in parts].index(0)
+        at = [order for _, order in parts].index(0)
         parts.insert(at, ("━" * full + "─" * (room - full), 0))
     return _spaced(parts)[:width]
 
@@ -103,7 +103,7 @@ def _live(screen, label):
         words.highlight_regex("─+", "dim")
         return words
 
-    # What others print would break the line, unless it goes to a file; then it is none of our business.
+    # Other output to the terminal would break the line, so rich redirects it. Output to a file is left alone.
     bar = Live(
         get_renderable=line, console=screen, refresh_per_second=5, transient=True,
         redirect_stdout=sys.stdout.isatty(), redirect_stderr=sys.stderr.isatty(),
@@ -156,7 +156,7 @@ def _plain(stream):
         match event:
             case Started():
                 total, spoken = event.total, event.step
-                say(f"step {event.step}/{total}  {'compiling' if not intervals else 'going on'}")
+                say(f"step {event.step}/{total}  {'compiling' if not intervals else 'resuming'}")
             case Interval():
                 intervals, waiting = intervals + 1, event
                 soon = spoke is not None and time.monotonic() - spoke < QUIET_SECONDS
@@ -168,7 +168,7 @@ def _plain(stream):
             case Message():
                 say(_noted(event))
             case Ended() if waiting is not None:
-                tell(waiting)  # the last one is always told
+                tell(waiting)  # the last interval is always printed
 
     return listen
 
@@ -191,16 +191,16 @@ def _noted(event) -> str:
 
 
 def _samples(texts) -> list[str]:
-    """Texts in a few indented lines; what a model made up must not steer the terminal."""
+    """Texts as a few indented lines. Control characters are replaced: generated text must not steer the terminal."""
     lines = []
     for name, text in texts.items():
-        made = text.rstrip().split("\n")
+        sample_lines = text.rstrip().split("\n")
         lines.append(f"  {name}:")
-        for line in made[:SAMPLE_LINES]:
+        for line in sample_lines[:SAMPLE_LINES]:
             line = _printable(line.expandtabs(4))
             lines.append("    " + (line if len(line) <= SAMPLE_WIDTH else line[: SAMPLE_WIDTH - 1] + "…"))
-        if len(made) > SAMPLE_LINES:
-            lines.append(f"    … {len(made) - SAMPLE_LINES} lines more")
+        if len(sample_lines) > SAMPLE_LINES:
+            lines.append(f"    … {len(sample_lines) - SAMPLE_LINES} more lines")
     return lines
 
 
@@ -217,6 +217,6 @@ def _rounded(rate) -> str:
 
 
 def _clock(seconds) -> str:
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+    total = round(seconds)
+    hours, minutes = total // 3600, total % 3600 // 60
+    return f"{hours}:{minutes:02d}:{total % 60:02d}" if hours else f"{minutes}:{total % 60:02d}"

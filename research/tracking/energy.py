@@ -1,4 +1,4 @@
-"""What a life of a run cost in energy: measured where the machine tells, estimated where it does not, and said so."""
+"""The energy of a run, measured if the machine allows it, otherwise estimated; the record names the method."""
 
 import json
 import time
@@ -9,12 +9,14 @@ from typing import NamedTuple
 from research.events import Ended, Started
 
 RAPL = Path("/sys/class/powercap")
-WATTS = 10.0  # for the estimate: a busy core of a server with its share of memory and losses
+WATTS = 10.0  # for the estimate: a busy core of a server, with its part of memory and losses
 
 
 class Meter(NamedTuple):
-    """A meter that runs: `joules()` stops it and gives what was used since it was made; `method` says how. `tick()` is
-    to be called now and then, some minutes apart at most.
+    """A running energy meter.
+
+    `joules()`: stop the meter and return the energy since its creation. `method`: the name of the method. `tick()`:
+    must be called every few minutes, because hardware counters wrap around.
     """
 
     joules: Callable[[], float]
@@ -23,19 +25,21 @@ class Meter(NamedTuple):
 
 
 def meter() -> Meter:
-    """The best meter there is here: codecarbon where it is installed (the extra `energy`; it meters GPUs too), else the
-    processors' own counters, else an estimate of 10 W for each second that a core was busy with this process.
+    """Start the best available meter.
+
+    codecarbon if it is installed (the extra `energy`; it includes GPUs), otherwise the counters of the processors,
+    otherwise an estimate of 10 W for each second of processor time of this process.
     """
     return codecarbon() or rapl(RAPL) or estimate()
 
 
 def codecarbon() -> Meter | None:
-    """A meter by codecarbon, or None where it is not installed."""
+    """Start a meter of codecarbon; None if it is not installed."""
     try:
         from codecarbon import OfflineEmissionsTracker
     except ImportError:
         return None
-    # The country decides on grams of CO2 alone, which are not asked for.
+    # The country affects only the grams of CO2, which are not used.
     tracker = OfflineEmissionsTracker(country_iso_code="USA", save_to_file=False, log_level="error")
     tracker.start()
 
@@ -47,8 +51,9 @@ def codecarbon() -> Meter | None:
 
 
 def rapl(folder) -> Meter | None:
-    """A meter by the counters of the processor packages (Intel's RAPL, and AMD's like it), all of this machine's work
-    included; or None where they cannot be read, as often without root.
+    """Start a meter that reads the counters of the processor packages (RAPL, of Intel and AMD).
+
+    They count all work of the machine. Returns None if they cannot be read, which often needs root.
     """
     packages = sorted(path for path in Path(folder).glob("*-rapl:*") if path.name.count(":") == 1)
 
@@ -64,22 +69,22 @@ def rapl(folder) -> Meter | None:
 
     def joules():
         nonlocal last, total
-        then, last = last, read("energy_uj")
-        # A counter begins again at 0 after some minutes of full load.
-        total += sum((now - before) % size for now, before, size in zip(last, then, ranges, strict=True))
+        previous, last = last, read("energy_uj")
+        # A counter wraps around to 0 after some minutes of full load.
+        total += sum((now - before) % size for now, before, size in zip(last, previous, ranges, strict=True))
         return 1e-6 * total
 
     return Meter(joules, "RAPL", joules)
 
 
 def estimate() -> Meter:
-    """A meter that takes 10 W for every second of processor time; accelerators are not in it."""
+    """Start a meter that assumes 10 W for every second of processor time; accelerators are not included."""
     before = time.process_time()
     return Meter(lambda: WATTS * (time.process_time() - before), f"estimate, {WATTS:g} W a busy core")
 
 
 def metered(folder, about=None):
-    """A subscriber that adds a line {"seconds", "joules", "method"} to `folder/cost.jsonl` for each life of a run."""
+    """Return a subscriber that appends {"seconds", "joules", "method"} to `folder/cost.jsonl` per process of a run."""
     began, running = None, None
 
     def listen(event):

@@ -1,4 +1,4 @@
-"""A trace of a few steps in the middle of a run, and what the time went to, by `train --profile`."""
+"""A profiler trace of a few steps in the middle of a run, and its summary, for `train --profile`."""
 
 import json
 import re
@@ -14,22 +14,22 @@ from research.events import Ended, Interval, Started
 from research.files import write_json
 from research.system import resources
 
-STEPS = 20  # of the loop
-SECONDS = 10.0  # at the most; a trace grows by megabytes a second
+STEPS = 20  # steps of the loop in a trace
+SECONDS = 10.0  # maximum duration; a trace grows by megabytes per second
 LARGEST = 12  # operations in the summary
 COLLECTIVE = re.compile(
     r"all-?reduce|all-?gather|reduce-?scatter|all-?to-?all|collective|permute-(start|done)|nccl", re.I
 )
-# Of the threads of XLA on a CPU; what has :: in its name, or is told twice, is bookkeeping around operations.
+# XLA's threads on a CPU. Events with :: in their names, and duplicates of other events, are not operations.
 CPU_LINE, BOOKKEEPING = re.compile(r"^tf_XLA"), re.compile(r"::|^end: |^\$|Rendezvous")
 
 
 class Spent(NamedTuple):
-    """What the `seconds` of a trace went to, as shares of them; at most one thing is counted at a time, in this order.
+    """The time of a trace of `seconds`, as fractions per activity.
 
-    `compile`: compiling. `compute` and `collectives`: some device computes, or only communicates. `data`: the loop
-    waits for a batch and no device works. `host`: all else. `operations` are the longest, [[name, seconds], ...],
-    summed over the devices.
+    Each moment counts once, for the first activity that applies. `compile`: compiling. `compute`: a device computes.
+    `collectives`: devices only communicate. `data`: the loop waits for a batch and no device works. `host`: everything
+    else. `operations`: the longest operations, [[name, seconds], ...], summed over the devices.
     """
 
     seconds: float
@@ -43,17 +43,17 @@ class Spent(NamedTuple):
 
 
 def profiler(folder, about=None):
-    """A subscriber (see `tracking.trackers`) that traces `STEPS` steps, or `SECONDS`, after the first interval.
+    """Return a subscriber that traces `STEPS` steps, or at most `SECONDS`, after the first interval.
 
-    The trace is `folder`/profile, which TensorBoard and xprof open; the summary is `profile/summary.json`, a `Spent`.
-    Steps take longer while they are traced.
+    The trace is written to `folder`/profile, for TensorBoard and xprof, and its `Spent` to `profile/summary.json`.
+    Tracing slows the steps down.
     """
     folder, over, state = Path(folder) / "profile", threading.Event(), {}
 
     def trace():
         options = jax.profiler.ProfileOptions()
-        options.python_tracer_level = 0  # every Python call would be written down
-        compiled, deaf = resources.compilations()
+        options.python_tracer_level = 0  # otherwise every Python call would be recorded
+        compile_seconds, close = resources.compilations()
         began, first = time.perf_counter(), state["position"]()
         jax.profiler.start_trace(folder, profiler_options=options)
         try:
@@ -63,14 +63,14 @@ def profiler(folder, about=None):
         finally:
             steps, seconds = state["position"]() - first, time.perf_counter() - began
             jax.profiler.stop_trace()
-            deaf()
-        state["traced"] = {"seconds": seconds, "steps": steps, "compiled": compiled()}
+            close()
+        state["traced"] = {"seconds": seconds, "steps": steps, "compiled": compile_seconds()}
 
     def summarise():
-        found = sorted(folder.rglob("*.xplane.pb"))
-        if found:
-            read = jax.profiler.ProfileData.from_file(str(found[-1]))
-            spent = summary(read, data_wait=state["data_wait"], **state.pop("traced"))
+        traces = sorted(folder.rglob("*.xplane.pb"))
+        if traces:
+            trace = jax.profiler.ProfileData.from_file(str(traces[-1]))
+            spent = summary(trace, data_wait=state["data_wait"], **state.pop("traced"))
             write_json(folder / "summary.json", spent._asdict())
 
     def listen(event):
@@ -92,14 +92,16 @@ def profiler(folder, about=None):
 
 
 def summary(trace, *, seconds: float, steps: int, compiled: float = 0.0, data_wait: float = 0.0) -> Spent:
-    """A `Spent` of a jax.profiler.ProfileData over `seconds`, in which the loop made `steps`, `compiled` seconds went
-    to compiling, and the loop waited for data for the share `data_wait` of the time.
+    """Summarise a jax.profiler.ProfileData as a `Spent`.
+
+    The trace lasted `seconds`, with `steps` steps of the loop, `compiled` seconds of compilation, and the fraction
+    `data_wait` of the time spent waiting for data.
     """
-    work, talk, longest = [], [], {}
+    compute_spans, collective_spans, longest = [], [], {}
     for name, start, end in _operations(trace):
-        (talk if COLLECTIVE.search(name) else work).append((start, end))
+        (collective_spans if COLLECTIVE.search(name) else compute_spans).append((start, end))
         longest[name] = longest.get(name, 0.0) + end - start
-    busy, both = _covered(work), _covered(work + talk)
+    busy, both = _covered(compute_spans), _covered(compute_spans + collective_spans)
     compile_, compute, collectives = (min(1.0, x / seconds) for x in (compiled, busy, both - busy))
     idle = max(0.0, 1 - compile_ - compute - collectives)
     data = min(data_wait, idle)
@@ -108,26 +110,26 @@ def summary(trace, *, seconds: float, steps: int, compiled: float = 0.0, data_wa
 
 
 def described(spent: Spent) -> str:
-    """A Spent in a sentence."""
-    shares = (("computing", spent.compute), ("collectives", spent.collectives), ("compiling", spent.compile),
-              ("waiting for data", spent.data), ("the host", spent.host))  # fmt: skip
-    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares)
-    return f"Traced {spent.steps} steps in {spent.seconds:.2f} s: {told}."
+    """Format a Spent as a sentence."""
+    fractions = (("computing", spent.compute), ("collectives", spent.collectives), ("compiling", spent.compile),
+              ("waiting for data", spent.data), ("host", spent.host))  # fmt: skip
+    text = ", ".join(f"{name} {100 * fraction:.0f} %" for name, fraction in fractions)
+    return f"Traced {spent.steps} steps in {spent.seconds:.2f} s: {text}."
 
 
 def read_summary(folder) -> Spent | None:
-    """The Spent of a run folder; None where it was not profiled."""
+    """Read the Spent of a run folder; None if the run was not profiled."""
     path = Path(folder) / "profile" / "summary.json"
     return Spent(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _operations(trace) -> Iterable[tuple[str, float, float]]:
-    """(name, start, end) in seconds of what the devices did: the lines of operations, not those that enclose them."""
+    """(name, start, end) of every device operation, in seconds; enclosing scopes are left out."""
     planes = list(trace.planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:") and "CUSTOM" not in plane.name]
     for plane in devices or planes:
         for line in plane.lines:
-            # A TPU names its lines; a GPU has one for each stream, and others that sum them up.
+            # A TPU names its lines of operations; a GPU has one line per stream, and others that aggregate them.
             wanted = line.name == "XLA Ops" or line.name.startswith("Stream") if devices else CPU_LINE.search(line.name)
             if not wanted:
                 continue
@@ -137,9 +139,9 @@ def _operations(trace) -> Iterable[tuple[str, float, float]]:
 
 
 def _covered(spans) -> float:
-    """How much time lies within any of the spans [(start, end), ...]."""
-    total, reached = 0.0, float("-inf")
+    """The total time within the union of the spans [(start, end), ...]."""
+    total, last_end = 0.0, float("-inf")
     for start, end in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
+        total += max(0.0, end - max(start, last_end))
+        last_end = max(last_end, end)
     return total

@@ -1,6 +1,6 @@
-"""Trackers that subscribe to a run: each is a function of (folder, about) that gives a subscriber.
+"""Trackers: functions of (folder, about) that return a subscriber to `research.events`.
 
-TensorBoard files are written always; Weights & Biases and MLflow are extras, chosen when a run is started.
+TensorBoard files are always written. Weights & Biases and MLflow are optional extras, selected at the start of a run.
 """
 
 import json
@@ -14,8 +14,8 @@ from research.system.resources import compilations, peak_memory
 
 
 def tensorboard(folder, about=None):
-    """Event files in `folder/tensorboard`. After a restart TensorBoard drops what will be written again."""
-    # tensorboardX's own SummaryWriter writes in a thread, where a full disk ends in tracebacks.
+    """Write TensorBoard event files to `folder/tensorboard`; after a restart, repeated steps replace old ones."""
+    # The SummaryWriter of tensorboardX writes in a thread, where a full disk only prints tracebacks.
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.record_writer import RecordWriter
@@ -44,7 +44,7 @@ def tensorboard(folder, about=None):
 
 
 def wandb(project: str):
-    """Weights & Biases, into `project`; a restarted run goes on under its own id. Needs the extra `wandb`."""
+    """Log to the Weights & Biases `project`; a restarted run resumes under its id. Needs the extra `wandb`."""
 
     def begin(folder, about):
         try:
@@ -59,7 +59,7 @@ def wandb(project: str):
 
 
 def mlflow(experiment: str):
-    """MLflow, into the experiment of that name at MLFLOW_TRACKING_URI. Needs the extra `mlflow`."""
+    """Log to the MLflow experiment of that name at MLFLOW_TRACKING_URI. Needs the extra `mlflow`."""
 
     def begin(folder, about):
         try:
@@ -68,8 +68,8 @@ def mlflow(experiment: str):
             raise UserError("writing to MLflow needs the extra: pip install 'research[mlflow]'.") from None
         client.set_experiment(experiment)
         name = Path(folder).name
-        known = client.search_runs(filter_string=f"tags.folder = '{name}'", output_format="list")
-        client.start_run(run_id=known[0].info.run_id if known else None, run_name=name, tags={"folder": name})
+        existing = client.search_runs(filter_string=f"tags.folder = '{name}'", output_format="list")
+        client.start_run(run_id=existing[0].info.run_id if existing else None, run_name=name, tags={"folder": name})
         client.log_params(about["knobs"])
         return scalar_writer(lambda step, numbers: client.log_metrics(dict(numbers), step=step), client.end_run)
 
@@ -77,16 +77,18 @@ def mlflow(experiment: str):
 
 
 def timing_writer(path):
-    """A subscriber that keeps `timing.jsonl`: wall-clock figures and events, with the time of each; of an interval also
-    the `memory` (bytes, the most so far) and the seconds of `compiling` (see `research.system.resources`).
+    """Return a subscriber that writes `timing.jsonl`: one line per event, with its time and wall-clock measurements.
+
+    Lines of intervals also have the peak `memory` (bytes) and the seconds of `compiling`; see
+    `research.system.resources`.
     """
     file = open(path, "a", encoding="utf-8")
-    compiled, close = compilations()
+    compile_seconds, close = compilations()
 
     def write(event):
         match event:
             case Interval():
-                line = {"step": event.step, **event.timing, "memory": peak_memory(), "compiling": compiled()}
+                line = {"step": event.step, **event.timing, "memory": peak_memory(), "compiling": compile_seconds()}
             case Evaluated():
                 line = {"step": event.step, "event": "evaluated", "text": event.name, **event.results.timing}
             case Saved():
@@ -106,9 +108,9 @@ def timing_writer(path):
 
 
 def scalar_writer(write: Callable[[int, Mapping[str, float]], None], close: Callable[[], None]):
-    """A subscriber for any tracker that takes numbers by name: the one interface of all of them.
+    """Return a subscriber for any tracker that logs numbers by name.
 
-    `write(step, {name: number})` is called for each interval and evaluation, `close()` at the end.
+    It calls `write(step, {name: number})` for each interval and evaluation, and `close()` at the end.
     """
 
     def listen(event):

@@ -61,7 +61,7 @@ def test_a_run_is_examined_and_mistakes_are_told(tmp_path, monkeypatch, capsys):
     assert main(["doctor", str(tmp_path)]) == 1
     assert capsys.readouterr().out.splitlines() == ["problem: b: two", "    try: this", "look: a: one"]
     monkeypatch.setattr(examine, "examine", lambda folder: [])
-    assert main(["doctor", str(tmp_path)]) == 0 and "nothing was found" in capsys.readouterr().out
+    assert main(["doctor", str(tmp_path)]) == 0 and "no problem found" in capsys.readouterr().out
     with pytest.raises(UserError, match="hidden was given"):
         doctor(tmp_path, hidden=3)
     assert main(["doctor", "experiments/digits.py", "--netwerk", "mlp"]) == 2

@@ -64,7 +64,7 @@ def test_evaluations_and_notes_through_a_pipe():
 def test_samples_are_indented_shortened_and_cannot_steer_the_terminal():
     lines = written([evaluated(1, {"sample": "\x1b[2Jx\r\n\tindented\n" + "y" * 500 + "\n" * 30 + "end"})])
     assert lines[1:5] == ["  sample:", "    \ufffd[2Jx\ufffd", "        indented", "    " + "y" * 99 + "…"]
-    assert lines[-1] == "    … 25 lines more" and len(lines) == 11
+    assert lines[-1] == "    … 25 more lines" and len(lines) == 11
 
 
 def test_a_stream_that_breaks_does_not_end_the_run():
