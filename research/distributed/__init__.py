@@ -1,8 +1,8 @@
-"""Many devices and many processes as one.
+"""Training on several devices and in several processes.
 
-    devices     sharding (the mesh, and rules for where arrays live), pmap (the other execution mode)
-    processes   cluster (who is in the job), job (joining, exchanging, ending together), preemption, watchdog
+    devices     sharding (the mesh and sharding rules), pmap (the alternative execution mode)
+    processes   cluster (the processes of a job), job (join, exchange values, stop together), preemption, watchdog
 
-`job()` is the job of this process and `join()` joins it; one process is a job of its own. A launcher sets the
-environment that `cluster` reads. To support another scheduler, add a reader of its variables to `cluster.py`.
+`join()` joins the job of this process, and `job()` returns it; a single process is a job of one. A launcher sets the
+environment variables that `cluster` reads. To support another scheduler, add a reader of its variables to `cluster.py`.
 """

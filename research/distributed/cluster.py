@@ -1,19 +1,19 @@
-"""Which processes make up this job: the one contract that every launcher fulfils, read from the environment.
+"""The processes of this job, read from environment variables that every launcher sets.
 
-| told by      | variables                                                                                |
+| source       | variables                                                                                |
 |--------------|------------------------------------------------------------------------------------------|
 | explicit     | RESEARCH_COORDINATOR=host:port, RESEARCH_PROCESSES=n, RESEARCH_PROCESS=i                 |
 | JobSet       | RESEARCH_COORDINATOR, RESEARCH_PROCESSES; the rank is JOB_COMPLETION_INDEX, plus         |
 |              | JOB_INDEX * RESEARCH_PROCESSES_PER_JOB where there are several jobs                      |
 | SLURM step   | SLURM_STEP_ID, SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_NODELIST; RESEARCH_PORT    |
 | TPU VM       | RESEARCH_CLUSTER=tpu: all from the metadata server                                       |
-| nothing      | one process; RESEARCH_PROCESSES=1 says so where a cluster could be meant                 |
+| nothing      | one process; RESEARCH_PROCESSES=1 confirms it if a cluster is possible                   |
 
-A whole first row with n=1 is a job of one process: on a CPU its devices then add up in the same order as those of
-several processes, and so to the same bits, which without a job they need not for more than two.
+A complete first row with n=1 is a job of one process. Its CPU devices then reduce in the same order as several
+processes would, so results match bit for bit. Without a job, more than two devices may differ in the last bits.
 
-The first row that is begun counts. What is begun and not whole is refused: a job that falls back to one process
-trains the wrong batch on one host, or n times the same run, and says nothing.
+The first row with any variable set applies. An incomplete row is an error: a job that silently falls back to one
+process would train the wrong batch on one host, or the same run n times.
 """
 
 import zlib
@@ -24,14 +24,14 @@ from research.errors import UserError, unknown
 
 # Steps that SLURM makes by itself: interactive shell, batch script, external. No task of the user runs in them.
 _NO_STEP = {str(number) for number in range(0xFFFFFFFA, 0xFFFFFFFF)}
-_PORTS = range(15_000, 32_000)  # below the ports that Linux hands out by itself
-_ALONE = "set RESEARCH_PROCESSES=1 if one process is meant"
-# Launchers that are not read: {how many processes they started: who they are}.
+_PORTS = range(15_000, 32_000)  # below the ephemeral ports of Linux
+_ALONE = "set RESEARCH_PROCESSES=1 to run a single process"
+# Unsupported launchers: {variable with the number of processes: name of the launcher}.
 _FOREIGN = {"OMPI_COMM_WORLD_SIZE": "Open MPI", "PMI_SIZE": "MPI", "WORLD_SIZE": "torchrun or a PyTorchJob"}
 
 
 class Cluster(NamedTuple):
-    """`rank` of `processes`, and the host:port at which rank 0 listens; all None where TPU metadata tells."""
+    """The `rank` of `processes` and the host:port of rank 0; all None if TPU metadata provides them."""
 
     coordinator: str | None
     processes: int | None
@@ -43,13 +43,13 @@ _ONE = Cluster("", 1, 0)
 
 
 def resolve(env: Mapping[str, str]) -> Cluster | None:
-    """The Cluster that an environment describes; None for one process. Pure.
+    """Return the Cluster that an environment describes; None for a single process. A pure function.
 
-    Raises UserError, with the cure, where an environment describes a part of a cluster.
+    Raises UserError, with the remedy, if the environment describes a cluster incompletely.
     """
-    for found in (_explicit(env), _tpu(env), _slurm(env)):
-        if found is not None:
-            return None if found == _ONE else found
+    for cluster in (_explicit(env), _tpu(env), _slurm(env)):
+        if cluster is not None:
+            return None if cluster == _ONE else cluster
     _refuse_foreign(env)
     return None
 

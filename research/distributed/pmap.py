@@ -1,10 +1,10 @@
-"""`jax.pmap` as an execution mode of any experiment: one program for one device, run on all of them with their rows.
+"""`jax.pmap` as an execution mode of any experiment: the program of one device runs on all, each with its rows.
 
-A gradient is averaged over the devices (`gradients.averaged`), and all else is computed alike on each. So for a
-deterministic loss that adds over examples the numbers are those of jit on the mesh, and of one device, to rounding.
-What differs: a loss that is `NotAdditive` is refused; random numbers, which are drawn on each device by itself; batch
-normalisation, which sees the rows of one device, unless its `group_size` is that number of rows. `private`, whose noise
-every device would add anew, refuses it. JAX keeps pmap in maintenance; it is here for papers that were tuned under it.
+Gradients are averaged over devices (`gradients.averaged`); everything else is computed identically on each. For a
+deterministic loss that is additive over examples, results equal those of jit on the mesh, and of one device, up to
+rounding. Differences: a `NotAdditive` loss is refused; random numbers are drawn per device; batch normalisation uses
+the rows of one device, which is exact only if its `group_size` is that number of rows. `private` refuses pmap, because
+every device would add its own noise. pmap is in maintenance mode in JAX; it serves papers that were tuned with it.
 """
 
 import jax
@@ -16,8 +16,9 @@ AXIS = "data"
 
 
 def pmapped(function, mesh, *, carried: int, axis: int = 0, donated: tuple[int, ...] = ()):
-    """`function(*carried, batch)` under pmap, over an axis named "data". What is `carried` is whole on every device,
-    and so is what comes back, the same from all; of the batch each device has its part of every leaf's `axis`.
+    """Run `function(*carried, batch)` under pmap, over an axis named "data".
+
+    Carried arguments and results are replicated; the batch is split along `axis` of every leaf.
     """
     devices = list(mesh.devices.flat)
     alone = jax.sharding.Mesh(devices, AXIS)
@@ -34,11 +35,11 @@ def pmapped(function, mesh, *, carried: int, axis: int = 0, donated: tuple[int, 
 
 
 def check_replicated(layout, mesh):
-    """Raises UserError where this mesh, or a State with these shardings, asks for more than copies on each device."""
+    """Raise UserError if the mesh, or the shardings of a State, need more than replication."""
     if jax.process_count() > 1:
         raise UserError("the strategy pmap runs in one process only; with several, use jit.")
     for name, size in mesh.shape.items():
         if size > 1 and name != AXIS:
-            raise UserError(f"the strategy pmap copies all to every device: a mesh axis {name!r} of {size} needs jit.")
+            raise UserError(f"the strategy pmap replicates everything; a mesh axis {name!r} of {size} needs jit.")
     if any(not sharding.is_fully_replicated for sharding in jax.tree.leaves(layout)):
-        raise UserError("the strategy pmap copies all to every device: rules that split arrays need jit.")
+        raise UserError("the strategy pmap replicates everything; rules that split arrays need jit.")

@@ -1,4 +1,4 @@
-"""Leaving early, all at once: SIGTERM, SIGUSR1 or Ctrl-C at any process ends the run at the same point on all."""
+"""Coordinated interruption: SIGTERM, SIGUSR1 or Ctrl-C at any process stops all processes at the same step."""
 
 import contextlib
 import os
@@ -6,15 +6,15 @@ import signal
 import threading
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-AGREEMENT = 60.0  # seconds; only background threads take part in it, so nobody is waited for that computes
+AGREEMENT = 60.0  # seconds; only background threads take part in it, so no computing process delays it
 
 
 class Interruption:
-    """Whether a run is to stop: called, by the loop and by evaluations, at the same points on every process.
+    """Whether a run should stop: the loop and evaluations call it at the same points on every process.
 
-    The calls are counted. Once one process is asked to stop, each tells how many calls it has made, and takes no
-    further one until it knows all counts; from the call after the largest on, the answer is yes everywhere.
-    `number` is the signal that asked, None before; `calls` shows that the run is alive.
+    Calls are counted. When one process receives a signal, all exchange their counts, and each blocks at its next call
+    until it knows all counts. From the call after the largest count on, the result is True on every process. `number`
+    is the signal, None before; `calls` shows that the run is alive.
     """
 
     def __init__(self):
@@ -35,7 +35,7 @@ class Interruption:
         return mine >= self._first
 
     def stop(self, number: int, *, counts=lambda count: [count]):
-        """Asks for a stop on account of a signal; `counts(mine)` gives the calls made by each process."""
+        """Request a stop because of a signal; `counts(mine)` returns the number of calls of each process."""
         with self._lock:
             if self.number is not None:
                 return
@@ -46,10 +46,10 @@ class Interruption:
 
 @contextlib.contextmanager
 def signals(ask):
-    """While it lasts, `ask(number)` is called for the signals that ask a run to end: it saves and leaves.
+    """Within the context, call `ask(number)` for each signal that should make the run save and stop.
 
-    A second Ctrl-C leaves at once. Outside the main thread nothing is caught. To be entered after
-    `distributed.join`: JAX takes SIGTERM for itself there, from a handler that was set before.
+    A second Ctrl-C quits at once. Outside the main thread no signal is handled. Enter this context after
+    `distributed.join`, because JAX replaces the SIGTERM handler there.
     """
     caught = set()
 
@@ -57,7 +57,7 @@ def signals(ask):
         if signal.SIGINT in caught and number == signal.SIGINT:
             os._exit(130)
         caught.add(number)
-        hint = " Ctrl-C again leaves at once." if number == signal.SIGINT else ""
+        hint = " Press Ctrl-C again to quit now." if number == signal.SIGINT else ""
         os.write(2, f"\n{signal.Signals(number).name}: finishing the step and saving.{hint}\n".encode())
         ask(number)
 

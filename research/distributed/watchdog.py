@@ -1,4 +1,4 @@
-"""Nothing hangs for ever: a run that makes no step for too long shows where it stands, and ends."""
+"""A watchdog: a run that makes no step for too long prints the stacks of its threads and ends."""
 
 import faulthandler
 import os
@@ -9,15 +9,15 @@ from research.errors import UserError
 from research.events import Ended, Started
 
 SETTING = "RESEARCH_HANG_SECONDS"
-SECONDS = 1800.0  # longer than a compilation takes
-MARGIN = 10.0  # seconds more, for the thread of C
+SECONDS = 1800.0  # longer than any compilation
+MARGIN = 10.0  # extra seconds, for the C thread
 
 
 def limit(env, *, processes: int) -> float:
-    """After how many seconds without a step a run is taken to hang; 0 for never.
+    """Return the seconds without a step after which a run counts as hung; 0 for never.
 
-    RESEARCH_HANG_SECONDS, else half an hour in a job of several processes, where one that hangs holds the devices
-    of all, and never for one process, which a person may be debugging. Raises UserError for what is no number.
+    RESEARCH_HANG_SECONDS if it is set. Otherwise half an hour for several processes, because a hung process blocks the
+    devices of all, and never for one, which a person may be debugging. Raises UserError if it is not a number.
     """
     text = env.get(SETTING)
     if not text:
@@ -29,11 +29,11 @@ def limit(env, *, processes: int) -> float:
 
 
 def watchdog(seconds: float, *, beats, end):
-    """A subscriber that watches, from `Started` to `Ended`, whether the number `beats()` grows: once a step and once
-    a batch of an evaluation. A compilation counts as standing still.
+    """Return a subscriber that watches, from `Started` to `Ended`, whether the counter `beats()` grows.
 
-    Where it stands for `seconds`, the stacks of all threads go to stderr and `end(text)` is called, which is not to
-    return. Should even this thread not run, because C code holds the interpreter, a thread of C does the same.
+    The counter grows with every step and every evaluation batch, but not during compilation. If it does not change for
+    `seconds`, the stacks of all threads are written to stderr and `end(text)` is called, which must not return. If C
+    code blocks the interpreter and thus this thread, a C thread prints the stacks and ends the process.
     """
     over = threading.Event()
 
@@ -60,6 +60,6 @@ def watchdog(seconds: float, *, beats, end):
 
 
 def dump(text: str):
-    """Writes the Python stacks of all threads to stderr, under a line of text."""
+    """Write a line of text and the Python stacks of all threads to stderr."""
     os.write(2, f"\n{text}; the stacks of all threads of process {os.getpid()}:\n".encode())
     faulthandler.dump_traceback(file=2, all_threads=True)

@@ -57,7 +57,7 @@ def test_what_is_whole_is_read(env, expected):
         (without(EXPLICIT, "RESEARCH_COORDINATOR"), "no RESEARCH_COORDINATOR:"),
         ({"RESEARCH_PROCESSES": "2"}, "no RESEARCH_COORDINATOR and no RESEARCH_PROCESS:"),
         ({"RESEARCH_PROCESS": "0"}, "no RESEARCH_COORDINATOR and no RESEARCH_PROCESSES:"),
-        ({**STEP, "RESEARCH_COORDINATOR": "a:1"}, "RESEARCH_PROCESSES=1 if one process is meant"),
+        ({**STEP, "RESEARCH_COORDINATOR": "a:1"}, "RESEARCH_PROCESSES=1 to run a single process"),
         ({**EXPLICIT, "RESEARCH_PROCESS": "4"}, "rank 4 of 4 processes"),
         ({**EXPLICIT, "RESEARCH_PROCESS": "-1"}, "RESEARCH_PROCESS='-1'"),
         ({**EXPLICIT, "RESEARCH_PROCESSES": "0"}, "RESEARCH_PROCESSES='0'; expected a whole number of at least 1"),

@@ -150,7 +150,7 @@ def test_a_second_ctrl_c_leaves_at_once():
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
-    assert "Ctrl-C again leaves at once" in process.communicate()[1]
+    assert "Press Ctrl-C again to quit now" in process.communicate()[1]
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
