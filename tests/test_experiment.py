@@ -109,7 +109,7 @@ def _no_loss(params, ctx):
          "batch size and a number of examples"),
         ({"stride": 3}, "40 steps is not a multiple of the stride, 3"),
         ({"mesh": {"data": 3}}, r"mesh of \{'data': 3\} does not fit 1 devices"),
-        ({"rules": (("nowhere/", jax.P("data")),)}, "rules match nothing.*nowhere"),
+        ({"rules": (("nowhere/", jax.P("data")),)}, "rules match no path.*nowhere"),
     ],
 )  # fmt: skip
 def test_build_refuses(changes, message):

@@ -106,7 +106,7 @@ def label_noise(history: History, evaluations: Mapping[str, Evaluation]) -> Find
             continue
         order = suspects[np.argsort(p[suspects, label[suspects]] - p[suspects, other[suspects]], kind="stable")]
         text = f"The model contradicts {len(suspects)} of {len(label)} labels of {name} "
-        text += f"({len(suspects) / len(label):.0%}), as confident there as where it is right (ROC area {area:.2f}). "
+        text += f"({len(suspects) / len(label):.0%}), as confidently as it predicts the others (ROC area {area:.2f}). "
         text += f"The clearest cases are records {', '.join(map(str, order[:8]))}."
         look = "python -m research doctor FILE  # lists suspect training labels"
         steps = (
@@ -139,9 +139,9 @@ def slice_gap(history: History, evaluations: Mapping[str, Evaluation]) -> Findin
             error = np.sqrt(max(total * (1 - total), 1e-4) / max(count, 1)) if ratio else 0
             if (gap < max(0.1, 3.5 * error)) if ratio else (count < 30 or max(worst, total) < 2 * min(worst, total)):
                 continue
-            text = f"{name}/{metric} is {total:.4g}, but where {by} is {names[at]} ({count:.0f} records), {worst:.4g}."
+            text = f"{name}/{metric} is {total:.4g} overall; if {by} is {names[at]} ({count:.0f} records), {worst:.4g}."
             steps = (
-                f"look at the worst errors where {by} is {names[at]}",
+                f"look at the worst errors among the records with {by} {names[at]}",
                 'source=mixture({"all": train, "slice": part}, size, weights={"all": 3, "slice": 1})',
                 "collect more records of that slice, or augment other records to resemble it",
             )

@@ -175,14 +175,14 @@ def overfits(case: Case, *, steps: int = 300, seconds: float = 60) -> Outcome:
     """
     rule, baseline = "one batch by heart", constant_baseline(case)
     if baseline is None:
-        return Skipped(rule, case.silent or "the evaluation gives no loss of the model's outputs")
+        return Skipped(rule, case.silent or "the evaluation computes no loss of the model's outputs")
     if not takes(case, case.small):
-        return Skipped(rule, "the loss does not take the evaluation's examples")
+        return Skipped(rule, "the loss does not accept the evaluation's examples")
     until, best = time.monotonic() + seconds, baseline.fresh
     for rate in (3e-3, 3e-4):
         step, state = stepper(case, optimizer=optax.adam(rate), grad_fn=gradient(case.built.wired.loss))
         if case.experiment.transform:
-            return Skipped(rule, "its batches are made by its transform")
+            return Skipped(rule, "the experiment's transform creates its batches")
         for number in range(1, steps + 1):
             state, _ = step(state, case.small)
             if number % 20:
@@ -292,10 +292,7 @@ def estimate(case: Case, probe=None) -> Outcome:
     rule, built = "memory and time", case.built
     cost = plan(built)
     step, state = probe or stepper(case, optimizer=probed(case.built.wired.optimizer))
-    batch, stride = (
-        training_batches(case)(0),
-        case.experiment.stride if case.experiment.transform else 1,
-    )
+    batch, stride = training_batches(case)(0), case.experiment.stride if case.experiment.transform else 1
     for _ in range(2):  # the first compiles
         began = time.perf_counter()
         jax.block_until_ready(step(state, batch))
@@ -313,7 +310,7 @@ def estimate(case: Case, probe=None) -> Outcome:
 
 
 def memory_of(device) -> int | None:
-    """The memory of a device in bytes, for a CPU that of the machine; None if it is unknown."""
+    """Return the memory of a device in bytes; for a CPU, the memory of the machine. None if it is unknown."""
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is None and device.platform == "cpu":
         limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

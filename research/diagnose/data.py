@@ -119,7 +119,7 @@ def scale(case: Case, found: list[Table]) -> Outcome:
     for table in found[1:]:
         if text := _differs(case, train, table):
             return Finding(rule, True, text, (
-                "scale inside the model, for training and evaluation alike: preprocessed(model, prepare)",
+                "scale inside the model, in training and in evaluation: preprocessed(model, prepare)",
                 "scale every set with the mean and standard deviation of the training set",
             ), {"sets": [train.name, table.name]})  # fmt: skip
     if case.question is None:

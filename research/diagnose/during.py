@@ -34,6 +34,7 @@ def divergence(history: History) -> Finding | None:
         text = f"The loss began at {loss[0]:.4g}, fell to {loss.min():.4g} and is now {middle(loss[-3:]):.4g}."
     else:
         return None
+    text += " The usual cause is a learning rate that is too high."
     return Finding("divergence", True, text, (LOWER, WARM, CALM), curve(history, "train/loss"), history.step())
 
 
@@ -44,13 +45,14 @@ def spike(history: History) -> Finding | None:
         return None
     before = np.median(np.lib.stride_tricks.sliding_window_view(loss[:-1], 5), axis=1)[1:]
     progress, rise = middle(loss[:2]) - before, loss[6:] - before
-    noise = _noise(loss)  # a loss without progress beyond its noise, as of two players, has nothing to lose
+    noise = _noise(loss)  # without progress beyond the noise, as in a game of two players, there is none to lose
     spikes = np.flatnonzero((progress > 10 * noise) & (rise > 0.5 * progress) & (rise > 10 * noise))
     if not len(spikes):
         return None
     at = int(spikes[0]) + 6
     step = [s for s, x in zip(*history.metrics["train/loss"], strict=True) if np.isfinite(x)][at]
     text = f"At step {step:.0f} the loss jumped from {before[at - 6]:.4g} to {loss[at]:.4g}."
+    text += " Usual causes: an unusual batch, or a learning rate near the limit of stability."
     again = 'look at the batch of that step; on_nonfinite="rollback" helps only if the loss becomes NaN'
     return Finding("loss spike", False, text, (CALM, LOWER, again), curve(history, "train/loss"), step)
 
@@ -87,16 +89,15 @@ def gradients(history: History) -> Finding | None:
     last = {layer: max(values[-2:]) for layer, values in norms.items()}
     largest = max(last.values())
     none = [layer for layer, values in norms.items() if len(values) > 1 and not values.any()]
-    alive = largest > 0 and not _above(
-        history, "dead", DEAD
-    )  # dead units block the gradient and have a rule of their own
+    alive = largest > 0 and not _above(history, "dead", DEAD)  # dead units block the gradient; see `dead_units`
     if none and alive:
         text = f"No gradient ever reached {format_names(none, 3)}."
         steps = ("look for stop_gradient, an argmax, or an output that the loss does not use", START)
         return Finding("no gradient", True, text, steps, _layers(history, "gradient", none), step)
     faint = [layer for layer, value in last.items() if value < FAINT * largest]
     if faint and alive and all(len(norms[layer]) > 1 for layer in faint):
-        text = f"The gradient vanishes in {format_names(faint, 3)}: {min(last.values()) / largest:.1g} of the largest."
+        text = f"The gradient vanishes in {format_names(faint, 3)}: {min(last.values()) / largest:.1g} of the largest. "
+        text += "Usual causes: saturating activations, or many layers without normalisation or residual connections."
         steps = (
             "use jax.nn.relu or jax.nn.gelu instead of sigmoid or tanh",
             NORM,
@@ -122,6 +123,7 @@ def dead_units(history: History) -> Finding | None:
         return None
     fraction = history.metrics[f"layers/dead/{dead[0]}"].values[-1]
     text = f"{fraction:.0%} of the units of {format_names(dead, 3)} are 0 for an entire batch and get no gradient."
+    text += " Usual causes: a step that was too large, or inputs that are not normalised."
     return Finding("dead units", True, text, (LOWER, "use jax.nn.leaky_relu or jax.nn.gelu instead of relu",
         f"{SCALE}; {START}"), _layers(history, "dead", dead), history.step())  # fmt: skip
 
@@ -138,6 +140,7 @@ def saturation(history: History) -> Finding | None:
         return None
     fraction = history.metrics[f"layers/saturated/{flat[0]}"].values[-1]
     text = f"{fraction:.0%} of the values of {format_names(flat, 3)} are within 1 % of an end of their tanh or sigmoid."
+    text += " Usual causes: inputs or initial weights that are too large."
     evidence = _layers(history, "saturated", flat)
     return Finding("saturated activations", True, text, (SCALE, START, NORM), evidence, history.step())
 
@@ -171,7 +174,7 @@ def starvation(history: History) -> Finding | None:
     fraction = float((waits * seconds).sum() / seconds.sum())
     if not fraction > 0.5:
         return None
-    text = f"The devices wait for data {fraction:.0%} of the time."
+    text = f"The devices wait for data {fraction:.0%} of the time: reading or augmentation is slower than the step."
     steps = ("data = in_memory(data)  # from research.data, if it fits", "python -m research prepare DATA",
              "loss=classify(model, augment=...)  # on the device, instead of batches(..., augment=)")  # fmt: skip
     series = history.timing["data_wait"]
@@ -190,7 +193,7 @@ def recompilation(history: History) -> Finding | None:
     if len(spent) != len(seconds) or count <= max(2, len(spent) / 2) or spent.sum() < 0.1 * seconds.sum():
         return None
     text = f"{count} of the last {len(spent)} intervals compiled again, for a total of {spent.sum():.1f} s."
-    steps = ("give every batch the aligned shapes: pack(documents, length), or pad with a mask",
+    steps = ("give every batch the same shapes: pack(documents, length), or pad with a mask",
              "JAX_LOG_COMPILES=1 python -m research train FILE  # shows functions and shapes")  # fmt: skip
     series = history.timing["compiling"]
     evidence = {"step": list(series.steps), "seconds of compilation": list(series.values)}

@@ -72,9 +72,7 @@ def _read(data, most, seconds):
     count = len(data)
     rows = np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
     if len(rows) < count:
-        rows = np.random.default_rng(0).permutation(
-            rows
-        )  # so that the records read before the time limit are a fair sample
+        rows = np.random.default_rng(0).permutation(rows)  # the time limit then leaves a fair sample
     parts, until = [], time.monotonic() + seconds
     for at in range(0, len(rows), 1024):
         parts.append(records.numbers(records.columns(data, rows[at : at + 1024])))

@@ -1,12 +1,12 @@
-"""The processes of this job, read from environment variables that every launcher sets.
+"""The processes of this job, read from the environment variables that launchers set.
 
 | source       | variables                                                                                |
 |--------------|------------------------------------------------------------------------------------------|
 | explicit     | RESEARCH_COORDINATOR=host:port, RESEARCH_PROCESSES=n, RESEARCH_PROCESS=i                 |
 | JobSet       | RESEARCH_COORDINATOR, RESEARCH_PROCESSES; the rank is JOB_COMPLETION_INDEX, plus         |
-|              | JOB_INDEX * RESEARCH_PROCESSES_PER_JOB where there are several jobs                      |
+|              | JOB_INDEX * RESEARCH_PROCESSES_PER_JOB if there are several jobs                         |
 | SLURM step   | SLURM_STEP_ID, SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_NODELIST; RESEARCH_PORT    |
-| TPU VM       | RESEARCH_CLUSTER=tpu: all from the metadata server                                       |
+| TPU VM       | RESEARCH_CLUSTER=tpu: everything is read from the metadata server                        |
 | nothing      | one process; RESEARCH_PROCESSES=1 confirms it if a cluster is possible                   |
 
 A complete first row with n=1 is a job of one process. Its CPU devices then reduce in the same order as several
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from research.errors import UserError, unknown
 
-# Steps that SLURM makes by itself: interactive shell, batch script, external. No task of the user runs in them.
+# Steps that SLURM creates itself: interactive shell, batch script, external. They contain no task of the user.
 _NO_STEP = {str(number) for number in range(0xFFFFFFFA, 0xFFFFFFFF)}
 _PORTS = range(15_000, 32_000)  # below the ephemeral ports of Linux
 _ALONE = "set RESEARCH_PROCESSES=1 to run a single process"
@@ -56,30 +56,30 @@ def resolve(env: Mapping[str, str]) -> Cluster | None:
 
 def _explicit(env):
     names = ("RESEARCH_COORDINATOR", "RESEARCH_PROCESSES", "RESEARCH_PROCESS")
-    given = [name for name in names if env.get(name)]
-    if not given:
+    present = [name for name in names if env.get(name)]
+    if not present:
         return None
-    if given == ["RESEARCH_PROCESSES"] and _number(env, "RESEARCH_PROCESSES", least=1) == 1:
+    if present == ["RESEARCH_PROCESSES"] and _number(env, "RESEARCH_PROCESSES", minimum=1) == 1:
         return _ONE
     rank = "RESEARCH_PROCESS" if env.get("RESEARCH_PROCESS") else "JOB_COMPLETION_INDEX"
     missing = [name for name in names[:2] if not env.get(name)] + ([] if env.get(rank) else [names[2]])
     if missing:
         raise UserError(
-            f"the environment has {', '.join(given)} and no {' and no '.join(missing)}: a job of several processes "
-            f"needs RESEARCH_COORDINATOR=host:port, RESEARCH_PROCESSES=n and, for each, RESEARCH_PROCESS=0 to n-1. "
-            f"Give all three, or none of them; {_ALONE}."
+            f"the environment has {', '.join(present)} but no {' and no '.join(missing)}: a job of several processes "
+            f"needs RESEARCH_COORDINATOR=host:port, RESEARCH_PROCESSES=n and, per process, RESEARCH_PROCESS=0 to n-1. "
+            f"Set all three or none of them; {_ALONE}."
         )
-    processes = _number(env, "RESEARCH_PROCESSES", least=1)
-    number = _number(env, rank)
+    processes = _number(env, "RESEARCH_PROCESSES", minimum=1)
+    index = _number(env, rank)
     if rank == "JOB_COMPLETION_INDEX" and env.get("JOB_INDEX"):
         job = _number(env, "JOB_INDEX")
         if job and not env.get("RESEARCH_PROCESSES_PER_JOB"):
             raise UserError(
-                f"JOB_INDEX={job} and no RESEARCH_PROCESSES_PER_JOB: the pods of several jobs would take the same "
-                "ranks. Set it to the number of pods of each job."
+                f"JOB_INDEX={job}, but no RESEARCH_PROCESSES_PER_JOB: the pods of several jobs would have the same "
+                "ranks. Set it to the number of pods per job."
             )
-        number += job * (_number(env, "RESEARCH_PROCESSES_PER_JOB", least=1) if job else 0)
-    return _checked(Cluster(_address(env["RESEARCH_COORDINATOR"]), processes, number), rank)
+        index += job * (_number(env, "RESEARCH_PROCESSES_PER_JOB", minimum=1) if job else 0)
+    return _checked(Cluster(_address(env["RESEARCH_COORDINATOR"]), processes, index), rank)
 
 
 def _tpu(env):
@@ -98,31 +98,31 @@ def _slurm(env):
         tasks = max([1, *(_number(env, name) for name in names if env.get(name))])
         if tasks > 1:
             raise UserError(
-                f"SLURM job {job} has {tasks} tasks or nodes, and this process is in none of its steps: without srun "
-                f"only one process starts. Start it with srun; {_ALONE}."
+                f"SLURM job {job} has {tasks} tasks or nodes, but this process belongs to none of its steps: without "
+                f"srun only one process starts. Start it with srun; {_ALONE}."
             )
         return _ONE
     count = "SLURM_STEP_NUM_TASKS" if env.get("SLURM_STEP_NUM_TASKS") else "SLURM_NTASKS"
-    needed = ("SLURM_JOB_ID", count, "SLURM_PROCID", "SLURM_STEP_NODELIST")
-    if missing := [name for name in needed if not env.get(name)]:
+    required = ("SLURM_JOB_ID", count, "SLURM_PROCID", "SLURM_STEP_NODELIST")
+    if missing := [name for name in required if not env.get(name)]:
         raise UserError(
-            f"SLURM_STEP_ID={step} and no {' and no '.join(missing)}: this is a part of the environment of a SLURM "
-            f"step, such as a shell that came in by ssh has it. Start the process with srun; {_ALONE}."
+            f"SLURM_STEP_ID={step}, but no {' and no '.join(missing)}: the environment of this SLURM step is "
+            f"incomplete, as in a shell opened by ssh. Start the process with srun; {_ALONE}."
         )
     if env[count] == "1":
         return _ONE
     if env.get("RESEARCH_PORT"):
-        port = _number(env, "RESEARCH_PORT", least=1)
+        port = _number(env, "RESEARCH_PORT", minimum=1)
     else:
-        # Two steps on one node must not share a port: gRPC would let both listen there, and they would mix.
-        life = f"{job}.{step}.{env.get('SLURM_RESTART_COUNT') or 0}"
-        port = _PORTS[zlib.crc32(life.encode()) % len(_PORTS)]
+        # Two steps on one node must not share a port: gRPC would let both listen on it and mix their processes.
+        attempt = f"{job}.{step}.{env.get('SLURM_RESTART_COUNT') or 0}"
+        port = _PORTS[zlib.crc32(attempt.encode()) % len(_PORTS)]
     address = _address(f"{first_host(env['SLURM_STEP_NODELIST'])}:{port}")
-    return _checked(Cluster(address, _number(env, count, least=1), _number(env, "SLURM_PROCID")), "SLURM_PROCID")
+    return _checked(Cluster(address, _number(env, count, minimum=1), _number(env, "SLURM_PROCID")), "SLURM_PROCID")
 
 
 def first_host(nodelist: str) -> str:
-    """The first host of a SLURM node list: `a1` of `a1,b2`, `n007` of `n[007-012,20],m1`."""
+    """Return the first host of a SLURM node list: `a1` of `a1,b2`, `n007` of `n[007-012,20],m1`."""
     host, bracket, rest = nodelist.partition("[") if "[" in nodelist.split(",")[0] else (nodelist.split(",")[0], "", "")
     if not bracket:
         return host
@@ -133,37 +133,40 @@ def first_host(nodelist: str) -> str:
 def _refuse_foreign(env):
     if env.get("JOB_COMPLETION_INDEX"):
         raise UserError(
-            f"JOB_COMPLETION_INDEX={env['JOB_COMPLETION_INDEX']}, so this is a pod of an indexed Kubernetes Job, and "
-            "there is no RESEARCH_COORDINATOR=host:port and no RESEARCH_PROCESSES=n. Set both, or launch with "
+            f"JOB_COMPLETION_INDEX={env['JOB_COMPLETION_INDEX']} indicates a pod of an indexed Kubernetes Job, but "
+            "RESEARCH_COORDINATOR=host:port and RESEARCH_PROCESSES=n are not set. Set both, or launch with "
             f"python -m launch kubernetes; {_ALONE}."
         )
     hosts = (env.get("TPU_WORKER_HOSTNAMES") or "").split(",")
-    found = [(name, who, env[name]) for name, who in _FOREIGN.items() if env.get(name, "1") not in ("", "1")]
+    foreign = [(name, who, env[name]) for name, who in _FOREIGN.items() if env.get(name, "1") not in ("", "1")]
     if len(hosts) > 1:
-        found.append(("TPU_WORKER_HOSTNAMES", "a slice of several TPU hosts", ",".join(hosts)))
-    for name, who, value in found:
+        foreign.append(("TPU_WORKER_HOSTNAMES", "a slice of several TPU hosts", ",".join(hosts)))
+    for name, launcher, value in foreign:
         raise UserError(
-            f"{name}={value}: this process seems to be one of several, started by {who}, which is not read. Set "
-            f"RESEARCH_COORDINATOR, RESEARCH_PROCESSES and RESEARCH_PROCESS (on a TPU VM: RESEARCH_CLUSTER=tpu); "
-            f"{_ALONE}."
+            f"{name}={value}: this process seems to be one of several, started by {launcher}, whose variables are not "
+            f"supported. Set RESEARCH_COORDINATOR, RESEARCH_PROCESSES and RESEARCH_PROCESS (on a TPU VM: "
+            f"RESEARCH_CLUSTER=tpu); {_ALONE}."
         )
 
 
-def _number(env, name, *, least=0) -> int:
+def _number(env, name, *, minimum=0) -> int:
     text = env[name]
-    if not (text.isascii() and text.isdigit()) or int(text) < least:
-        raise UserError(f"{name}={text!r}; expected a whole number of at least {least}.")
+    if not (text.isascii() and text.isdigit()) or int(text) < minimum:
+        raise UserError(f"{name}={text!r}; expected an integer of at least {minimum}.")
     return int(text)
 
 
 def _address(text) -> str:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(f"a coordinator at {text!r}; expected host:port, such as node1:29500.")
+        raise UserError(f"the coordinator address is {text!r}; expected host:port, such as node1:29500.")
     return text
 
 
 def _checked(cluster, name):
     if cluster.rank >= cluster.processes:
-        raise UserError(f"{name} makes this rank {cluster.rank} of {cluster.processes} processes; they count from 0.")
+        raise UserError(
+            f"{name} makes this rank {cluster.rank} of {cluster.processes} processes; expected 0 to "
+            f"{cluster.processes - 1}."
+        )
     return cluster

@@ -1,7 +1,7 @@
-"""The processes of one job: how they find each other, tell each other things, and end together.
+"""The processes of one job: they join, exchange values and stop together.
 
-JAX's coordination service carries it all: a store of texts and barriers at rank 0. What a rank must tell the others
-without being asked (a signal, a failure) it appends to a list there, the news, that a thread of each rank follows.
+Communication uses JAX's coordination service, a store of strings and barriers at rank 0. A rank that receives a signal
+or fails appends a message to a list in that store. A thread of every rank reads the list.
 """
 
 import atexit
@@ -24,29 +24,33 @@ from research.distributed.cluster import TPU, Cluster, resolve
 from research.distributed.preemption import AGREEMENT, Interruption, signals
 from research.errors import UserError
 
-# Seconds. Heartbeats come from C threads, so that only a dead process, a dead host or a cut link misses them.
+# Timeouts in seconds. C threads send the heartbeats, so only a dead process, a dead host or a broken link misses them.
 INITIALIZATION, HEARTBEAT, SHUTDOWN = 300, 60, 60
-EXCHANGE = 600  # until the last process comes to the same line; they differ by what they read and compile
-LEAVING = 24 * 3600  # the others wait while rank 0 writes the report; a failure ends that wait
-LOOK = 5  # for news, a request may wait so long at the coordinator
-SHARED = 90  # NFS may hide a new file for a minute
+EXCHANGE = 600  # until the last process reaches an exchange; their times to read and compile differ
+LEAVE = 24 * 3600  # the others wait while rank 0 writes the report; a failure ends that wait
+POLL = 5  # of one request for the next message
+SHARED_FILE = 90  # NFS may hide a new file for a minute
 
 
 class Job:
-    """This process among the `count` of its job; `rank` 0 writes the run folder. Made by `join`."""
+    """One of the `count` processes of a job, created by `join`. The process with `rank` 0 writes the run folder."""
 
     def __init__(self, rank: int = 0, count: int = 1, client=None):
         self.rank, self.count, self._client = rank, count, client
         self.interruption = Interruption()
-        self.last_words = lambda text: None  # called before this process ends on account of another's failure
+        self.last_words = lambda text: None  # called before this process exits because another one failed
         self._exchanges, self._failing = 0, False
         self._left = threading.Event()
-        self._follower = threading.Thread(target=self._follow, name="news", daemon=True)
+        self._reader = threading.Thread(target=self._read_messages, name="messages", daemon=True)
         if count > 1:
-            self._follower.start()
+            self._reader.start()
 
     def everyone(self, value, *, name=None, timeout: float = EXCHANGE) -> list:
-        """The `value` (anything JSON holds) of each rank, in their order. All come here, at the same line."""
+        """Exchange a JSON-serializable value: return the values of all ranks, in order of rank.
+
+        All ranks must call this in the same order, unless `name` identifies the exchange. `timeout` is in seconds;
+        JaxRuntimeError is raised if another rank comes too late.
+        """
         if self.count == 1:
             return [value]
         if name is None:
@@ -55,25 +59,26 @@ class Job:
         place = f"research/exchange/{name}/"
         self._client.key_value_set(f"{place}{self.rank}", json.dumps(value))
         self._client.wait_at_barrier(place, int(timeout * 1000))
-        found = {int(key.rpartition("/")[2]): text for key, text in self._client.key_value_dir_get(place)}
-        return [json.loads(found[rank]) for rank in range(self.count)]
+        texts = {int(key.rpartition("/")[2]): text for key, text in self._client.key_value_dir_get(place)}
+        return [json.loads(texts[rank]) for rank in range(self.count)]
 
     def first(self, make) -> Any:
-        """What rank 0 gets from `make()`, on all ranks."""
+        """Call `make()` on rank 0 and return its result on all ranks."""
         return self.everyone(make() if self.rank == 0 else None)[0]
 
     def check_same(self, what: str, value: str):
-        """Raises a UserError on all ranks unless `value` is the same on all."""
-        found = self.everyone([socket.gethostname(), value])
-        for rank, (host, other) in enumerate(found):
-            if other != found[0][1]:
+        """Raise UserError on all ranks unless `value` is the same on all; `what` names the value."""
+        answers = self.everyone([socket.gethostname(), value])
+        first_host, expected = answers[0]
+        for rank, (host, other) in enumerate(answers):
+            if other != expected:
                 raise UserError(
-                    f"rank {rank} ({host}) has {what} {other}, rank 0 ({found[0][0]}) has {found[0][1]}: all "
-                    "processes of a job run the same code and command."
+                    f"rank {rank} ({host}) has {what} {other}, rank 0 ({first_host}) has {expected}; start all "
+                    "processes of a job with the same code and command."
                 )
 
-    def check_shared(self, folder, *, wait: float = SHARED):
-        """Raises a UserError on all ranks unless all see what rank 0 writes into `folder` within `wait` seconds."""
+    def check_shared(self, folder, *, wait: float = SHARED_FILE):
+        """Raise UserError on all ranks unless all see a file that rank 0 writes to `folder` within `wait` seconds."""
         if self.count == 1:
             return
         token = Path(folder) / f".shared-{self.first(lambda: secrets.token_hex(8))}"
@@ -82,42 +87,43 @@ class Job:
         until = time.monotonic() + wait
         while not (seen := token.exists()) and time.monotonic() < until:
             time.sleep(0.1)
-        found = self.everyone([socket.gethostname(), seen])
+        answers = self.everyone([socket.gethostname(), seen])
         if self.rank == 0:
             token.unlink()
-        blind = [f"rank {rank} ({host})" for rank, (host, seen) in enumerate(found) if not seen]
+        blind = [f"rank {rank} ({host})" for rank, (host, seen) in enumerate(answers) if not seen]
         if blind:
             raise UserError(
-                f"{', '.join(blind)} did not see within {wait:g} s what rank 0 ({found[0][0]}) wrote in {folder}. The "
-                "runs of several processes need a folder on a file system that all share: --runs DIR or RESEARCH_RUNS."
+                f"{', '.join(blind)} did not see, within {wait:g} s, the file that rank 0 ({answers[0][0]}) wrote to "
+                f"{folder}. Choose a folder on a file system that all processes share: --runs DIR or RESEARCH_RUNS."
             )
 
     def turn(self, make) -> Any:
-        """`make()` on each rank, on rank 0 before the others: what it prepares on disk is prepared once."""
+        """Call `make()` on rank 0, then on all others, so that files are prepared once; return this rank's result."""
         if self.rank == 0:
-            made = make()
-        self.everyone(None, timeout=LEAVING)
-        return made if self.rank == 0 else make()
+            result = make()
+        self.everyone(None, timeout=LEAVE)
+        return result if self.rank == 0 else make()
 
     @contextlib.contextmanager
     def signals(self):
-        """While it lasts, a signal to any rank that asks for an end makes the Interruption say so on all."""
+        """Within the context, a stop signal to any rank sets the Interruption on all ranks; yields it."""
         if self.count == 1:
-            self.interruption = Interruption()  # the next run in this process is another matter
+            self.interruption = Interruption()  # a signal to one run must not stop the next run in this process
         with signals(self.ask):
             yield self.interruption
 
     def ask(self, number: int):
-        """Asks all ranks to stop at the same point, on account of a signal. May be called by its handler."""
+        """Request a stop of all ranks at the same step because of a signal; safe to call from its handler."""
         if self.count == 1:
             self.interruption.stop(number)
-        else:  # a request to the coordinator may wait, and a handler may not
+        else:  # a request to the coordinator may block, and a signal handler must not
             threading.Thread(target=self._post, args=(f"signal {number}",), daemon=True).start()
 
     def fail(self, code: int, text: str):
-        """Ends this process, and all others of the job within seconds, with `code`; does nothing for one process.
+        """Exit with status `code`, and make all other processes of the job exit with it within seconds.
 
-        By _exit: JAX would wait at the end of the interpreter for processes that wait for this one.
+        Does nothing in a job of one process. Uses `os._exit`, because at a normal exit JAX would wait for processes
+        that wait for this one.
         """
         if self.count == 1 or self._left.is_set():
             return
@@ -127,47 +133,47 @@ class Job:
         self._exit(code)
 
     def hung(self, text: str):
-        """Ends this process, which hangs, and with it the job."""
+        """End this process and its job because this process hangs; never returns."""
         self.fail(1, text)
         os._exit(1)
 
     @contextlib.contextmanager
     def guard(self):
-        """An error in the block ends the whole job, where it has several processes; see `fail`."""
+        """Within the context, an exception ends all processes of the job; see `fail`."""
         try:
             yield
         except BaseException as error:
             if self.count > 1 and not self._left.is_set():
-                _show(error)
-                self.fail(_code(error), f"{type(error).__name__}: {error}")
+                _print_error(error)
+                self.fail(_exit_status(error), f"{type(error).__name__}: {error}")
             raise
 
     def leave(self):
-        """Ends the job in good order: returns when all ranks have come here. After it there is only one process."""
+        """Wait until all ranks call this, then shut the job down. Afterwards each process is on its own."""
         if self.count == 1 or self._left.is_set():
             return
-        self._client.wait_at_barrier("research/leave", LEAVING * 1000)
+        self._client.wait_at_barrier("research/leave", LEAVE * 1000)
         self._left.set()
         if self.rank == 0:
-            self._post("left")  # wakes the threads that wait for news
-        self._follower.join()
+            self._post("left")  # wakes the threads that wait for a message
+        self._reader.join()
         jax.distributed.shutdown()
 
     def _post(self, text):
         number = 0
         while True:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
-                self._client.key_value_set(f"research/news/{number}", text)  # refused where there is one
+                self._client.key_value_set(f"research/news/{number}", text)  # raises if the number is taken
                 return
-            self._client.blocking_key_value_get(f"research/news/{number}", LOOK * 1000)
+            self._client.blocking_key_value_get(f"research/news/{number}", POLL * 1000)
             number += 1
 
-    def _follow(self):
+    def _read_messages(self):
         number = 0
         while True:
             try:
-                text = self._client.blocking_key_value_get(f"research/news/{number}", LOOK * 1000)
-            except jax.errors.JaxRuntimeError:  # nothing new; where the coordinator is gone, JAX ends the process
+                text = self._client.blocking_key_value_get(f"research/news/{number}", POLL * 1000)
+            except jax.errors.JaxRuntimeError:  # no message; if the coordinator is gone, JAX ends the process
                 time.sleep(0.05)
                 continue
             number += 1
@@ -178,20 +184,20 @@ class Job:
                 self._agree(int(rest))
             if kind == "failed" and not self._failing:
                 code, text = rest.split(" ", 1)
-                self._follow_into_death(int(code), text)
+                self._exit_after_failure(int(code), text)
 
     def _agree(self, number):
         try:
             counts = lambda mine: self.everyone(mine, name="stop", timeout=AGREEMENT)
             self.interruption.stop(number, counts=counts)
         except Exception as error:
-            self.fail(1, f"no agreement on a step to stop at: {error}")
+            self.fail(1, f"the processes did not agree on a step to stop at: {error}")
 
-    def _follow_into_death(self, code, text):
-        if watchdog.SETTING in text:  # each shows where it stands
+    def _exit_after_failure(self, code, text):
+        if watchdog.SETTING in text:  # a hang: the stacks of all ranks help to find its cause
             watchdog.dump(text)
         else:
-            os.write(2, f"\nrank {self.rank} ends: {text}\n".encode())
+            os.write(2, f"\nrank {self.rank} exits because of {text}\n".encode())
         with contextlib.suppress(Exception):
             self.last_words(text)
         self._exit(code)
@@ -200,7 +206,7 @@ class Job:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        time.sleep(1.0 if self.rank == 0 else 0.2)  # with rank 0 goes the coordinator, before others have the news
+        time.sleep(1.0 if self.rank == 0 else 0.2)  # the coordinator ends with rank 0, so others must read first
         os._exit(code)
 
 
@@ -208,27 +214,30 @@ _job = Job()
 
 
 def job() -> Job:
-    """The job that this process has joined; one of a single process before `join`."""
+    """Return the job that this process has joined; before `join`, a job of one process."""
     return _job
 
 
-def _room_for_devices():
-    """XLA keeps as many threads as a CPU has cores, and a collective blocks one for each device and program under way:
-    with fewer threads, devices that are made believe would wait for one another for ever.
+def _add_threads():
+    """Give XLA enough threads for the simulated CPU devices.
+
+    By default it has one thread per core. A collective blocks one thread for each device and each running program, so
+    with too few threads the devices would wait for one another forever.
     """
     count = jax.config.jax_num_cpu_devices
     if count > 1 and 4 * count > (os.cpu_count() or 1):
-        os.environ.setdefault("NPROC", str(4 * count))  # some programs are under way at a time
+        os.environ.setdefault("NPROC", str(4 * count))  # several programs may run at the same time
 
 
 def join(env=None) -> Job:
-    """Joins the job that the environment describes (see `research.distributed.cluster`), before JAX touches a device.
+    """Join the job that the environment describes, and return it; see `research.distributed.cluster`.
 
-    Done once; later calls give the same Job. For one process JAX is left alone. From then on an exception that
-    nobody catches ends the whole job. Raises UserError for half a cluster and for a coordinator out of reach.
+    Call this before JAX uses a device. Later calls return the same Job. For a single process, JAX is not configured.
+    After joining, an uncaught exception ends all processes of the job. Raises UserError if the environment describes a
+    cluster incompletely or the coordinator cannot be reached.
     """
     global _job
-    _room_for_devices()
+    _add_threads()
     cluster = resolve(os.environ if env is None else env)
     if cluster is None or jax.distributed.is_initialized():
         return _job
@@ -247,19 +256,19 @@ def join(env=None) -> Job:
     except (ValueError, OSError) as error:
         if cluster != TPU:
             raise
-        raise UserError(f"RESEARCH_CLUSTER=tpu, and no TPU metadata: {error} Is this a TPU VM?") from error
-    # JAX has no public door to its store.
+        raise UserError(f"RESEARCH_CLUSTER=tpu, but no TPU metadata: {error} Is this a TPU VM?") from error
+    # JAX has no public API for its key-value store.
     from jax._src.distributed import global_state
 
     _job = Job(global_state.process_id, global_state.num_processes, global_state.client)
     sys.excepthook = _uncaught
     atexit.register(_job.leave)
-    jax.devices()  # a meeting of all processes, so not where one of them happens to come first
+    jax.devices()  # its first call waits for all processes, so it must not happen at a point that only some reach
     return _job
 
 
 def _check_reach(cluster: Cluster, *, timeout: float = INITIALIZATION):
-    """Here it is an error in words; in JAX the process aborts, or dies of a segmentation fault."""
+    """Raise UserError if the coordinator cannot be reached. JAX would abort the process, or crash with SIGSEGV."""
     if cluster == TPU:
         return
     host, _, port = cluster.coordinator.rpartition(":")
@@ -270,7 +279,7 @@ def _check_reach(cluster: Cluster, *, timeout: float = INITIALIZATION):
                 probe.bind(("", int(port)))
             except OSError as error:
                 raise UserError(
-                    f"rank 0 cannot listen at port {port} of {cluster.coordinator}: {error.strerror}. Set "
+                    f"rank 0 cannot listen on port {port} of {cluster.coordinator}: {error.strerror}. Set "
                     "RESEARCH_PORT or another RESEARCH_COORDINATOR."
                 ) from error
         return
@@ -283,7 +292,7 @@ def _check_reach(cluster: Cluster, *, timeout: float = INITIALIZATION):
             if time.monotonic() > until:
                 raise UserError(
                     f"rank {cluster.rank} cannot reach rank 0 at {cluster.coordinator} ({_address_of(host)}) after "
-                    f"{timeout:g} s: {error}. Has rank 0 started, and does that name mean the same host everywhere?"
+                    f"{timeout:g} s: {error}. Check that rank 0 has started and that the name resolves to its host."
                 ) from error
         time.sleep(0.2)
 
@@ -291,20 +300,20 @@ def _check_reach(cluster: Cluster, *, timeout: float = INITIALIZATION):
 def _address_of(host):
     with contextlib.suppress(OSError):
         return socket.gethostbyname(host)
-    return "no such name"
+    return "unknown host name"
 
 
 def _uncaught(kind, error, trace):
-    _show(error)
-    _job.fail(_code(error), f"{kind.__name__}: {error}")
+    _print_error(error)
+    _job.fail(_exit_status(error), f"{kind.__name__}: {error}")
 
 
-def _show(error):
+def _print_error(error):
     if isinstance(error, UserError) and "--debug" not in sys.argv:
         print(f"error: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)
 
 
-def _code(error):
+def _exit_status(error):
     return 2 if isinstance(error, UserError) else 130 if isinstance(error, KeyboardInterrupt) else 1

@@ -1,9 +1,10 @@
-"""Where arrays live: a mesh of named axes, and a table of (path pattern -> PartitionSpec or tactic), first match wins.
+"""The placement of arrays: a mesh of named axes, and rules that map path patterns to a PartitionSpec or a tactic.
 
-    mesh  = {"data": -1, "tensor": 2}                              # the axes not named have size 1
-    rules = ((r"up/kernel$", P(None, "tensor")), (r".", fsdp()))   # what matches nothing is replicated
+    mesh  = {"data": -1, "tensor": 2}                              # other axes have size 1
+    rules = ((r"up/kernel$", P(None, "tensor")), (r".", fsdp()))   # leaves that match no rule are replicated
 
-The train step is the same on every mesh: XLA's partitioner derives the communication from where its arguments live.
+The first matching rule applies. The train step is the same on every mesh: XLA's partitioner derives the communication
+from the shardings of its arguments.
 """
 
 import math
@@ -17,21 +18,21 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from research.errors import UserError, unknown
 from research.tree import path_name
 
-# From the slowest network to the fastest: stages of layers, copies, shards of params, experts, parts of a sequence,
+# From the slowest network to the fastest: stages of layers, replicas, shards of params, experts, parts of a sequence,
 # parts of a matrix.
 AXES = ("pipeline", "data", "fsdp", "expert", "context", "tensor")
 BATCH_AXES = ("data", "fsdp", "expert")  # the axes over which a batch is split
-ON_HOST = "on_host"  # what is below a part of a path with this name lives in the host's memory
-STACKED = "stacked"  # the arrays below a part of a path with this name have a leading axis of layers
+ON_HOST = "on_host"  # arrays with this name in their path are stored in host memory
+STACKED = "stacked"  # arrays with this name in their path have a leading axis of layers
 
 Tactic = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
 
 
 def make_mesh(axes, *, devices=None) -> Mesh:
-    """A Mesh of all six AXES from {axis: size}; those not named have size 1. One size may be -1 and takes all devices
-    that are left.
+    """Return a Mesh with all six AXES from {axis: size}.
 
-    Raises UserError for an unknown axis, and where the sizes do not use the devices exactly.
+    Missing axes have size 1. One size may be -1: that axis gets all remaining devices. Raises UserError for an unknown
+    axis, and if the product of the sizes is not the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
     for name in axes:
@@ -42,16 +43,20 @@ def make_mesh(axes, *, devices=None) -> Mesh:
     if fixed > 0 and list(sizes.values()).count(-1) < 2:
         sizes = {name: len(devices) // fixed if size == -1 else size for name, size in sizes.items()}
     if fixed < 1 or math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
-        raise UserError(f"a mesh of {dict(axes)} does not fit {len(devices)} devices.")
+        raise UserError(
+            f"a mesh of {dict(axes)} does not fit {len(devices)} devices; expected sizes whose product is "
+            f"{len(devices)}, or -1 for one of them."
+        )
     kinds = (AxisType.Auto,) * len(sizes)
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=kinds, devices=devices)
 
 
 def fsdp(*base, min_size: int = 2**14) -> Tactic:
-    """A tactic: the largest dimension that the axis "fsdp" divides is split over it; of equal ones the last.
+    """Return a tactic that splits the largest dimension that is divisible by the size of the axis "fsdp".
 
-    Arrays of fewer than `min_size` entries stay whole: to gather a bias costs more than to keep it. `base` are the
-    entries of a PartitionSpec to begin with: `fsdp(None, "tensor")` leaves the second dimension to "tensor".
+    Of equally large dimensions it splits the last. Arrays with fewer than `min_size` entries are not split, because
+    gathering a bias costs more than storing it. `base` contains the first entries of the PartitionSpec:
+    `fsdp(None, "tensor")` reserves the second dimension for "tensor".
     """
 
     def tactic(path, shape, mesh):
@@ -67,17 +72,18 @@ def fsdp(*base, min_size: int = 2**14) -> Tactic:
 
 
 def shardings(tree, mesh, rules=()):
-    """A NamedSharding for every leaf: by the first of the `rules` whose pattern is found in its path, such as
-    `params/encoder/kernel`; replicated where none is. A rule is (pattern, PartitionSpec) or (pattern, tactic), a
-    tactic being a function (path, shape, mesh) -> PartitionSpec.
+    """Return a NamedSharding for every leaf, from the first rule whose pattern is found in its path.
 
-    Rules speak of params. A leaf of `opt` or `stats` whose path ends in that of a param, and which has its shape (a
-    moment, an average), lives where the param does; for others there are patterns that begin with `opt/` or `stats/`.
-    Below a part named `stacked` the specs are those of one layer, and the leading axis of layers is split over
-    "pipeline".
+    A path is like `params/encoder/kernel`. A rule is (pattern, PartitionSpec) or (pattern, tactic); a tactic is a
+    function (path, shape, mesh) -> PartitionSpec. Leaves that match no rule are replicated.
 
-    Raises UserError for a pattern that matches nothing, and for a spec with an unknown axis, with more entries than
-    the leaf has dimensions, or of a dimension that does not divide.
+    Rules apply to params. A leaf of `opt` or `stats` with the shape of a param, whose path ends with the path of that
+    param (a moment, an average), has the sharding of the param. For other leaves, write patterns that begin with
+    `opt/` or `stats/`; they have priority. If a path contains the name `stacked`, its spec describes one layer, and the
+    leading axis of layers is split over "pipeline".
+
+    Raises UserError for a pattern that matches no path, and for a spec that names an unknown axis, uses an axis twice,
+    has more entries than the leaf has dimensions, or splits a dimension into parts that do not divide it.
     """
     unused = {pattern for pattern, _ in rules}
     params = {}
@@ -86,27 +92,27 @@ def shardings(tree, mesh, rules=()):
         name = path_name(path)
         part, _, rest = name.partition("/")
         aside = part if part in ("opt", "stats") else None
-        found = _followed(rest, leaf, params) if aside else None
+        spec = _spec_of_param(rest, leaf, params) if aside else None
         for pattern, rule in rules:
             if re.search(pattern, name) and (not aside or pattern.lstrip("^").startswith(f"{aside}/")):
                 unused.discard(pattern)
-                found = _spec(name, leaf, mesh, rule, f"the rule {pattern!r}")
+                spec = _checked_spec(name, leaf, mesh, rule, f"the rule {pattern!r}")
                 break
-        if found is None:
-            found = _spec(name, leaf, mesh, PartitionSpec(), "no rule")
+        if spec is None:
+            spec = _checked_spec(name, leaf, mesh, PartitionSpec(), "the default")
         if part == "params":
-            params[rest] = (leaf.shape, found)
-        return NamedSharding(mesh, found, memory_kind="pinned_host" if ON_HOST in name.split("/") else None)
+            params[rest] = (leaf.shape, spec)
+        return NamedSharding(mesh, spec, memory_kind="pinned_host" if ON_HOST in name.split("/") else None)
 
     result = jax.tree.map_with_path(sharding, tree)
     if unused:
         paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(tree)]
-        raise UserError(f"sharding rules match nothing: {sorted(unused)}. Paths are like {paths[:8]}.")
+        raise UserError(f"sharding rules match no path: {sorted(unused)}; the first paths are {paths[:8]}.")
     return result
 
 
-def _followed(name, leaf, params):
-    """The spec of the param whose path ends this leaf's, if it has the same shape; the longest such path counts."""
+def _spec_of_param(name, leaf, params):
+    """The spec of the param with the longest path that `name` ends with; None without one, or if its shape differs."""
     parts = name.split("/")
     for suffix in ("/".join(parts[start:]) for start in range(len(parts))):
         if suffix in params:
@@ -115,29 +121,31 @@ def _followed(name, leaf, params):
     return None
 
 
-def _spec(name, leaf, mesh, rule, what):
-    """The spec that a rule gives to a leaf, checked."""
+def _checked_spec(name, leaf, mesh, rule, origin):
+    """The PartitionSpec of a leaf from a rule. `origin` names the rule in errors."""
     stacked = STACKED in name.split("/")
     shape = leaf.shape[1:] if stacked else leaf.shape
     if not isinstance(rule, PartitionSpec) and not callable(rule):
-        raise UserError(f"{what} gives {rule!r}; expected a PartitionSpec or a tactic(path, shape, mesh).")
+        raise UserError(f"{origin} has {rule!r}; expected a PartitionSpec or a tactic(path, shape, mesh).")
     spec = rule if isinstance(rule, PartitionSpec) else rule(name, shape, mesh)
     if stacked:
         shape, spec = leaf.shape, PartitionSpec("pipeline" if mesh.shape["pipeline"] > 1 else None, *spec)
     if len(spec) > len(shape):
-        raise UserError(f"{what} gives {name} {list(shape)} the spec {spec}, which has too many dimensions.")
-    taken = [axis for names in spec for axis in _axes(names)]
-    for axis in taken:
+        raise UserError(
+            f"{origin} assigns {name} {list(shape)} the spec {spec}; expected at most {len(shape)} dimensions."
+        )
+    used = [axis for names in spec for axis in _axes(names)]
+    for axis in used:
         if axis not in mesh.shape:
-            raise unknown(f"mesh axis in {what}", axis, mesh.axis_names)
-        if taken.count(axis) > 1:
-            raise UserError(f"{what} gives {name} the spec {spec}, which uses {axis!r} twice.")
+            raise unknown(f"mesh axis in {origin}", axis, mesh.axis_names)
+        if used.count(axis) > 1:
+            raise UserError(f"{origin} assigns {name} the spec {spec}, which uses {axis!r} twice; use it once.")
     for dimension, names in enumerate(spec):
         count = math.prod(mesh.shape[axis] for axis in _axes(names))
         if shape[dimension] % count:
             raise UserError(
-                f"{what} splits dimension {dimension} of {name} {list(shape)} into {count} over {names!r}, which does "
-                f"not divide {shape[dimension]}."
+                f"{origin} splits dimension {dimension} of {name} {list(shape)} into {count} parts over {names!r}, "
+                f"but {count} does not divide {shape[dimension]}."
             )
     return spec
 
@@ -147,36 +155,39 @@ def _axes(names) -> tuple[str, ...]:
 
 
 def table(tree) -> str:
-    """What lies where, for leaves with a shape, a dtype and a sharding: a line for each kind of param (layers that
-    differ in a number are one), and for what does not live where its param does; then the totals.
+    """Format the placement of a State whose leaves have a shape, a dtype and a sharding.
+
+    Params have one line each; layers whose paths differ only in a number share a line. Leaves of `opt` and `stats` are
+    listed only if their sharding differs from that of their param. The last line has the totals, in bytes.
     """
     lines, totals, params = {}, {}, {}
     for path, leaf in jax.tree.leaves_with_path(tree):
         name, spec = path_name(path), leaf.sharding.spec
         part, _, rest = name.partition("/")
-        here, all_ = (math.prod(s) * leaf.dtype.itemsize for s in (leaf.sharding.shard_shape(leaf.shape), leaf.shape))
+        shapes = leaf.sharding.shard_shape(leaf.shape), leaf.shape
+        local, entire = (math.prod(shape) * leaf.dtype.itemsize for shape in shapes)
         if rest:
             total = totals.setdefault(part, [0, 0])
-            total[:] = total[0] + here, total[1] + all_
+            total[:] = total[0] + local, total[1] + entire
         if part == "params":
             params[rest] = (leaf.shape, spec)
-        elif not leaf.shape or _followed(rest, leaf, params) == spec:
+        elif not leaf.shape or _spec_of_param(rest, leaf, params) == spec:
             continue
-        kind = (re.sub(r"(?<=/)\d+(?=/)", "*", name), f"{leaf.dtype.name}{list(leaf.shape)}", _shown(leaf.sharding))
+        kind = (re.sub(r"(?<=/)\d+(?=/)", "*", name), f"{leaf.dtype.name}{list(leaf.shape)}", _axes_text(leaf.sharding))
         count, size = lines.get(kind, (0, 0))
-        lines[kind] = count + 1, size + here
+        lines[kind] = count + 1, size + local
     rows = [(*kind, f"{count} x" if count > 1 else "", _bytes(size)) for kind, (count, size) in lines.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     devices = next(iter(jax.tree.leaves(tree))).sharding.num_devices
     if devices == 1:
-        said = [f"{part} {_bytes(all_)}" for part, (_, all_) in totals.items()]
-        return "\n".join([*text, f"in all: {', '.join(said)}"])
-    said = [f"{part} {_bytes(here)} of {_bytes(all_)}" for part, (here, all_) in totals.items()]
-    return "\n".join([*text, f"on each of {devices} devices: {', '.join(said)}"])
+        sizes = [f"{part} {_bytes(entire)}" for part, (_, entire) in totals.items()]
+        return "\n".join([*text, f"total: {', '.join(sizes)}"])
+    sizes = [f"{part} {_bytes(local)} of {_bytes(entire)}" for part, (local, entire) in totals.items()]
+    return "\n".join([*text, f"on each of {devices} devices: {', '.join(sizes)}"])
 
 
-def _shown(sharding):
+def _axes_text(sharding):
     if sharding.num_devices == 1:
         return ""
     split = [[axis for axis in _axes(names) if sharding.mesh.shape[axis] > 1] for names in sharding.spec]
@@ -189,10 +200,10 @@ def _bytes(count):
 
 
 def place(batch, mesh, *, axis: int = 0):
-    """A host batch on the devices: the leaves' `axis` split over the mesh's batch axes.
+    """Put a host batch on the devices, with `axis` of every leaf split over the batch axes of the mesh.
 
-    On a single CPU device it is the batch itself: a compiled function takes host arrays as they are, which costs a
-    fifth of what `device_put` does.
+    On a single CPU device, return the batch itself: a compiled function accepts host arrays at a fifth of the cost of
+    `device_put`. Raises UserError if the batch cannot be split evenly.
     """
     if mesh.size == 1 and mesh.devices.item().platform == "cpu":
         return batch
@@ -202,7 +213,10 @@ def place(batch, mesh, *, axis: int = 0):
 
 
 def put(tree, shardings):
-    """Host arrays on the devices. Each process of a job has the whole of them; nothing is sent or compared."""
+    """Put host arrays on the devices, by one NamedSharding or a tree of them.
+
+    Every process of a job must have the complete arrays. Nothing is sent between processes or compared.
+    """
 
     def one(x, sharding):
         if sharding.is_fully_addressable:
@@ -216,8 +230,9 @@ def put(tree, shardings):
 
 
 def on_device(tree):
-    """A traced State with what lives in the host's memory brought to the device: XLA computes with nothing else. All
-    other arrays are left alone.
+    """Move the arrays of a traced State from host memory to the device, because XLA computes only on device memory.
+
+    Only arrays with `on_host` in their path are moved.
     """
 
     def bring(path, x):
@@ -227,20 +242,21 @@ def on_device(tree):
 
 
 def placement(mesh, *, axis: int = 0) -> NamedSharding:
-    """Where a batch lives: its `axis` is split over the mesh's batch axes."""
+    """Return the sharding of a batch: its `axis` is split over the batch axes of the mesh."""
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, BATCH_AXES))
 
 
 def check_batch(size: int, mesh):
-    """Raises UserError where a batch of `size` examples cannot be split over the mesh's batch axes."""
+    """Raise UserError if a batch of `size` examples cannot be split evenly over the batch axes of the mesh."""
     count = math.prod(mesh.shape[name] for name in BATCH_AXES)
     if size % count:
-        raise UserError(f"a batch of {size} examples cannot be split over {count} devices; take a multiple of {count}.")
+        raise UserError(f"a batch of {size} examples cannot be split over {count} devices; use a multiple of {count}.")
 
 
 def padded(batch, mesh):
-    """An evaluation batch whose rows divide over the mesh: where it has a `mask`, rows like its first are added with
-    mask 0.
+    """Pad an evaluation batch to a multiple of the number of parts into which the mesh splits a batch.
+
+    The added rows are copies of the first row with mask 0. A batch without a `mask` is returned unchanged.
     """
     count = math.prod(mesh.shape[name] for name in BATCH_AXES)
     if "mask" not in batch or not (more := -len(batch["mask"]) % count):
@@ -250,7 +266,7 @@ def padded(batch, mesh):
 
 
 def under(mesh, function):
-    """`function`, traced with `mesh` as the mesh that `num_shards`, `constrain` and `jax.shard_map` see."""
+    """Wrap a function to be traced under `mesh`, for `num_shards`, `constrain` and `jax.shard_map`."""
 
     def traced(*args):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -260,14 +276,19 @@ def under(mesh, function):
 
 
 def num_shards(*axes: str) -> int:
-    """Into how many parts the mesh splits along these axes: 1 without a mesh, and inside a shard_map over them."""
+    """Return the number of parts into which the current mesh splits an array along these axes.
+
+    The result is 1 without a mesh, and inside a `shard_map` over these axes.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     return math.prod(mesh.shape[name] for name in axes if name in mesh.auto_axes)
 
 
 def constrain(x, *spec):
-    """`x`, with a hint to the partitioner that changes no value: its leading dimensions are split over these axes (a
-    name, or a tuple of names), or gathered where the entry is None. Axes that do not divide a dimension are left out.
+    """Return `x` with a hint to the partitioner; no value changes.
+
+    `spec` has one entry per leading dimension: an axis, or a tuple of axes, to split the dimension over, or None to
+    gather it. A dimension that its axes do not divide stays unconstrained.
     """
     if num_shards(*AXES) == 1:
         return x

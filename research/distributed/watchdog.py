@@ -45,7 +45,7 @@ def watchdog(seconds: float, *, beats, end):
             if beats() != last:
                 last, since = beats(), time.monotonic()
             elif time.monotonic() - since > seconds:
-                text = f"no step was made for {seconds:g} s ({SETTING})"
+                text = f"no progress for {seconds:g} s ({SETTING})"
                 dump(text)
                 end(text)
         faulthandler.cancel_dump_traceback_later()

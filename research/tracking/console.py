@@ -109,7 +109,7 @@ def _live(screen, label):
         redirect_stdout=sys.stdout.isatty(), redirect_stderr=sys.stderr.isatty(),
     )  # fmt: skip
 
-    def say(words, style=""):
+    def print_line(words, style=""):
         screen.print(Text(words, style=style), highlight=False, soft_wrap=True)
 
     def listen(event):
@@ -126,13 +126,13 @@ def _live(screen, label):
                 if intervals > 1:  # the first one compiled
                     recent.append(event.timing)
             case Evaluated():
-                say(_evaluated(event), style="bold")
+                print_line(_evaluated(event), style="bold")
                 for words in _samples(event.results.texts):
-                    say(words)
+                    print_line(words)
             case Saved():
-                say(f"step {event.step}  saved", style="dim")
+                print_line(f"step {event.step}  saved", style="dim")
             case Message():
-                say(_noted(event), style="yellow")
+                print_line(_message(event), style="yellow")
             case Ended():
                 bar.stop()
 
@@ -140,35 +140,35 @@ def _live(screen, label):
 
 
 def _plain(stream):
-    total, spoke, spoken, waiting, intervals = 0, None, 0, None, 0
+    total, last_time, last_step, pending, intervals = 0, None, 0, None, 0
 
-    def say(words):
+    def print_line(words):
         stream.write(words + "\n")
         stream.flush()
 
-    def tell(event):
-        nonlocal spoke, spoken, waiting
-        say(_interval(event, total, compiled=intervals == 1))
-        spoke, spoken, waiting = time.monotonic(), event.step, None
+    def print_interval(event):
+        nonlocal last_time, last_step, pending
+        print_line(_interval(event, total, compiled=intervals == 1))
+        last_time, last_step, pending = time.monotonic(), event.step, None
 
     def listen(event):
-        nonlocal total, waiting, intervals, spoken
+        nonlocal total, pending, intervals, last_step
         match event:
             case Started():
-                total, spoken = event.total, event.step
-                say(f"step {event.step}/{total}  {'compiling' if not intervals else 'resuming'}")
+                total, last_step = event.total, event.step
+                print_line(f"step {event.step}/{total}  {'compiling' if not intervals else 'resuming'}")
             case Interval():
-                intervals, waiting = intervals + 1, event
-                soon = spoke is not None and time.monotonic() - spoke < QUIET_SECONDS
-                near = spoke is not None and event.step - spoken < total / QUIET_LINES
+                intervals, pending = intervals + 1, event
+                soon = last_time is not None and time.monotonic() - last_time < QUIET_SECONDS
+                near = last_time is not None and event.step - last_step < total / QUIET_LINES
                 if event.step >= total or not (soon or near):
-                    tell(event)
+                    print_interval(event)
             case Evaluated():
-                say("\n".join([_evaluated(event), *_samples(event.results.texts)]))
+                print_line("\n".join([_evaluated(event), *_samples(event.results.texts)]))
             case Message():
-                say(_noted(event))
-            case Ended() if waiting is not None:
-                tell(waiting)  # the last interval is always printed
+                print_line(_message(event))
+            case Ended() if pending is not None:
+                print_interval(pending)  # the last interval is always printed
 
     return listen
 
@@ -186,7 +186,7 @@ def _evaluated(event) -> str:
     return f"step {event.step}  {event.name}  {numbers(event.results.numbers)}".rstrip()
 
 
-def _noted(event) -> str:
+def _message(event) -> str:
     return "\n".join(_printable(line) for line in event.text.split("\n"))
 
 

@@ -60,7 +60,7 @@ def test_what_is_whole_is_read(env, expected):
         ({**STEP, "RESEARCH_COORDINATOR": "a:1"}, "RESEARCH_PROCESSES=1 to run a single process"),
         ({**EXPLICIT, "RESEARCH_PROCESS": "4"}, "rank 4 of 4 processes"),
         ({**EXPLICIT, "RESEARCH_PROCESS": "-1"}, "RESEARCH_PROCESS='-1'"),
-        ({**EXPLICIT, "RESEARCH_PROCESSES": "0"}, "RESEARCH_PROCESSES='0'; expected a whole number of at least 1"),
+        ({**EXPLICIT, "RESEARCH_PROCESSES": "0"}, "RESEARCH_PROCESSES='0'; expected an integer of at least 1"),
         ({**EXPLICIT, "RESEARCH_PROCESSES": "two"}, "RESEARCH_PROCESSES='two'"),
         *[
             ({**EXPLICIT, "RESEARCH_COORDINATOR": text}, "expected host:port")
@@ -72,7 +72,7 @@ def test_what_is_whole_is_read(env, expected):
         ({**POD, "JOB_INDEX": "2", "RESEARCH_PROCESSES_PER_JOB": "4"}, "rank 11 of 8"),
         (without(POD, "RESEARCH_PROCESSES"), "no RESEARCH_PROCESSES:"),
         ({"JOB_COMPLETION_INDEX": "0"}, "a pod of an indexed Kubernetes Job"),
-        (without(STEP, "SLURM_STEP_ID"), "has 2 tasks or nodes, and this process is in none of its steps"),
+        (without(STEP, "SLURM_STEP_ID"), "has 2 tasks or nodes, but this process belongs to none of its steps"),
         ({**STEP, "SLURM_STEP_ID": "4294967290"}, "Start it with srun; set RESEARCH_PROCESSES=1"),
         ({"SLURM_JOB_ID": "77", "SLURM_JOB_NUM_NODES": "2"}, "has 2 tasks or nodes"),
         ({"SLURM_JOB_ID": "77", "SLURM_NTASKS": "many"}, "SLURM_NTASKS='many'"),

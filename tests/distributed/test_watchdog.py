@@ -38,7 +38,7 @@ def script(hang="pass", last="where_it_hangs()", margin=None):
 
 def test_a_hang_shows_all_stacks_and_ends():
     found = script("time.sleep(60)")
-    assert found.returncode == 7 and "ended: no step was made for 0.5 s (RESEARCH_HANG_SECONDS)" in found.stdout
+    assert found.returncode == 7 and "ended: no progress for 0.5 s (RESEARCH_HANG_SECONDS)" in found.stdout
     assert "in where_it_hangs" in found.stderr and "the stacks of all threads of process" in found.stderr
 
 
