@@ -140,7 +140,7 @@ def _tactic(path, shape, mesh):
         ((r"kernel$", P("fdsp")), r"unknown mesh axis in the rule 'kernel\$' 'fdsp'. Did you mean 'fsdp'"),
         ((r"kernel$", _tactic), "Did you mean 'fsdp'"),
         ((r"kernel$", P(None, None, "fsdp")), r"params/a/kernel \[8, 6\] the spec .* expected at most 2 dimensions"),
-        ((r"kernel$", P(None, "fsdp")), r"dimension 1 of params/a/kernel \[8, 6\] into 4 over 'fsdp'.* not divide 6"),
+        ((r"kernel$", P(None, "fsdp")), r"dimension 1 of params/a/kernel \[8, 6\] into 4 parts .* does not divide 6"),
         ((r"kernel$", P("fsdp", "fsdp")), "uses 'fsdp' twice"),
         ((r"kernel$", "fsdp"), "has 'fsdp'; expected a PartitionSpec or a tactic"),
     ],
