@@ -1,11 +1,12 @@
-"""Random changes of inputs that keep their labels.
+"""Data augmentation: random changes of inputs that preserve their labels.
 
-On the device, inside the step, an augmentation is a pure function `(key, batch) -> batch`; a loss takes it as
-`augment=`. On the host, for images whose sizes differ, it is `(rng, record) -> record`, for `batches(augment=)`.
+A device augmentation runs inside the step. It is a pure function `(key, batch) -> batch`; pass it to an objective as
+`augment=`. A host augmentation handles images of different sizes. It is a function `(rng, record) -> record`; pass it to
+`batches(augment=)`.
 
     device   image (normalize, crop, flip), strong (affine, colour, cutout), view (two views of an image)
     host     host (inception crop, flip, centre crop), rand_augment
 
-To add one, copy `image.py` (device) or `host.py` (host). Mixing of examples changes the labels too, thus it is a loss:
+To add one, copy `image.py` (device) or `host.py` (host). Mixup and cutmix also change labels, thus they are objectives:
 `research.objectives.mix`.
 """

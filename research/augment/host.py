@@ -1,6 +1,7 @@
-"""Augmentation on the host, record by record, for images whose sizes differ: `(rng, record) -> record`.
+"""Host augmentation for images of different sizes, applied to one record at a time.
 
-`rng` belongs to the record.
+`batches(augment=)` calls `(rng, record) -> record` with a generator for each record. These functions transform the
+image of a record.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ def inception_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     attempts: int = 10,
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """A random part of the image, resized.
+    """Crop a random part of the image and resize it to `size` pixels per side (Szegedy et al. 2015, section 6).
 
-    Its share of the area is uniform in `area`, the logarithm of its width : height uniform in `ratio` (Szegedy et al.
-    2015, section 6). If no attempt fits inside the image, the largest centred square is taken.
+    The area fraction of the crop is uniform over `area`; its aspect ratio, width : height, is log-uniform over `ratio`.
+    If no attempt fits inside the image, the crop is the largest centred square.
     """
     height, width = image.shape[:2]
     for _ in range(attempts):
-        share = rng.uniform(*area) * height * width
+        pixels = rng.uniform(*area) * height * width
         aspect = math.exp(rng.uniform(*np.log(ratio)))
-        w, h = round(math.sqrt(share * aspect)), round(math.sqrt(share / aspect))
+        w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
         if 0 < w <= width and 0 < h <= height:
             left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
             break
@@ -39,14 +40,14 @@ def inception_crop(
         w = h = min(height, width)
         left, top = (width - w) // 2, (height - h) // 2
     box = (int(left), int(top), int(left + w), int(top + h))
-    # Cut before resizing: the filter may not reach pixels outside the crop.
+    # Trap: crop before resizing. Otherwise the filter would use pixels outside the crop.
     return np.asarray(Image.fromarray(image).crop(box).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def center_crop(
     image: UInt8[np.ndarray, "height width 3"], *, size: int, resize: int | None = None
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """The middle, after the shorter side is resized to `resize` (else `size`)."""
+    """Resize the shorter side to `resize` pixels (default: `size`), then crop the central square of `size` pixels."""
     height, width = image.shape[:2]
     scale = (resize or size) / min(height, width)
     shape = (max(size, round(width * scale)), max(size, round(height * scale)))
@@ -56,5 +57,5 @@ def center_crop(
 
 
 def flip(rng: np.random.Generator, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
-    """The image, mirrored left to right with probability 1/2."""
+    """Mirror the image horizontally with probability 1/2."""
     return image[:, ::-1] if rng.random() < 0.5 else image

@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al. 2020): a few image operations, drawn at random, all of one magnitude. On the host."""
+"""RandAugment (Cubuk et al. 2020) on the host: a few random image operations of one magnitude."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from research.axes import UInt8
 
-GREY = (128, 128, 128)  # the colour of pixels from outside
+GREY = (128, 128, 128)  # the colour of pixels outside the image
 
 
 def rand_augment(
     rng: np.random.Generator, image: UInt8[np.ndarray, "height width 3"], *, layers: int = 2, magnitude: float = 10.0
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """`layers` operations drawn from OPERATIONS with repetition.
+    """Apply `layers` operations, drawn from OPERATIONS with replacement.
 
-    Operations, their strength and their constants are those of the TPU reference code that the paper's authors
-    released, with PIL in place of TensorFlow: at magnitude 10 rotations of 30 degrees, shears of 0.3, translations of
-    100 pixels, a square of 80 pixels cut out.
+    The operations and their constants follow the authors' TPU reference code, with PIL instead of TensorFlow. At
+    magnitude 10, rotations are 30 degrees, shears 0.3, translations 100 pixels, and cutout squares 80 pixels per side.
     """
     level = magnitude / 10
     picture = Image.fromarray(image)
@@ -55,13 +54,13 @@ def _translate_y(picture, level, rng):
 
 
 def _posterize(picture, level, rng):
-    # The reference keeps this number of bits: a larger magnitude changes the image less.
+    # Trap: as in the reference, this number of bits remains, thus a larger magnitude changes the image less.
     bits = int(4 * level)
     return picture.point([value >> (8 - bits) << (8 - bits) for value in range(256)] * 3)
 
 
 def _solarize(picture, level, rng):
-    threshold = int(256 * level)  # likewise: at magnitude 10 nothing changes
+    threshold = int(256 * level)  # the same trap: at magnitude 10 nothing changes
     return picture.point([value if value < threshold else 255 - value for value in range(256)] * 3)
 
 
@@ -72,12 +71,12 @@ def _solarize_add(picture, level, rng):
 def _cutout(picture, level, rng):
     half = int(40 * level)
     x, y = rng.integers(picture.width), rng.integers(picture.height)
-    cut = np.array(picture)
-    cut[max(0, y - half) : y + half, max(0, x - half) : x + half] = GREY
-    return Image.fromarray(cut)
+    pixels = np.array(picture)
+    pixels[max(0, y - half) : y + half, max(0, x - half) : x + half] = GREY
+    return Image.fromarray(pixels)
 
 
-def _enhanced(enhancer):
+def _enhance_with(enhancer):
     return lambda picture, level, rng: enhancer(picture).enhance(1.8 * level + 0.1)
 
 
@@ -86,7 +85,7 @@ OPERATIONS = (
     lambda picture, level, rng: ImageOps.equalize(picture),
     lambda picture, level, rng: ImageOps.invert(picture),
     _rotate, _posterize, _solarize,
-    _enhanced(ImageEnhance.Color), _enhanced(ImageEnhance.Contrast),
-    _enhanced(ImageEnhance.Brightness), _enhanced(ImageEnhance.Sharpness),
+    _enhance_with(ImageEnhance.Color), _enhance_with(ImageEnhance.Contrast),
+    _enhance_with(ImageEnhance.Brightness), _enhance_with(ImageEnhance.Sharpness),
     _shear_x, _shear_y, _translate_x, _translate_y, _cutout, _solarize_add,
 )  # fmt: skip

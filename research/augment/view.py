@@ -1,4 +1,4 @@
-"""Random views of images on the device, for objectives that compare two views of the same example."""
+"""Random views of images on the device, for contrastive and other objectives that compare two views."""
 
 from __future__ import annotations
 
@@ -20,30 +20,33 @@ def resized_crop(
     area: tuple[float, float] = (0.2, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Float[Array, "batch height width channels"]:
-    """A random part of each image, stretched to the whole, in f32.
+    """Crop a random part of each image and resize it to the size of the image, in f32.
 
-    Its share of the area is uniform in `area`, the logarithm of its width : height uniform in `ratio` (Szegedy et al.
-    2015, section 6), both cut if they leave the image, its place uniform. Pixels are interpolated bilinearly
-    between their centres, without smoothing first: a part is never larger than the image. With area and ratio (1, 1)
-    the image stays as it is.
+    The area fraction of the crop is uniform over `area`; its aspect ratio is log-uniform over `ratio` (Szegedy et al.
+    2015, section 6). The ratio is width : height, relative to the image. Sides longer than the image are clipped. The
+    position is uniform. Interpolation is bilinear between pixel centres, without antialiasing, because a crop is never
+    larger than the image. With `area` and `ratio` (1, 1) the image is unchanged.
     """
     _, height, width, _ = images.shape
-    share, aspect, top, left = jax.random.uniform(key, (4, len(images)))
-    share = area[0] + (area[1] - area[0]) * share
+    fraction, aspect, top, left = jax.random.uniform(key, (4, len(images)))
+    fraction = area[0] + (area[1] - area[0]) * fraction
     aspect = jnp.exp(jnp.log(ratio[0]) + (jnp.log(ratio[1]) - jnp.log(ratio[0])) * aspect)
-    h, w = (jnp.minimum(1, jnp.sqrt(share * a)) for a in (1 / aspect, aspect))
+    h, w = (jnp.minimum(1, jnp.sqrt(fraction * a)) for a in (1 / aspect, aspect))
     rows, columns = _interpolation(height, h, top), _interpolation(width, w, left)
-    # Rows and columns are interpolated by two matrix products: on CPU several times faster than gathering pixels.
+    # Two matrix products interpolate rows and columns. On CPU this is several times faster than gathering pixels.
     return jnp.einsum("bih,bhwc,bjw->bijc", rows, images.astype(jnp.float32), columns, optimize=[(0, 1), (0, 1)])
 
 
 def _interpolation(
-    size: int, share: Float[Array, " batch"], place: Float[Array, " batch"]
+    size: int, fraction: Float[Array, " batch"], offset: Float[Array, " batch"]
 ) -> Float[Array, "batch {size} {size}"]:
-    """Matrices that read `size` evenly spaced points off a part of an axis of `size` pixels."""
-    part = size * share[:, None]
-    points = place[:, None] * (size - part) + (jnp.arange(size) + 0.5) / size * part - 0.5
-    points = jnp.clip(points, 0, size - 1)  # beyond the last centres there is nothing to interpolate with
+    """Return matrices that interpolate `size` evenly spaced points of a part of an axis of `size` pixels.
+
+    The part is `fraction` of the axis; `offset` (0..1) is its position, from the start to the end of the axis.
+    """
+    part = size * fraction[:, None]
+    points = offset[:, None] * (size - part) + (jnp.arange(size) + 0.5) / size * part - 0.5
+    points = jnp.clip(points, 0, size - 1)  # beyond the outermost pixel centres, repeat the border
     return jnp.maximum(0, 1 - jnp.abs(points[..., None] - jnp.arange(size)))
 
 
@@ -54,24 +57,25 @@ def jitter(
     brightness: float = 0.4,
     contrast: float = 0.4,
 ) -> Float[Array, "batch height width channels"]:
-    """Brightness and contrast changed at random, in f32.
+    """Change the brightness and contrast of each image at random, in f32.
 
-    Each image is multiplied by a number from 1 +- `brightness`, then its differences from its own mean by one from
-    1 +- `contrast` (both uniform; He et al. 2020 and Chen et al. 2020 use such changes). 0 and 0 change nothing.
+    Each image is multiplied by a factor that is uniform over 1 +- `brightness`. Its differences from its mean are then
+    multiplied by a factor that is uniform over 1 +- `contrast`. He et al. 2020 and Chen et al. 2020 use such changes.
+    With both 0 the image is unchanged.
     """
     low, high = jnp.array([[1 - brightness], [1 - contrast]]), jnp.array([[1 + brightness], [1 + contrast]])
     factors = jax.random.uniform(key, (2, len(images)), minval=low, maxval=high)
-    bright, sharp = factors[:, :, None, None, None]
-    images = images.astype(jnp.float32) * bright
+    brightness_factor, contrast_factor = factors[:, :, None, None, None]
+    images = images.astype(jnp.float32) * brightness_factor
     mean = images.mean((1, 2, 3), keepdims=True)
-    return mean + sharp * (images - mean)
+    return mean + contrast_factor * (images - mean)
 
 
 def random_view(
     *, area: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3), brightness: float = 0.4,
     contrast: float = 0.4, inputs: str = "image",
 ) -> Callable:  # fmt: skip
-    """The augmentation `(key, batch) -> batch` of contrastive learning: `resized_crop`, `flip` and `jitter`."""
+    """Return the augmentation of contrastive learning, `(key, batch) -> batch`: `resized_crop`, `flip`, `jitter`."""
 
     def view(key: Key[Array, ""], batch: Mapping) -> dict:
         images = resized_crop(draw(key, "crop"), field(batch, inputs), area=area, ratio=ratio)
@@ -84,5 +88,5 @@ def random_view(
 def two_views(
     key: Key[Array, ""], batch: Mapping, *, view: Callable, inputs: str = "image"
 ) -> tuple[Shaped[Array, "batch ..."], Shaped[Array, "batch ..."]]:
-    """The `inputs` of two batches that `view(key, batch) -> batch` makes of one, with a key for each."""
+    """Return the `inputs` of two random views of a batch. `view(key, batch) -> batch` gets a different key for each."""
     return tuple(field(view(draw(key, "view", number), batch), inputs) for number in range(2))

@@ -1,8 +1,8 @@
-"""Questions that take many runs of one experiment.
+"""Studies: several runs of one experiment, and statistics over their results.
 
-    cross_validation   the mean and spread over folds
-    reproduce          claims against seeds, stored in experiments/reproductions/
+    cross_validation   the mean and standard deviation over folds
+    reproduce          test claims over several seeds, and store the results in experiments/reproductions/
 
-Both call `research.verbs.train`; a finished run is not trained twice, so that a study continues where it was cut off.
-The search over knobs is `research.search`. To add a study, copy `cross_validation.py`.
+Both call `research.verbs.train`. They skip finished runs, thus an interrupted study resumes when it is rerun.
+`research.search` searches over knobs. To add a study, copy `cross_validation.py`.
 """

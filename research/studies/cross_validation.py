@@ -1,9 +1,9 @@
-"""Cross-validation: an experiment trained once a fold, and what its numbers are on average.
+"""Cross-validation: train an experiment once per fold; report the mean and spread of its metrics.
 
 from research.studies.cross_validation import cross_validate
 cross_validate("experiments/tabular/breast_cancer.py", folds=10).mean["test"]["auc"]
 
-Such an experiment has two knobs, `fold: int` and `folds: int`, and trains on `research.data.folds(...)[fold]`.
+The experiment needs two knobs, `fold: int` and `folds: int`, and trains on `research.data.folds(...)[fold]`.
 """
 
 import functools
@@ -22,10 +22,10 @@ from research.verbs import RunResult, train
 
 
 class CrossValidated(NamedTuple):
-    """The runs, one a fold; {evaluation: {metric: value}} of their mean and of their sample standard deviation.
+    """One run per fold, and the mean and sample standard deviation of their metrics as {evaluation: {metric: value}}.
 
-    The latter tells how much folds differ, not how sure the mean is: folds share most of what they train on, and no
-    unbiased estimate of the mean's variance can be made of them (Bengio & Grandvalet 2004).
+    `spread` measures how much folds differ. It is not the uncertainty of the mean: training sets of folds overlap, and
+    the variance of the mean has no unbiased estimator (Bengio & Grandvalet 2004).
     """
 
     runs: list[RunResult]
@@ -33,40 +33,40 @@ class CrossValidated(NamedTuple):
     spread: Mapping[str, Mapping[str, float]]
 
 
-def cross_validate(file: str | os.PathLike, *, stream=None, **given) -> CrossValidated:
-    """Train an experiment file once a fold, and report the mean and spread of its numbers.
+def cross_validate(file: str | os.PathLike, *, stream=None, **options) -> CrossValidated:
+    """Train an experiment file once per fold; report the mean and spread of its metrics.
 
-    `given` is what `train` takes, except `fold` and `run_dir`. Folds that are finished are not trained again; after a
-    preemption the same call goes on, and `mean` and `spread` are empty until then. Raises UserError for an experiment
-    without these knobs.
+    `options` are the arguments of `train`, except `fold` and `run_dir`. Finished folds are not trained again. After a
+    preemption, `mean` and `spread` are empty; make the same call again to resume. Raises UserError if the experiment
+    lacks the knobs `fold` and `folds`, or if `fold` or `run_dir` is passed.
     """
     loaded = load(file)
-    known = knobs_of(loaded.function)
-    if missing := {"fold", "folds"} - set(known):
+    knobs = knobs_of(loaded.function)
+    if missing := {"fold", "folds"} - set(knobs):
         raise UserError(
             f"{loaded.name} has no knob {min(missing)!r}. Cross-validation needs `fold: int = 0` and `folds: int = 5`, "
-            "and an experiment that trains on research.data.folds(...)[fold].train."
+            "and training on research.data.folds(...)[fold].train."
         )
     for name in ("fold", "run_dir"):
-        if given.pop(name, None) is not None:
-            raise UserError(f"{name} was given, but cross-validation trains all folds, each in a folder of its own.")
-    count = resolve(known, {name: value for name, value in given.items() if name in known})["folds"]
-    tell = functools.partial(print, file=stream or sys.stdout) if join().rank == 0 else lambda *_: None
+        if options.pop(name, None) is not None:
+            raise UserError(f"{name} was given, but cross-validation trains every fold in its own folder; remove it.")
+    count = resolve(knobs, {name: value for name, value in options.items() if name in knobs})["folds"]
+    echo = functools.partial(print, file=stream or sys.stdout) if join().rank == 0 else lambda *_: None
     runs = []
     for fold in range(count):
-        runs.append(train(loaded, fold=fold, stream=stream, **given))
+        runs.append(train(loaded, fold=fold, stream=stream, **options))
         if runs[-1].status != "finished":
-            tell(f"{fold} of {count} folds are finished; the same command goes on.")
+            echo(f"{fold} of {count} folds finished; run the same command again to resume.")
             return CrossValidated(runs, {}, {})
     results = [run.results for run in runs]
-    stacked = {of: {k: np.array([found[of][k] for found in results]) for k in results[0][of]} for of in results[0]}
-    spread = {of: {k: x.std(ddof=1) for k, x in metrics.items()} for of, metrics in stacked.items()}
-    mean = {of: {k: x.mean() for k, x in metrics.items()} for of, metrics in stacked.items()}
-    tell(f"{loaded.name}, {count} folds: mean ± standard deviation (least to most)")
-    for of, metrics in stacked.items():
+    stacked = {name: {k: np.array([r[name][k] for r in results]) for k in results[0][name]} for name in results[0]}
+    spread = {name: {k: x.std(ddof=1) for k, x in metrics.items()} for name, metrics in stacked.items()}
+    mean = {name: {k: x.mean() for k, x in metrics.items()} for name, metrics in stacked.items()}
+    echo(f"{loaded.name}, {count} folds: mean ± standard deviation (minimum to maximum)")
+    for name, metrics in stacked.items():
         for k, x in sorted(metrics.items()):
-            tell(f"{of}/{k}  {mean[of][k]:.4f} ± {spread[of][k]:.4f} ({x.min():.4f} to {x.max():.4f})")
+            echo(f"{name}/{k}  {mean[name][k]:.4f} ± {spread[name][k]:.4f} ({x.min():.4f} to {x.max():.4f})")
     return CrossValidated(runs, mean, spread)
 
 
-cross_validate.options_of = train  # on the command line it takes what `train` takes
+cross_validate.options_of = train  # its command line has the options of `train`

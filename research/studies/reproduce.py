@@ -1,7 +1,7 @@
-"""Claims held against several seeds: what was measured, how sure that is, what it cost, and on what.
+"""Test the claims of experiments over several seeds; record results, confidence intervals, cost and hardware.
 
-Every finished run adds a record to `experiments/reproductions/<experiment>.json`; REPRODUCTIONS.md is written from
-these files alone.
+Every finished run adds a record to `experiments/reproductions/<experiment>.json`. REPRODUCTIONS.md is generated from
+these records, plus the claims of experiments that have none.
 """
 
 import ast
@@ -42,9 +42,10 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The Estimate of values that are taken to be normal: mean +- t * s / sqrt(n), with Student's t of n - 1 degrees.
+    """Estimate the mean of normally distributed values, with its standard error and 95 % confidence interval.
 
-    One value alone says nothing of its spread: error and interval are infinite.
+    The interval is mean +- t * s / sqrt(n), with Student's t of n - 1 degrees of freedom. For a single value, the error
+    and the interval are infinite.
     """
     from scipy import stats
 
@@ -55,66 +56,75 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, error, mean - half, mean + half, count)
 
 
-def verdict(claim: Mapping, found: Estimate) -> str:
-    """One of three words: met where the whole confidence interval lies within the claim's bounds, missed where it lies
-    outside one of them, undecided where it holds a bound.
+def verdict(claim: Mapping, result: Estimate) -> str:
+    """Compare the confidence interval with the bounds of the claim: "met", "missed" or "undecided".
+
+    "met": the interval lies entirely within the bounds. "missed": it lies entirely beyond one of them. "undecided": it
+    contains a bound.
     """
     low, high = (limit if limit is not None else end * math.inf
                  for limit, end in ((claim.get("at_least"), -1), (claim.get("at_most"), 1)))  # fmt: skip
-    if found.low >= low and found.high <= high:
+    if result.low >= low and result.high <= high:
         return "met"
-    return "missed" if found.high < low or found.low > high else "undecided"
+    return "missed" if result.high < low or result.low > high else "undecided"
 
 
 def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, stream=None, **knobs) -> list[dict]:
-    """Trains each experiment file with seeds 0 to `seeds` - 1, stores what came of it, and writes the page anew.
+    """Train each experiment file with seeds 0 to `seeds` - 1, store the results, and rewrite the page.
 
-    A finished RUN folder in place of a file is stored as it is. Runs that are finished or recorded are not trained
-    again, and one that was interrupted goes on; `knobs` are for a single file. Gives the records of these experiments.
-    Raises UserError for what `train` raises it, for an experiment without claims, and for a run that is not finished.
+    A finished run folder in `files` is recorded without training. Finished or recorded runs are not trained again, and
+    an interrupted run resumes. `knobs` are allowed with a single file only. Returns all records of these experiments.
+    Raises UserError as `train` does, for an experiment without claims, for a run that is not finished, and for knobs
+    with several files.
     """
     stream, files = stream or sys.stdout, [files] if isinstance(files, str | Path | Loaded) else list(files)
     if knobs and len(files) > 1:
-        raise UserError(f"knobs are for one experiment at a time; given are {len(files)} and {sorted(knobs)}.")
-    named = []
+        raise UserError(
+            f"knobs are for one experiment at a time, but {len(files)} files came with {sorted(knobs)}; run them apart."
+        )
+    names = []
     for file in files:
         if (Path(file) / "run.json").exists():
-            named.append(add(record(file), store))
+            names.append(add(record(file), store))
             continue
         loaded = load(file)
         values = knob_values(loaded, knobs)
         for seed in range(seeds):
-            known = (form(loaded.sources), run_folder.plain(values), seed)
-            if not any((r["form"], r["knobs"], r["seed"]) == known for r in stored(loaded.name, store)):
+            key = (form(loaded.sources), run_folder.plain(values), seed)
+            if not any((r["form"], r["knobs"], r["seed"]) == key for r in stored(loaded.name, store)):
                 trained = train(loaded, seed=seed, runs=runs, listen=(metered,), stream=stream, **knobs)
                 if trained.status != "finished":
-                    raise UserError(f"seed {seed} of {file} was interrupted; the same command goes on.")
+                    raise UserError(f"seed {seed} of {file} was interrupted; run the same command again to resume.")
                 add(record(trained.folder), store)
-        named.append(loaded.name)
+        names.append(loaded.name)
     write_page(page, store=store)
-    found = [entry for name in dict.fromkeys(named) for entry in stored(name, store)]
-    for row in rows(found):
+    entries = [entry for name in dict.fromkeys(names) for entry in stored(name, store)]
+    for row in rows(entries):
         print(f"{row.what}: {row.claim}: {row.measured}: {row.outcome}", file=stream)
-    print(f"{page} is written anew.", file=stream)
-    return found
+    print(f"Updated {page}.", file=stream)
+    return entries
 
 
 def record(folder) -> dict:
-    """What a finished run measured, cost and ran on, as it is stored. Raises UserError where it has not finished, or
-    where its experiment claims nothing.
+    """Return the record of a finished run: its claims, results, cost, hardware and versions.
+
+    Raises UserError for a run that is not finished, and for an experiment without claims.
     """
-    found = read_run(folder)
-    about, status = found.about, found.status
+    run = read_run(folder)
+    about, status = run.about, run.status
     if status.get("status") != "finished":
-        raise UserError(f"the run in {folder} is {status.get('status', 'not begun')}; only a finished one is recorded.")
+        raise UserError(f"the run in {folder} is {status.get('status', 'not started')}; expected a finished run.")
     if not about.get("claims"):
-        raise UserError(f"{about['experiment']} claims nothing with these knobs; see Claim in research/experiment.py.")
-    source = found.folder / "source"
+        raise UserError(
+            f"{about['experiment']} has no claims with these knobs; add Experiment(claims=), see Claim in "
+            "research/experiment.py."
+        )
+    source = run.folder / "source"
     sources = read_sources(source)
     defaults = run_folder.plain(
         {name: knob.default for name, knob in knobs_of(load(source / about["file"]).function).items()}
     )
-    spent, costs = pace(found.timing), _costs(found.folder)
+    spent, costs = pace(run.timing), _costs(run.folder)
     return {
         "experiment": about["experiment"],
         "file": about["file"],
@@ -134,7 +144,7 @@ def record(folder) -> dict:
 
 
 def form(sources: Mapping[str, str]) -> str:
-    """What an experiment's source computes, in a few letters: comments, docstrings and layout do not matter."""
+    """Hash the code of an experiment; comments, docstrings and layout do not change the hash."""
     parts = []
     for path, text in sorted(sources.items()):
         tree = ast.parse(text)
@@ -146,23 +156,23 @@ def form(sources: Mapping[str, str]) -> str:
 
 
 def stored(name: str, store=STORE) -> list[dict]:
-    """The records of an experiment, such as "vision.mixing", by knobs and seed; none where it was never run."""
+    """Return the records of an experiment such as "vision.mixing", sorted by knobs and seed; empty if it has none."""
     path = Path(store) / f"{name}.json"
     return read_json(path) if path.exists() else []
 
 
 def add(entry: dict, store=STORE) -> str:
-    """Stores a record in place of an older one of the same knobs and seed; gives the experiment's name."""
+    """Store a record and return the name of its experiment. An older record of the same knobs and seed is replaced."""
     same = lambda other: (other["knobs"], other["seed"]) == (entry["knobs"], entry["seed"])
-    kept = [other for other in stored(entry["experiment"], store) if not same(other)]
-    kept = sorted([*kept, entry], key=lambda e: (json.dumps(e["changed"]), e["seed"]))
+    entries = [other for other in stored(entry["experiment"], store) if not same(other)]
+    entries = sorted([*entries, entry], key=lambda e: (json.dumps(e["changed"]), e["seed"]))
     Path(store).mkdir(parents=True, exist_ok=True)
-    write_json(Path(store) / f"{entry['experiment']}.json", kept)
+    write_json(Path(store) / f"{entry['experiment']}.json", entries)
     return entry["experiment"]
 
 
 class Row(NamedTuple):
-    """A line of REPRODUCTIONS.md: a claim of an experiment, in words, beside what was measured."""
+    """A row of REPRODUCTIONS.md: one claim of an experiment and its measured value, as text."""
 
     what: str
     claim: str
@@ -174,8 +184,9 @@ class Row(NamedTuple):
 
 
 def rows(records: Sequence[Mapping[str, Any]], forms: Mapping[str, str] | None = None) -> list[Row]:
-    """A Row for each claim of each choice of knobs among the records. `forms` {experiment: form} are those of the
-    files as they are now; what was measured with another one is marked.
+    """Return a Row for each claim and each combination of knobs among the records.
+
+    `forms` {experiment: form} are the hashes of the current files. A row is marked if any of its runs has another hash.
     """
     groups: dict[tuple, list] = {}
     for entry in records:
@@ -191,35 +202,35 @@ def _row(group, claim, forms):
     if not values:
         measured, outcome = "not among the results", "not measured"
     else:
-        found = estimate(values)
-        spread = f" ± {found.error:.2g}" if found.count > 1 else ""
-        measured, outcome = f"{found.mean:.4g}{spread} (n = {found.count})", verdict(claim, found)
+        result = estimate(values)
+        error = f" ± {result.error:.2g}" if result.count > 1 else ""
+        measured, outcome = f"{result.mean:.4g}{error} (n = {result.count})", verdict(claim, result)
     if forms is not None and any(e["form"] != forms.get(e["experiment"]) for e in group):
-        outcome += ", by an earlier form of the file"
+        outcome += ", with an earlier version of the file"
     seconds, joules = (_mean(e[key] for e in group) for key in ("seconds", "joules"))
     cost = duration(seconds) + (f", {joules / 3600:.2g} Wh ({last['metered']})" if joules is not None else "")
     hardware, versions = last["hardware"], last["versions"]
-    where = f"{hardware['devices']} x {hardware['device']}, {hardware['cores']} cores of {hardware['processor']}"
-    where += f"; jax {versions['jax']}, python {versions['python']}; {last['commit'][:9]}"
+    setup = f"{hardware['devices']} x {hardware['device']}, {hardware['cores']} cores of {hardware['processor']}"
+    setup += f"; jax {versions['jax']}, python {versions['python']}; {last['commit'][:9]}"
     return Row(
-        f"{last['file']} {knobs}".strip(), f"{metric} {bound}", claim["reference"], measured, outcome, cost, where
+        f"{last['file']} {knobs}".strip(), f"{metric} {bound}", claim["reference"], measured, outcome, cost, setup
     )
 
 
 def write_page(page=PAGE, *, store=STORE, folder="experiments"):
-    """Writes the page of all claims: the measured ones from the store, the others from the files, as not run here."""
-    found = [entry for path in sorted(Path(store).glob("*.json")) for entry in read_json(path)]
+    """Write the page of all claims: measured claims from the store, the rest from the files, marked "not run here"."""
+    entries = [entry for path in sorted(Path(store).glob("*.json")) for entry in read_json(path)]
     files = experiments(folder) if Path(folder).is_dir() else {}
     loaded = {loaded.name: loaded for loaded in map(load, files)}
-    lines = rows(found, {name: form(one.sources) for name, one in loaded.items()})
-    measured = {entry["experiment"] for entry in found}
-    for name, one in loaded.items():
-        path = next(path for path in one.sources if Path(one.file).as_posix().endswith(path))
+    lines = rows(entries, {name: form(file.sources) for name, file in loaded.items()})
+    measured = {entry["experiment"] for entry in entries}
+    for name, file in loaded.items():
+        path = next(path for path in file.sources if Path(file.file).as_posix().endswith(path))
         lines += [
-            Row(path, claim, "", "", "not run here") for claim in claims_in(one.sources[path]) if name not in measured
+            Row(path, claim, "", "", "not run here") for claim in claims_in(file.sources[path]) if name not in measured
         ]
     table = [[row.what, row.claim, row.measured, row.outcome, row.source, row.cost, row.circumstances] for row in lines]
-    head = ["experiment", "claim", "measured", "verdict", "source of the claim", "a run takes", "on"]
+    head = ["experiment", "claim", "measured", "verdict", "source of the claim", "cost per run", "setup"]
     text = [
         " | ".join(cell.replace("|", "/") for cell in cells) for cells in (head, ["---"] * len(head), *sorted(table))
     ]
@@ -228,24 +239,24 @@ def write_page(page=PAGE, *, store=STORE, folder="experiments"):
 
 ABOUT = """# Reproductions
 
-Written by `python -m research reproduce FILE ... --seeds N` from `experiments/reproductions/`; not to be edited.
-Measured is the mean over n seeds ± its standard error. A claim is met, or missed, where the whole 95 % confidence
-interval is within its bounds, or outside; else it is undecided, as it is after a single seed.
+Generated by `python -m research reproduce FILE ... --seeds N` from `experiments/reproductions/`. Do not edit this file.
+"measured" is the mean over n seeds ± its standard error. A claim is "met" if the entire 95 % confidence interval lies
+within its bounds, "missed" if it lies entirely outside, and "undecided" otherwise. One seed alone is always undecided.
 
 """
 
 
 def claims_in(source: str) -> list[str]:
-    """The claims that stand in an experiment's source, read without running it: "test/accuracy at least 0.97"."""
-    told = lambda node: str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)
+    """Parse the claims in an experiment's source without running it, as in "test/accuracy at least 0.97"."""
+    text_of = lambda node: str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node)
 
     def bound(keyword):
-        return f"{keyword.arg.replace('_', ' ')} {told(keyword.value)}" if keyword.arg else told(keyword.value)
+        return f"{keyword.arg.replace('_', ' ')} {text_of(keyword.value)}" if keyword.arg else text_of(keyword.value)
 
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     claims = [call for call in calls if getattr(call.func, "id", "") == "Claim" and call.args]
     bounds = [" and ".join(bound(k) for k in call.keywords if k.arg != "reference") for call in claims]
-    return [f"{told(call.args[0])} {text}".strip() for call, text in zip(claims, bounds, strict=True)]
+    return [f"{text_of(call.args[0])} {text}".strip() for call, text in zip(claims, bounds, strict=True)]
 
 
 def _costs(folder):
@@ -254,5 +265,5 @@ def _costs(folder):
 
 
 def _mean(values):
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None

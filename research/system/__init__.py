@@ -1,9 +1,10 @@
-"""The machine that a run is on. Nothing here knows of models or experiments.
+"""The machine of a run, independent of models and experiments.
 
-    provenance          versions, hardware and the state of the repository, as a run records them
-    compilation_cache   compiled programs kept between processes
-    huge_pages          memory in pages of 2 MB, for training on CPU
-    resources           peak memory, and seconds of compilation
+    provenance          versions, hardware and repository state, as recorded with each run
+    compilation_cache   a persistent cache of compiled programs
+    huge_pages          2 MB memory pages, for training on CPU
+    resources           peak memory and compilation time
 
-To add one, copy `resources.py`: plain functions that do nothing, without an error, on a machine that lacks the thing.
+To add a module, copy `resources.py`. Write plain functions that do nothing, without an error, on a machine that lacks
+the feature.
 """

@@ -1,7 +1,7 @@
-"""Memory in pages of 2 MB for a process that trains on CPU.
+"""2 MB memory pages (huge pages) for a process that trains on CPU.
 
-XLA's CPU client takes the temporary arrays of a step from the C library anew at every step, and they go back to the
-kernel at its end. In pages of 4 KB a quarter of a ViT's or a GPT's step was the kernel's work of handing them out.
+XLA's CPU client allocates the temporary arrays of every step through the C library and returns them to the kernel
+afterwards. With 4 KB pages, the kernel spent a quarter of a ViT or GPT step on page allocation.
 """
 
 import os
@@ -10,23 +10,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SETTING = "GLIBC_TUNABLES"
-LARGE = "glibc.malloc.hugetlb=1"  # glibc 2.35 and later ask for large pages then; others do not look
+LARGE = "glibc.malloc.hugetlb=1"  # requests huge pages with glibc 2.35 or later; ignored by others
 POLICY = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def large_pages(env: Mapping[str, str] = os.environ):
-    """Starts this program anew, before it has done anything, where that is what it takes to get large pages.
+    """Restart this program with huge pages if Linux provides them on request only (policy `madvise`).
 
-    That is so where Linux gives them to those who ask. Who has set GLIBC_TUNABLES, to nothing too, is left alone; so is
-    a program under a debugger.
+    Call it before the program does any work. It does nothing if GLIBC_TUNABLES is set, even to an empty value, or under
+    a debugger.
     """
     if SETTING in env or sys.gettrace() or not sys.executable:
         return
     try:
-        asked = "[madvise]" in POLICY.read_text()
+        on_request = "[madvise]" in POLICY.read_text()
     except OSError:
         return
-    if asked:
+    if on_request:
         sys.stdout.flush()
         sys.stderr.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**env, SETTING: LARGE})

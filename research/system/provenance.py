@@ -1,4 +1,4 @@
-"""What a number can depend on besides the experiment: the software, the machine, the state of the repository."""
+"""Provenance of a result: software versions, hardware, and the state of the repository."""
 
 import contextlib
 import importlib.metadata
@@ -13,16 +13,16 @@ VECTORS = {"amx_tile": "AMX", "avx512_bf16": "AVX-512 with bf16", "avx512f": "AV
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that a number can depend on."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of those installed libraries that can change a result."""
+    result = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            result[package] = importlib.metadata.version(package)
+    return result
 
 
 def hardware() -> dict[str, Any]:
-    """The devices, the processor and the memory of this machine."""
+    """Describe the devices, the processor and the memory (GiB) of this machine."""
     import jax
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -37,23 +37,23 @@ def hardware() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The model of the processor, as its maker names it, and the widest vectors that it computes with."""
-    known = _cpuinfo()
-    name = known.get("model name", "") or platform.processor()
-    # A virtual machine may name every generation of a maker alike, and the same program is three times slower on one.
-    can = known.get("flags", "").split()
-    widest = next((shown for flag, shown in VECTORS.items() if flag in can), "")
+    """Return the processor's model name and its widest vector instructions, as in "AMD EPYC, AVX2"."""
+    info = _cpuinfo()
+    name = info.get("model name", "") or platform.processor()
+    # Trap: virtual machines may report one name for all generations, which differ in speed by a factor of three.
+    flags = info.get("flags", "").split()
+    widest = next((vectors for flag, vectors in VECTORS.items() if flag in flags), "")
     return ", ".join(filter(None, (name, widest)))
 
 
 def instructions() -> str:
-    """All that the processor can do, as the kernel lists it; empty where it does not tell."""
-    known = _cpuinfo()
-    return known.get("flags") or known.get("Features", "")
+    """Return the processor's instruction set flags, as listed by the kernel; empty if unavailable."""
+    info = _cpuinfo()
+    return info.get("flags") or info.get("Features", "")
 
 
 def _cpuinfo() -> dict[str, str]:
-    """What Linux tells of the first processor."""
+    """Read the first processor's entry of /proc/cpuinfo; empty if there is none."""
     try:
         first = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
     except OSError:
@@ -62,14 +62,15 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def git_state(folder) -> tuple[str, bytes]:
-    """The commit, and the difference of the working tree to it; empty if there is no git or no commit.
+    """Return the commit and the uncommitted changes; both are empty without git or without a commit.
 
-    The difference is a patch whatever the user's settings are, and bytes: a file in it may have any encoding.
+    The changes are a plain patch, independent of the user's git settings. They are bytes, because the files may have
+    any encoding.
     """
 
     def git(*args):
-        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, check=False)
-        return done.stdout if done.returncode == 0 else b""
+        process = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, check=False)
+        return process.stdout if process.returncode == 0 else b""
 
     try:
         return git("rev-parse", "HEAD").decode().strip(), git("diff", "--no-color", "--no-ext-diff", "HEAD")

@@ -1,4 +1,4 @@
-"""What a run takes besides time: memory, and seconds of compilation."""
+"""Resource use of a run: peak memory and compilation time."""
 
 import resource
 import sys
@@ -10,17 +10,19 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def peak_memory() -> int:
-    """The most bytes held so far: on the first device where it tells (an accelerator), else by this process."""
-    told = jax.local_devices()[0].memory_stats()
-    if told and "peak_bytes_in_use" in told:
-        return int(told["peak_bytes_in_use"])
-    # In KiB on Linux, in bytes on macOS.
+    """Return the peak memory in bytes, of the first device (accelerators) or of this process (CPU)."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    # ru_maxrss is in KiB on Linux, in bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def compilations():
-    """(taken, close): `taken()` gives the seconds that XLA compiled for since it was last called, in all threads;
-    `close()` ends the listening.
+    """Measure compilation time; return two functions, (taken, close).
+
+    `taken()` returns the seconds that XLA spent compiling, in all threads, since the last call. `close()` stops the
+    measurement.
     """
     spent = [0.0]
 

@@ -37,7 +37,7 @@ def test_crop_cuts_every_example_out_of_its_padded_image(mode, fill):
 
 
 def test_crop_knows_two_ways_to_pad():
-    with pytest.raises(UserError, match="not by 'wrap'"):
+    with pytest.raises(UserError, match="mode 'wrap'"):
         crop(jax.random.key(0), IMAGES, padding=1, mode="wrap")
 
 

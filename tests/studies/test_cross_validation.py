@@ -45,7 +45,7 @@ def test_every_fold_is_trained_and_mean_and_spread_are_told(file, tmp_path, caps
     mean, spread = found.mean["test"]["mse"], found.spread["test"]["mse"]
     assert mean == pytest.approx(np.mean(values)) and spread == pytest.approx(np.std(values) * 2**0.5)
     line = f"test/mse  {mean:.4f} ± {spread:.4f} ({min(values):.4f} to {max(values):.4f})"
-    assert stream.getvalue().endswith(f"points, 2 folds: mean ± standard deviation (least to most)\n{line}\n")
+    assert stream.getvalue().endswith(f"points, 2 folds: mean ± standard deviation (minimum to maximum)\n{line}\n")
     # A fold that is finished is not trained again; the one that is lost is.
     times = {run.folder: (run.folder / "timing.jsonl").stat().st_mtime_ns for run in found.runs}
     shutil.rmtree(found.runs[1].folder)
@@ -66,7 +66,7 @@ def test_an_interrupted_fold_leaves_the_others_for_the_next_call(file, tmp_path,
     stream = io.StringIO()
     found = cross_validate(file, steps=4, stream=stream)
     assert len(found.runs) == 2 and not found.mean and not found.spread
-    assert stream.getvalue() == "1 of 2 folds are finished; the same command goes on.\n"
+    assert stream.getvalue() == "1 of 2 folds finished; run the same command again to resume.\n"
 
 
 def test_an_experiment_without_folds_and_a_single_folder_are_errors(file, tmp_path, capsys):

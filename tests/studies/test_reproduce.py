@@ -102,7 +102,7 @@ def test_seeds_are_trained_stored_and_not_trained_again(folder, monkeypatch):
     assert run()[0] == records and Path("REPRODUCTIONS.md").read_text() == page
     file.write_text(file.read_text().replace("noise=noise", "noise=2 * noise"))
     reproduce.write_page()
-    assert Path("REPRODUCTIONS.md").read_text().count("by an earlier form of the file") == 2
+    assert Path("REPRODUCTIONS.md").read_text().count("with an earlier version of the file") == 2
     with pytest.raises(TypeError):
         run()
 
@@ -130,16 +130,16 @@ def test_what_cannot_be_reproduced_is_said(folder, monkeypatch, capsys):
         run("experiments/tyo.py")
     assert main(["reproduce", "experiments/toy.py", "--nose", "1"]) == 2 and "--noise" in capsys.readouterr().err
     monkeypatch.setattr(reproduce, "train", lambda *a, **k: verbs.RunResult(Path("x"), "preempted", {}))
-    with pytest.raises(UserError, match="seed 0 of .* was interrupted; the same command goes on"):
+    with pytest.raises(UserError, match="seed 0 of .* was interrupted; run the same command again"):
         run()
     begun = folder / "begun"
     begun.mkdir()
     (begun / "run.json").write_text(json.dumps({"experiment": "toy", "claims": [{"metric": "a"}]}))
-    with pytest.raises(UserError, match="is not begun; only a finished one"):
+    with pytest.raises(UserError, match="is not started; expected a finished run"):
         run(begun)
     (begun / "run.json").write_text(json.dumps({"experiment": "toy"}))
     (begun / "status.json").write_text(json.dumps({"status": "finished", "results": {}}))
-    with pytest.raises(UserError, match="claims nothing"):
+    with pytest.raises(UserError, match="has no claims"):
         run(begun)
 
 
