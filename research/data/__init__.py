@@ -1,40 +1,40 @@
-"""Data: records on the host, in; batches of numbers, out. Everything is a pure function of a position.
+"""Data: read records on the host, and form batches of numbers. A batch is a pure function of (seed, step, rows).
 
-A data set is anything with `len(data)` and `data[i] -> dict` of numpy arrays, numbers and strings: a list, a TFDS
-data source, a torch or Grain map-style data set, or one of
+A data set is any object with `len(data)` and `data[i] -> dict` of numpy arrays, numbers and strings. Lists, TFDS data
+sources and map-style data sets of torch or Grain qualify. The package provides
 
-    arrays(**columns)                          in memory, one array a field
-    image_folder(path, size=None, ...)         a sub-folder is a class
+    arrays(**columns)                          in memory, one array per field
+    image_folder(path, size=None, ...)         one sub-folder per class
     csv(path, label=None, ...)   jsonl(path)   tables
-    open_path(path)                            any of these, by what lies there
+    open_path(path)                            any of these, detected from the path
     tfds_source(name_or_builder, split)        TFDS without TensorFlow
-    indexed(path)                              what `prepare` wrote
+    indexed(path)                              the output of `prepare`
     digits()   fashion_mnist(split)   glyphs()   stdlib_text(split)
     subset(data, indices)   mapped(data, fn)   in_memory(data)   column(data, name)
     pack(documents, length)   pack_whole(documents, length)     fields tokens, segments, positions
 
-Two methods are used where a data set has them, because they are faster: `take(indices) -> dict` of stacked arrays,
-else `__getitems__(indices) -> list of dicts`. A data set with a `label` may name its classes in `classes`.
+Optional methods make reading faster: `take(indices) -> dict` of stacked arrays, or `__getitems__(indices) -> list of
+dicts`. A data set with a field `label` may name its classes in `classes`.
 
-What a run reads is a Source, `step -> batch`, made of a data set:
+A run reads a Source, `step -> batch`, built from a data set:
 
-    batches(data, size, augment=None, shuffle=True)(seed)(step)     training: every example once an epoch
-    mixture({name: data}, size, weights={name: w}, ...)(seed)(step) training: several data sets, in proportion
-    eval_batches(data, size)(i)                                            evaluation: in order, padded, with a mask
+    batches(data, size, augment=None, shuffle=True)(seed)(step)      training: every example once per epoch
+    mixture({name: data}, size, weights={name: w}, ...)(seed)(step)  training: several data sets, weighted
+    eval_batches(data, size)(i)                                      evaluation: in order, padded, with a mask
 
-Other Sources are in modules of their own: `paired` (unlabelled examples beside labelled ones), `poisson` (for private
-training), `federated.rounds` (clients), `few_shot` (tasks) and `sequence.in_sequence` (one data set after another).
+More Sources are in `research.data.sampling`: `paired` (labelled with unlabelled examples), `poisson` (private
+training), `clients.rounds` (federated learning), `few_shot` (tasks) and `sequence.in_sequence` (consecutive data sets).
 
-All of them take `rows=`, the rows of the global batch that this process holds; only those are read. `batches(...)`
-and `mixture(...)` have `size` and `examples`; `eval_batches(...)` also has `len()` and `data`. A batch holds numbers
-only: fields of strings stay behind. `prefetch` computes batches ahead of the step in a thread;
-`stratified`, `shuffled` and `folds` split a data set; `prepare` makes ready whatever has to be made ready once.
+Every Source accepts `rows=`, the rows of the global batch that this process holds, and reads only those. `batches(...)`
+and `mixture(...)` have `size` and `examples`; `eval_batches(...)` also has `len()` and `data`. A batch contains numbers
+only; string fields are dropped. `prefetch` reads batches ahead of the step in a thread. `stratified`, `shuffled` and
+`folds` split a data set. `prepare` downloads or converts a data set once.
 
-Importing this package imports none of tensorflow_datasets, scikit-learn and Pillow.
+Importing this package does not import tensorflow_datasets, scikit-learn or Pillow.
 """
 
-# The functions hide the submodules of the same name on purpose: `from research.data import batches` is the function,
-# and `from research.data.sampling.batches import Batches` still finds the module.
+# These functions intentionally shadow submodules of the same name: `from research.data import batches` is the function,
+# while `from research.data.sampling.batches import Batches` still imports from the module.
 from research.data.readers.arrays import Arrays, arrays, column, in_memory, mapped, subset
 from research.data.readers.images import image_folder
 from research.data.readers.indexed import Indexed, indexed, write

@@ -1,9 +1,10 @@
-"""The data sets that ship with the project, as TFDS builders. Importing one of these modules imports TFDS.
+"""TFDS builders of the project's own data sets. Importing one of these modules imports TFDS.
 
     images    digits (scikit-learn's), fashion_mnist (from its four IDX files), glyphs (rendered from fonts)
     text      stdlib_text (the source of Python's standard library)
 
-Each is made once and then read at random by `research.data.sets`. To add one, copy `digits.py` and name it in MODULES.
+Each data set is prepared once; `research.data.sets` then reads it with random access. To add one, copy `digits.py` and
+register it in MODULES.
 """
 
 MODULES = {

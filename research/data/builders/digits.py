@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1797 real grey images of 8 x 8."""
+"""scikit-learn's handwritten digits: 1797 greyscale images of 8 x 8 pixels."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 class Digits(tfds.core.GeneratorBasedBuilder):
     """One split, "train": {"image": u8 [8, 8, 1] of 0 to 16, "label": 0 to 9}, in scikit-learn's order.
 
-    TFDS keeps the name "all" for all splits together, which here is the same.
+    TFDS reserves the name "all" for the union of all splits; here it equals "train".
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -20,7 +20,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
             features=tfds.features.FeaturesDict(
                 {
-                    # As a Tensor: encoding an Image needs TensorFlow.
+                    # A Tensor, because TFDS needs TensorFlow to encode an Image.
                     "image": tfds.features.Tensor(shape=(8, 8, 1), dtype=np.uint8, encoding="bytes"),
                     "label": tfds.features.ClassLabel(num_classes=10),
                 }

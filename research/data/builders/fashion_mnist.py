@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its four IDX files, wherever they lie."""
+"""Fashion-MNIST, read from its four IDX files in any of several folders."""
 
 import hashlib
 import pathlib
@@ -11,7 +11,7 @@ from research.errors import UserError
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
-# SHA-256 of the unpacked files, which every publisher packs differently.
+# SHA-256 of the uncompressed files: every publisher compresses them differently.
 FILES = {
     "train": {
         "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -27,9 +27,9 @@ FILES = {
 class FashionMnistIdx(tfds.core.GeneratorBasedBuilder):
     """Splits "train" (60,000) and "test" (10,000): {"image": u8 [28, 28, 1], "label": 0 to 9}, in the files' order.
 
-    `folder` names the files' place. Then their content is part of the data set's identity, so that two folders never
-    share prepared data. Without it the files are looked for and must be the published ones.
-    It is not TFDS's own "fashion_mnist", which cannot be prepared without TensorFlow and the network.
+    With `folder`, the files are read from there, and a hash of their content is part of the config name. Folders with
+    different files thus never share prepared data. Without `folder`, the default folders are searched, and the files
+    must match the published checksums. TFDS's own "fashion_mnist" needs TensorFlow and network access for preparation.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -71,14 +71,15 @@ class FashionMnistIdx(tfds.core.GeneratorBasedBuilder):
         if images.shape[1:] != (28, 28) or len(images) != len(labels) or labels.max(initial=0) > 9:
             raise UserError(
                 f"the {split} files in {str(files[next(iter(FILES[split]))].parent)!r} are not Fashion-MNIST: images "
-                f"{list(images.shape)}, labels {list(labels.shape)} up to {labels.max(initial=0)}."
+                f"{list(images.shape)}, labels {list(labels.shape)} up to {labels.max(initial=0)}; expected images "
+                "[n, 28, 28] and labels [n] up to 9."
             )
         if self.folder is None:
             for (name, digest), array in zip(FILES[split].items(), (images, labels), strict=True):
                 header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
                 if hashlib.sha256(header + array.tobytes()).hexdigest() != digest:
                     raise UserError(
-                        f"{str(files[name])!r} is not the published file. If it is meant, name its folder: "
+                        f"{str(files[name])!r} is not the published file. To use it anyway, pass its folder: "
                         "fashion_mnist(split, folder=...) or FASHION_MNIST_DIR."
                     )
         for i in range(len(images)):
@@ -86,25 +87,26 @@ class FashionMnistIdx(tfds.core.GeneratorBasedBuilder):
 
 
 def locate(folders) -> dict[str, pathlib.Path]:
-    """The four files, {name: path}, from the first folder that has them all, packed or not.
+    """Return the four files, {name: path}, from the first folder that has them all, plain or gzipped.
 
-    In a folder named `downloads` also under the names that TFDS gives. Raises UserError with all places.
+    A folder named `downloads` is searched for the file names of TFDS too. Raises UserError, with all searched folders,
+    if none has all four files.
     """
     names = [name for split in FILES.values() for name in split]
     for folder in folders:
-        found = {}
+        files = {}
         for name in names:
             plain = [folder / name, folder / f"{name}.gz", folder / name.replace("-idx", ".idx")]
-            theirs = sorted(folder.rglob(f"fashion-mnist*_{name}*")) if folder.name == "downloads" else []
-            theirs = [path for path in theirs if path.suffix in (".gz", "")]
-            if here := [path for path in [*plain, *theirs] if path.is_file()]:
-                found[name] = here[0]
-        if len(found) == len(names):
-            return found
-    looked = ", ".join(repr(str(folder)) for folder in folders)
+            downloads = sorted(folder.rglob(f"fashion-mnist*_{name}*")) if folder.name == "downloads" else []
+            downloads = [path for path in downloads if path.suffix in (".gz", "")]
+            if existing := [path for path in [*plain, *downloads] if path.is_file()]:
+                files[name] = existing[0]
+        if len(files) == len(names):
+            return files
+    searched = ", ".join(repr(str(folder)) for folder in folders)
     raise UserError(
-        f"the Fashion-MNIST files are not in {looked}. Expected {', '.join(names)}, each plain or .gz. Get them by "
+        f"the Fashion-MNIST files are not in {searched}. Expected {', '.join(names)}, each plain or .gz. Get them with "
         "`apt-get install dataset-fashion-mnist` (Debian, Ubuntu) or from "
-        "https://github.com/zalandoresearch/fashion-mnist, and name their folder by FASHION_MNIST_DIR or "
+        "https://github.com/zalandoresearch/fashion-mnist, and set FASHION_MNIST_DIR to their folder or pass "
         "fashion_mnist(split, folder=...)."
     )

@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
-# Letters and digits that all twelve fonts have, without those that are composed of others and without those that
-# look like an earlier one (Latin, Greek and Cyrillic A): a mean difference below 10 of 255 in DejaVu Sans.
+# Letters and digits that all twelve fonts contain. Composed letters are excluded. So are letters that look like an
+# earlier one, such as Latin, Greek and Cyrillic A: their mean pixel difference in DejaVu Sans is below 10 of 255.
 CHARACTERS = (
     "0123456789ABCDEFGHJKLMNOQRSTUVWXYZabcdefgikmnprstuvwyzÆÞßæðøþĦħĸŊŋŒœƁƄƆƇƈƊƋƍƎƏƐƑƒƓƔƕƘƛƜƝƢƣƤƦƧƨƩƪƫƬƮƱ"
     "ƳƴƷƸƹƺƼƽƾǁǂǶȜȝȡȤȥȴȵȸȹȻȾȿɀɁɐɔɕɖɗɚɠɣɤɥɦɧɬɮɯɰɱɲɴɶɷɸɹɻɽɿʀʁʂʆʇʊʋʌʍʐʑʓʔʕʗʚʜʝʞʣʤʥʦʧʨʩʪʫʬʭʮʯΔΠΦΨΩαβζθξπςυφχω"
@@ -18,15 +18,15 @@ FONTS = tuple(
     for family, slanted in (("Sans", "Oblique"), ("SansMono", "Oblique"), ("Serif", "Italic"))
     for style in ("", "-Bold", f"-{slanted}", f"-Bold{slanted}")
 )
-COPIES = 2  # of every character in every font, each distorted in another way
-SIZE, FINE = 28, 4  # pixels, and how many times finer they are drawn
+COPIES = 2  # images per character and font, with different distortions
+SIZE, FINE = 28, 4  # side in pixels, and the supersampling factor of rendering
 
 
 class Glyphs(tfds.core.GeneratorBasedBuilder):
-    """One split, "train": {"image": u8 [28, 28, 1] of 0 to 255 (ink), "label": the character, "font": its number}.
+    """One split, "train": {"image": u8 [28, 28, 1] (255 is ink), "label": class of the character, "font": class}.
 
-    24 images of each of 371 characters: every font twice, each time turned by up to 15 degrees, slanted, scaled by 0.8
-    to 1.15, and shifted by up to 2 pixels. The distortions are those of a fixed seed.
+    Each of the 371 characters has 24 images, two per font. Each image is rotated by up to 15 degrees, slanted, scaled
+    by 0.8 to 1.15, and shifted by up to 2 pixels. The seed of the distortions is fixed.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -39,7 +39,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
             homepage="https://dejavu-fonts.github.io",
             features=tfds.features.FeaturesDict(
                 {
-                    # As a Tensor: encoding an Image needs TensorFlow.
+                    # A Tensor, because TFDS needs TensorFlow to encode an Image.
                     "image": tfds.features.Tensor(shape=(SIZE, SIZE, 1), dtype=np.uint8, encoding="bytes"),
                     "label": tfds.features.ClassLabel(names=list(CHARACTERS)),
                     "font": tfds.features.ClassLabel(names=list(FONTS)),
@@ -67,7 +67,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
 
 def render(character: str, font, *, rng) -> np.ndarray:
-    """The character in the middle of an image, distorted at random: u8 [28, 28], ink is 255."""
+    """Render a character at the centre of an image, with random distortion: u8 [28, 28], ink is 255."""
     from PIL import Image, ImageDraw
 
     side = SIZE * FINE
@@ -75,11 +75,11 @@ def render(character: str, font, *, rng) -> np.ndarray:
     left, top, right, bottom = font.getbbox(character)
     ImageDraw.Draw(image).text(((side - left - right) / 2, (side - top - bottom) / 2), character, font=font, fill=255)
     angle, slant = np.deg2rad(rng.uniform(-15, 15)), rng.uniform(-0.2, 0.2)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turn @ np.array([[1, slant], [0, 1]]) / rng.uniform(0.8, 1.15, 2)
-    middle = np.full(2, side / 2)
-    shift = middle - matrix @ (middle + rng.uniform(-2, 2, 2) * FINE)
-    # PIL asks, for each pixel of the output, where it lies in the input.
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = rotation @ np.array([[1, slant], [0, 1]]) / rng.uniform(0.8, 1.15, 2)
+    center = np.full(2, side / 2)
+    shift = center - matrix @ (center + rng.uniform(-2, 2, 2) * FINE)
+    # PIL's coefficients map output pixels to input pixels.
     coefficients = [*matrix[0], shift[0], *matrix[1], shift[1]]
     image = image.transform((side, side), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     return np.asarray(image.reduce(FINE))

@@ -1,4 +1,4 @@
-"""The source files of the running Python's standard library: some ten megabytes of text that every machine has."""
+"""The source files of the running Python's standard library: about 10 MB of text, available on every machine."""
 
 import hashlib
 import os
@@ -15,10 +15,10 @@ LEFT_OUT = {"test", "tests", "idlelib", "site-packages", "dist-packages", "__pyc
 
 
 class StdlibText(tfds.core.GeneratorBasedBuilder):
-    """Splits "train", "validation" and "test", some 90, 5 and 5 % of the files: {"text": u8 [bytes], "path"}.
+    """Splits "train", "validation" and "test", about 90, 5 and 5 % of the files: {"text": u8 [bytes], "path"}.
 
-    One record a file, in the order of their paths; a hash of the path decides the split, so a file stays in its
-    split from one Python to the next. The version is Python's: two Pythons do not share data.
+    There is one record per file, sorted by path. A hash of the path determines the split, thus a file stays in its
+    split across Python versions. The version is Python's, thus different Python versions do not share prepared data.
     """
 
     VERSION = tfds.core.Version("{}.{}.{}".format(*sys.version_info[:3]))
@@ -32,7 +32,7 @@ class StdlibText(tfds.core.GeneratorBasedBuilder):
             license="PSF-2.0",
             features=tfds.features.FeaturesDict(
                 {
-                    # Bytes as numbers: not every file is UTF-8.
+                    # Bytes, because not every file is UTF-8.
                     "text": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
                     "path": tfds.features.Text(),
                 }
@@ -46,7 +46,9 @@ class StdlibText(tfds.core.GeneratorBasedBuilder):
         for path in source_files(root):
             parts[split_of(path.relative_to(root).as_posix())].append(path)
         if not all(parts.values()):
-            raise UserError(f"the standard library in {str(root)!r} has too few source files: is it in a zip archive?")
+            raise UserError(
+                f"the standard library in {str(root)!r} has too few source files; expected plain files, no zip archive."
+            )
         return {split: self._generate_examples(root, paths) for split, paths in parts.items()}
 
     def _generate_examples(self, root, files):
@@ -56,17 +58,17 @@ class StdlibText(tfds.core.GeneratorBasedBuilder):
 
 
 def source_files(root) -> list[pathlib.Path]:
-    """The files that count, sorted: no tests, nothing installed beside the library, nothing empty."""
+    """List the library's source files, sorted, without tests, idlelib, installed packages and empty files."""
     files = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in LEFT_OUT]
-        # _sysconfigdata is made by the build and full of its paths.
-        chosen = [name for name in names if name.endswith(".py") and not name.startswith("_sysconfigdata")]
-        files += [pathlib.Path(folder, name) for name in chosen]
+        # The build generates _sysconfigdata, which is full of its paths.
+        sources = [name for name in names if name.endswith(".py") and not name.startswith("_sysconfigdata")]
+        files += [pathlib.Path(folder, name) for name in sources]
     return sorted(path for path in files if path.stat().st_size)
 
 
 def split_of(name: str) -> str:
-    """The split of the file `name` (a relative path with slashes)."""
-    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
-    return "train" if share < 0.9 else "validation" if share < 0.95 else "test"
+    """Return the split of the file `name` (a relative path with forward slashes)."""
+    fraction = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    return "train" if fraction < 0.9 else "validation" if fraction < 0.95 else "test"

@@ -1,8 +1,8 @@
-"""Text as tokens, and tokens as rows of one length.
+"""Tokenize text, and pack tokens into rows of equal length.
 
-    byte_text   a byte is a token
-    pack        documents laid end to end, with segment ids and positions that keep them apart
+    byte_text   byte-level tokens
+    pack        concatenate documents in rows, with segment ids and positions
 
-A row is {"tokens", "segments", "positions"}, each int [T]; segment 0 is padding. To add a tokenizer, copy
+A row is {"tokens", "segments", "positions"}, each i32 [T]. Segment 0 is padding. To add a tokenizer, copy
 `byte_text.py`.
 """

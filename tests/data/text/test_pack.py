@@ -71,8 +71,8 @@ def test_packed_rows_are_a_data_set():
     [
         (lambda: pack([[1.5]], 4), "document 0 is float64"),
         (lambda: pack([[1], [[2]]], 4), "document 1"),
-        (lambda: pack([[], []], 4), "no token"),
-        (lambda: pack_whole([], 4), "no token"),
+        (lambda: pack([[], []], 4), "no tokens"),
+        (lambda: pack_whole([], 4), "no tokens"),
         (lambda: pack([[1]], 0), "length 0"),
     ],
 )
