@@ -16,7 +16,7 @@ RAMP = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
 @pytest.mark.parametrize("pixels", [RAMP, 255 * RAMP, (255 * RAMP).astype(np.int32)], ids=["f01", "f255", "i32"])
 def test_pictures_of_an_unknown_range_are_refused(tmp_path, pixels):
     Image.fromarray(pixels).save(tmp_path / "x.tiff")
-    with pytest.raises(UserError, match="x.tiff.*whose range is not known; expected 8 or 16 bits"):
+    with pytest.raises(UserError, match="x.tiff.*of unknown range; expected 8 or 16 bits"):
         read_image(tmp_path / "x.tiff", channels=1)
 
 

@@ -12,7 +12,7 @@ from research.errors import UserError, format_names
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Arrays:
-    """Records in memory: `columns` {field: [n, ...]}; `classes` names the values of `label`, or is None."""
+    """Records in memory: `columns` is {field: [n, ...]}; `classes` has the class names of `label`, or is None."""
 
     columns: Mapping[str, np.ndarray]
     classes: tuple[str, ...] | None = None
@@ -29,17 +29,17 @@ class Arrays:
         return {name: column[i] for name, column in self.columns.items()}
 
     def column(self, name):
-        """The column itself: a view."""
+        """Return the column, not copied."""
         return records.field(self.columns, name)
 
     def take(self, indices):
-        """The records at `indices` [m] as {field: [m, ...]}, copied."""
+        """Return copies of the records at `indices` [m] as {field: [m, ...]}."""
         return {name: column[indices] for name, column in self.columns.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subset:
-    """Some records of a data set, in the order of `indices`; made by `subset`."""
+    """Selected records of a data set, in the order of `indices`; created by `subset`."""
 
     data: Any
     indices: np.ndarray
@@ -57,24 +57,24 @@ class Subset:
         return records.records(self.data, self.indices[indices])
 
     def column(self, name):
-        """The values of the records in this part, copied."""
+        """Return the column of the selected records, copied."""
         return column(self.data, name)[self.indices]
 
     @property
     def take(self):
-        """The data set's own `take`; where it has none, this attribute is missing too."""
+        """The `take` of the data set. If that has none, accessing this attribute raises AttributeError."""
         inner = self.data.take
         return lambda indices: inner(self.indices[indices])
 
     @property
     def classes(self):
-        """The data set's own."""
+        """The class names of the data set."""
         return getattr(self.data, "classes", None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mapped:
-    """`fn(record) -> record` of every record, computed when it is read; made by `mapped`."""
+    """A data set with `fn(record) -> record` applied to each record when it is read; created by `mapped`."""
 
     data: Any
     fn: Callable
@@ -90,80 +90,80 @@ class Mapped:
 
     @property
     def classes(self):
-        """The data set's own."""
+        """The class names of the data set."""
         return getattr(self.data, "classes", None)
 
 
 def arrays(**columns) -> Arrays:
-    """A data set of your own arrays: `arrays(image=images, label=labels)`; every column is [n, ...].
+    """Create a data set from arrays: `arrays(image=images, label=labels)`. Every column is [n, ...].
 
-    Lists of numbers, of strings and of arrays of different lengths are columns too. Arrays are not copied.
-    Raises UserError where the columns differ in length, or there is none.
+    A column may also be a list of numbers, of strings, or of arrays of different lengths. Arrays are not copied.
+    Raises UserError if the columns differ in length, or without columns.
     """
     return of_columns(columns)
 
 
 def of_columns(columns: Mapping[str, Any], *, classes=None) -> Arrays:
-    """`arrays` of a dict, with the names of the classes."""
+    """Create a data set from a dict of columns, with optional class names; otherwise like `arrays`."""
     if not columns:
-        raise UserError("a data set without columns; expected e.g. arrays(image=images, label=labels).")
-    made = {name: _as_column(name, values) for name, values in columns.items()}
-    lengths = {name: len(values) for name, values in made.items()}
+        raise UserError("the data set is without columns; expected, for example, arrays(image=images, label=labels).")
+    converted = {name: _as_column(name, values) for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in converted.items()}
     if len(set(lengths.values())) > 1:
-        raise UserError(f"the columns have different lengths: {lengths}; expected one row a record in each.")
-    return Arrays(made, None if classes is None else tuple(classes))
+        raise UserError(f"the columns have different lengths: {lengths}; expected one row per record in each.")
+    return Arrays(converted, None if classes is None else tuple(classes))
 
 
 def column(data, name: str) -> np.ndarray:
-    """One field of every record of any data set, [n, ...]: `column(data, "label")`. Strings are an object array.
+    """Return one field of all records as an array, as in `column(data, "label")`. Strings become an object array.
 
-    A data set may have a method `column(name)`, which is used: an image folder then gives its labels without reading an
-    image. Otherwise every record is read. Raises UserError with the nearest name if the records have no such field.
+    If the data set has a method `column(name)`, that is used: an image folder, for example, returns its labels without
+    reading images. Otherwise every record is read. Raises UserError for an unknown field, with a suggestion.
     """
     count = records.size_of(data)
     if hasattr(data, "column"):
         return data.column(name)
-    chunks = [records.records(data, range(at, min(at + 1024, count))) for at in range(0, count, 1024)]
+    chunks = [records.records(data, range(start, min(start + 1024, count))) for start in range(0, count, 1024)]
     return records.column([records.field(record, name) for chunk in chunks for record in chunk], name=name)
 
 
 def subset(data, indices) -> Subset:
-    """The records of `data` at `indices` [m] (a part of a split, say), in that order.
+    """Select the records of `data` at `indices` [m], for example one part of a split, in that order.
 
-    Raises UserError for an index outside the data, and for no index at all.
+    Raises UserError for an index out of range and for empty `indices`.
     """
     count = records.size_of(data)
     indices = np.asarray(indices)
     if indices.ndim != 1 or not indices.size or indices.dtype.kind not in "iu":
         raise UserError(
-            f"a subset by {indices.dtype}{list(indices.shape)}; expected the numbers of records, at least 1."
+            f"subset indices are {indices.dtype}{list(indices.shape)}; expected a 1-D array of at least 1 integer."
         )
     if indices.min() < 0 or indices.max() >= count:
         wrong = indices.min() if indices.min() < 0 else indices.max()
-        raise UserError(f"a subset with record {wrong} of a data set of {count}; expected 0 to {count - 1}.")
+        raise UserError(f"a subset selects record {wrong} of a data set of {count}; expected 0 to {count - 1}.")
     return Subset(data, indices.astype(np.int64))
 
 
 def mapped(data, fn: Callable) -> Mapped:
-    """`data` with `fn(record) -> record` applied to each record when it is read.
+    """Apply `fn(record) -> record` to each record of `data` when it is read.
 
-    `fn` must be pure (random augmentation is the `augment` of `batches`); it gets a copy that it may write into.
+    `fn` must be pure; for random augmentation, use the `augment` of `batches`. It receives a copy that it may modify.
     """
     records.size_of(data)
     return Mapped(data, fn)
 
 
 def in_memory(data) -> Arrays:
-    """All records of `data` as arrays in memory, read once; for data that fits, the fastest to draw batches from.
+    """Read all records of `data` into memory as arrays. For data that fits in memory, this makes batches fastest.
 
-    What a TFDS set decodes to is kept beside its records, and read from there the next time.
+    The decoded columns of a TFDS data set are cached next to its records and reused the next time.
     Raises UserError for empty data and for records that do not stack.
     """
     count = records.size_of(data)
     file = data.kept_file() if hasattr(data, "kept_file") else None
     columns = decoded_cache.read(file) if file else None
     if columns is None:
-        chunks = [records.columns(data, np.arange(at, min(at + 1024, count))) for at in range(0, count, 1024)]
+        chunks = [records.columns(data, np.arange(i, min(i + 1024, count))) for i in range(0, count, 1024)]
         columns = {name: _joined(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}
         if file:
             decoded_cache.write(file, columns)
@@ -171,10 +171,10 @@ def in_memory(data) -> Arrays:
 
 
 def _joined(name, parts):
-    for at, part in enumerate(parts):
+    for chunk, part in enumerate(parts):
         if part.shape[1:] != parts[0].shape[1:]:
             raise UserError(
-                f"field {name!r} has the shape {list(part.shape[1:])} around record {at * 1024} and "
+                f"field {name!r} has the shape {list(part.shape[1:])} around record {chunk * 1024} and "
                 f"{list(parts[0].shape[1:])} in record 0; resize or pad with mapped(data, fn)."
             )
     return np.concatenate(parts)
@@ -183,7 +183,7 @@ def _joined(name, parts):
 def _as_column(name, values):
     if isinstance(values, np.ndarray) and values.dtype != object:
         if not values.ndim:
-            raise UserError(f"the column {name!r} is the single value {values!r}; expected one row a record.")
+            raise UserError(f"the column {name!r} is the single value {values!r}; expected one row per record.")
         return values
     if isinstance(values, list | tuple | np.ndarray):
         values = list(values)
@@ -191,7 +191,7 @@ def _as_column(name, values):
         if ragged:
             return records.objects([np.asarray(v) for v in values])
         return records.column(values, name=name) if values else np.empty(0)
-    # A column of a table library, or an array of another framework.
+    # For example a column of a table library, or an array of another framework.
     try:
         return np.asarray(values) if np.ndim(values) else _as_column(name, np.asarray(values))
     except (TypeError, ValueError) as error:

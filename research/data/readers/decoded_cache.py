@@ -1,4 +1,4 @@
-"""Decoded columns kept beside the records that they were decoded from: to read them again takes no second."""
+"""A cache of decoded columns, stored next to the records, which loads in less than a second."""
 
 import contextlib
 import hashlib
@@ -12,14 +12,14 @@ import numpy as np
 
 
 def kept_file(folder, split: str) -> Path:
-    """Where the columns of a split belong. Its name changes with any file of the folder."""
+    """Return the cache file of a split. Its name contains a hash of the folder's files, thus changes with them."""
     files = sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
     about = [split, [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]]
     return Path(folder, f".columns-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.npz")
 
 
 def read(path: Path) -> dict[str, np.ndarray] | None:
-    """The columns, or None where they are not kept or damaged (the archive has checksums)."""
+    """Read the cached columns, or return None if they are missing or damaged (the archive has checksums)."""
     try:
         with open(path, "rb") as opened, np.load(opened) as file:
             return {name: file[name] for name in file.files}
@@ -28,14 +28,14 @@ def read(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def write(path: Path, columns):
-    """Keeps them if it can: not objects such as strings, and not in a folder that is read-only or full."""
+    """Cache the columns. It does nothing for object columns, such as strings, or if the file cannot be written."""
     if any(column.dtype.hasobject for column in columns.values()):
         return
-    part = path.with_name(f"{path.name}-{platform.node()}-{os.getpid()}")  # of this process alone
+    temporary = path.with_name(f"{path.name}-{platform.node()}-{os.getpid()}")  # unique to this process
     with contextlib.suppress(OSError):
         try:
-            with open(part, "wb") as file:
+            with open(temporary, "wb") as file:
                 np.savez(file, **columns)
-            os.replace(part, path)
+            os.replace(temporary, path)
         finally:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The IDX file format of MNIST and its successors: a header of big-endian numbers, then unsigned bytes.
+"""The IDX file format of MNIST and similar data sets: a header of big-endian numbers, then unsigned bytes.
 
 Source: the description at the end of http://yann.lecun.com/exdb/mnist/.
 """
@@ -12,9 +12,9 @@ from research.errors import UserError
 
 
 def read_idx(path, *, ndim: int) -> np.ndarray:
-    """An IDX file of unsigned bytes, plain or gzipped, as u8 with `ndim` axes.
+    """Read an IDX file of unsigned bytes, plain or gzipped, as a u8 array with `ndim` axes.
 
-    Raises UserError, which names the file, for another magic number and for a size that its header does not promise.
+    Raises UserError with the file name for a wrong magic number, and if the size differs from that in the header.
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -22,16 +22,16 @@ def read_idx(path, *, ndim: int) -> np.ndarray:
         try:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:
-            raise UserError(f"{str(path)!r} is truncated or damaged: {error}. Fetch it again.") from error
+            raise UserError(f"{str(path)!r} is truncated or damaged: {error}. Download it again.") from error
     magic, expected = data[:4].hex(), bytes([0, 0, 8, ndim]).hex()
     if magic != expected:
-        raise UserError(f"{str(path)!r} starts with {magic or 'nothing'}; an IDX file of {ndim} axes with {expected}.")
+        raise UserError(f"{str(path)!r} starts with {magic or 'nothing'}; expected {expected}, IDX with {ndim} axes.")
     header = 4 + 4 * ndim
     if len(data) >= header:
         shape = [int(n) for n in np.frombuffer(data, ">u4", ndim, 4)]
         if len(data) == header + int(np.prod(shape)):
             return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
-        given = f"{len(data) - header} bytes of data where its header promises {shape}"
+        content = f"{len(data) - header} bytes of data; expected {shape} from its header"
     else:
-        given = f"{len(data)} bytes"
-    raise UserError(f"{str(path)!r} is truncated or damaged: it has {given}. Fetch it again.")
+        content = f"{len(data)} bytes; expected a header of {header}"
+    raise UserError(f"{str(path)!r} is truncated or damaged: it has {content}. Download it again.")

@@ -1,4 +1,4 @@
-"""Image files: a folder of sub-folders as a data set, and one file as an array."""
+"""Read image files: a folder of class folders as a data set, and single files as arrays."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageFolder:
-    """Records {"image": u8 [h, w, channels], "label": i32, "path": str}; made by `image_folder`."""
+    """Records {"image": u8 [h, w, channels], "label": i32, "path": str}; created by `image_folder`."""
 
     files: tuple[pathlib.Path, ...]
     labels: np.ndarray
@@ -29,7 +29,7 @@ class ImageFolder:
         return {"image": image, "label": self.labels[i], "path": str(self.files[i])}
 
     def column(self, name):
-        """One field of all records; `label` and `path` are known without reading an image."""
+        """Return one field of all records; `label` and `path` do not read any image."""
         if name == "label":
             return self.labels
         if name == "path":
@@ -38,49 +38,49 @@ class ImageFolder:
 
 
 def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:
-    """A folder whose sub-folders are the classes, numbered in sorted order; `classes` has their names.
+    """Open a folder whose sub-folders are the classes, numbered in sorted order; `classes` has their names.
 
-    `size` (a side, or (height, width), in pixels) resizes the shorter side and crops the centre; None keeps the
-    files' own sizes, which then must be made alike before they can be batched. `channels` is 3 (RGB) or 1 (grey).
-    Files are read when a record is, those of sub-sub-folders and linked folders included; files with other endings than
-    images' are left alone.
-    Raises UserError for a missing folder, one without sub-folders or a class without images; and, when it is read,
-    for a file that is not an image, by name.
+    `size` (one side, or (height, width), in pixels) resizes the image to cover that size and crops the centre. With
+    None, images keep their sizes; give them one size before batching. `channels` is 3 (RGB) or 1 (greyscale).
+    A file is read when its record is accessed. Nested and linked folders are included. Files without an image suffix
+    are ignored.
+    Raises UserError for a missing folder, a folder without sub-folders, and a class without images. Reading a record
+    raises UserError with the file name if the file is not an image.
     """
     if channels not in (1, 3):
-        raise UserError(f"images of {channels} channels; expected 3 (RGB) or 1 (grey).")
+        raise UserError(f"channels={channels}; expected 3 (RGB) or 1 (greyscale).")
     root = paths.folder(path, what="image folder")
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
     if not folders:
-        raise UserError(f"{str(root)!r} has no sub-folders; expected one for each class, with its images.")
+        raise UserError(f"{str(root)!r} has no sub-folders; expected one sub-folder of images per class.")
     files, labels = [], []
     for number, folder in enumerate(folders):
-        found = [f for f in paths.below(folder) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
-        if not found:
-            raise UserError(f"the class folder {str(folder)!r} has no images ({', '.join(SUFFIXES)}).")
-        files += found
-        labels += [number] * len(found)
+        images = [f for f in paths.below(folder) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+        if not images:
+            raise UserError(f"the class folder {str(folder)!r} has no images; expected files {', '.join(SUFFIXES)}.")
+        files += images
+        labels += [number] * len(images)
     size = (size, size) if isinstance(size, int) else size
     return ImageFolder(tuple(files), np.array(labels, np.int32), tuple(f.name for f in folders), size, channels)
 
 
 def read_image(path, *, size=None, channels: int = 3) -> np.ndarray:
-    """One image file as u8 [h, w, channels], turned as its camera noted, transparency dropped; `size` as above.
+    """Read one image file as u8 [h, w, channels], rotated by its EXIF orientation, without transparency.
 
-    Raises UserError, which names the file, if it cannot be read as an image, or if it holds floats or 32-bit integers:
-    their range is not known.
+    `size` is (height, width) in pixels or None, as in `image_folder`. Raises UserError with the file name if the file
+    cannot be read as an image, or contains floats or 32-bit integers, whose range is unknown.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
-            # PNG and PGM of 16 bits are read as 32 bits too.
+            # Trap: PIL may read PNG and PGM files of 16 bits in the 32-bit mode "I"; these are valid.
             if image.mode == "F" or image.mode == "I" and image.format not in ("PNG", "PPM"):
                 kind = "floats" if image.mode == "F" else "32-bit integers"
-                raise ValueError(f"it holds {kind}, whose range is not known; expected 8 or 16 bits a channel")
+                raise ValueError(f"it contains {kind} of unknown range; expected 8 or 16 bits per channel")
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):
-                # 16-bit grey: convert("L") would clip at 255 instead of scaling.
+                # Trap: convert("L") would clip 16-bit grey at 255 instead of scaling it.
                 image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
             if "transparency" in image.info:
                 image = image.convert("RGBA")

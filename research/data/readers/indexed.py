@@ -1,7 +1,8 @@
-"""A data set on disk with random access: what a stream of unknown length is converted into, once.
+"""A data set on disk with random access, converted once from a stream of any length.
 
-A folder with `records.array_record` (one record after another, read by number) and `index.json` (how many, which
-fields). A record is a line of JSON (field -> dtype and shape), then the bytes of its arrays; nothing in it is code.
+The folder contains `records.array_record`, whose records are read by number, and `index.json` with the number of
+records and the fields. A record is a line of JSON (field -> dtype and shape) and the bytes of its arrays. Reading it
+executes no code, unlike pickle.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ FILE, INDEX = "records.array_record", "index.json"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Indexed:
-    """A data set that `write` wrote; `origin` says from what. Made by `indexed`."""
+    """A data set written by `write` and opened by `indexed`; `origin` identifies its source data."""
 
     path: pathlib.Path
     count: int
@@ -45,14 +46,14 @@ class Indexed:
 
 
 def indexed(path) -> Indexed:
-    """Opens a data set that `write` or `prepare` wrote. Raises UserError where there is none or it is damaged."""
+    """Open a data set written by `write` or `prepare`. Raises UserError if it is missing or damaged."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     path = paths.folder(path, what="indexed data set")
     try:
         index = json.loads((path / INDEX).read_text())
     except FileNotFoundError:
-        raise UserError(f"{str(path)!r} has no {INDEX}: it is not a data set that prepare wrote.") from None
+        raise UserError(f"{str(path)!r} has no {INDEX}; expected a data set written by prepare.") from None
     except ValueError as error:
         raise UserError(
             f"{str(path / INDEX)!r} is damaged ({error}); remove the folder and prepare it again."
@@ -63,7 +64,7 @@ def indexed(path) -> Indexed:
     size = file.stat().st_size if file.exists() else 0
     if size != index["bytes"]:
         raise UserError(
-            f"{str(file)!r} has {size} bytes, {index['bytes']} were written: it is damaged; "
+            f"{str(file)!r} is damaged: it has {size} bytes, expected {index['bytes']}; "
             "remove the folder and prepare it again."
         )
     classes = None if index["classes"] is None else tuple(index["classes"])
@@ -72,11 +73,11 @@ def indexed(path) -> Indexed:
 
 
 def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
-    """Writes the records of an iterable, read once from end to end, to the folder `path`; gives it opened.
+    """Write the records of an iterable to the folder `path` and open it. The iterable is read once.
 
-    Complete or absent: it is written beside `path` and renamed. Two processes may do so at once: the first wins.
-    Raises UserError where `path` exists, for records that are not dicts of numbers, arrays and strings or whose
-    fields differ, and for an empty stream.
+    The write is atomic: a temporary folder next to `path` is renamed at the end. Two processes may write the same path
+    at once; the first to finish wins. Raises UserError if `path` exists, for an empty stream, for records that are not
+    dicts of numbers, arrays and strings, and for records with different fields.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -87,22 +88,24 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
     temporary = path.with_name(f"{path.name}.incomplete-{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
     try:
-        # group_size:1, so that one record can be read without its neighbours.
+        # group_size:1 allows reading one record without its neighbours.
         writer = ArrayRecordWriter(str(temporary / FILE), "group_size:1")
         fields, count = None, 0
         try:
             for record in stream:
-                # Checks the record, and its fields against the first one's.
+                # Only for its checks of the record.
                 records.stack([record], [count])
                 if fields is not None and tuple(sorted(record)) != fields:
-                    raise UserError(f"record {count} has the fields {sorted(record)}, record 0 {list(fields)}.")
+                    raise UserError(
+                        f"record {count} has the fields {sorted(record)}; expected {list(fields)}, as in record 0."
+                    )
                 fields = tuple(sorted(record))
                 writer.write(_encoded(record))
                 count += 1
         finally:
             writer.close()
         if not count:
-            raise UserError("the stream is empty: there is no record to write.")
+            raise UserError("the stream is empty; expected at least one record.")
         size = (temporary / FILE).stat().st_size
         index = {
             "format": FORMAT,
@@ -119,7 +122,7 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
         try:
             os.rename(temporary, path)
         except OSError:
-            # Another process was first.
+            # Another process may have finished first; its data set is valid.
             if not (path / INDEX).exists():
                 raise
     finally:
@@ -147,16 +150,16 @@ def _encoded(record) -> bytes:
 
 def _decoded(data: bytes) -> dict:
     end = data.index(b"\n")
-    at, record = end + 1, {}
+    start, record = end + 1, {}
     for name, (kind, shape) in json.loads(data[:end]).items():
         if kind in ("str", "bytes"):
-            value = data[at : at + shape]
-            at += shape
+            value = data[start : start + shape]
+            start += shape
             record[name] = value.decode() if kind == "str" else value
         else:
             count = int(np.prod(shape))
-            # Copied: a view of bytes could not be written into.
-            value = np.frombuffer(data, kind, count, at).reshape(shape).copy()
-            at += value.nbytes
+            # Trap: a view of bytes is read-only, thus copy.
+            value = np.frombuffer(data, kind, count, start).reshape(shape).copy()
+            start += value.nbytes
             record[name] = value if value.ndim else value[()]
     return record

@@ -1,4 +1,4 @@
-"""Records at a path, whatever they are."""
+"""Open a data set at a path; the suffix or the folder's content determines the format."""
 
 import numpy as np
 
@@ -11,25 +11,29 @@ from research.errors import UserError
 
 
 def open_path(path, *, size=None):
-    """The data set at a path: `.csv`, `.jsonl`, `.npz` (an array a field), what `prepare` wrote, or image folders.
+    """Open the data set at a path, a file or a folder.
 
-    Images are brought to `size` (height, width). Raises UserError for a path that is none of these.
+    Files are `.csv`, `.jsonl` or `.npz` (one array per field). Folders are image folders or the output of `prepare`.
+    Images are resized and cropped to `size`, as in `image_folder`. Raises UserError for a missing path and for any other
+    format.
     """
     path = paths.existing(path, what="file or folder of records")
     if path.is_dir():
         return indexed(path) if (path / INDEX).exists() else image_folder(path, size=size)
     if path.suffix.lower() not in READERS:
-        raise UserError(f"cannot read {str(path)!r}; expected {', '.join(READERS)} or a folder of class folders.")
+        raise UserError(
+            f"cannot read {str(path)!r}; expected {', '.join(READERS)}, output of prepare, or a folder of class folders."
+        )
     return READERS[path.suffix.lower()](path)
 
 
 def npz(path) -> Arrays:
-    """The arrays of a numpy archive, as columns. Raises UserError for a damaged one."""
+    """Read a numpy archive: each array is a column. Raises UserError for a damaged archive."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            return arrays(**{name: found[name] for name in found.files})
+        with np.load(path, allow_pickle=False) as archive:
+            return arrays(**{name: archive[name] for name in archive.files})
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is not a sound .npz archive: {error}") from error
+        raise UserError(f"{path} cannot be read as an .npz archive: {error}") from error
 
 
 READERS = {".csv": csv, ".jsonl": jsonl, ".npz": npz}

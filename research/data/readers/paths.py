@@ -1,4 +1,4 @@
-"""Finding files, and saying what is there instead where they are not."""
+"""Check that files and folders exist; errors list the existing names and suggest the nearest one."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ from research.errors import UserError, nearest
 
 
 def existing(path, *, what: str) -> pathlib.Path:
-    """The path, `~` expanded; raises UserError with the nearest name beside it where there is nothing."""
+    """Return the path with `~` expanded; raises UserError with the nearest existing name if it does not exist."""
     path = pathlib.Path(path).expanduser()
     if path.exists():
         return path
@@ -20,7 +20,7 @@ def existing(path, *, what: str) -> pathlib.Path:
 
 
 def file(path, *, what: str = "file") -> pathlib.Path:
-    """An existing file; raises UserError."""
+    """Return the path of an existing file; raises UserError if it is missing or not a file."""
     path = existing(path, what=what)
     if not path.is_file():
         raise UserError(f"{str(path)!r} is not a file; expected a {what}.")
@@ -28,23 +28,23 @@ def file(path, *, what: str = "file") -> pathlib.Path:
 
 
 def below(folder) -> list[pathlib.Path]:
-    """All files below a folder, sorted. Links to folders are followed, but no folder is entered twice.
+    """List all files below a folder, sorted. Links to folders are followed; no folder is visited twice.
 
-    A broken link is among them: whoever reads it says so.
+    Broken links are included, thus reading one raises an error instead of silently skipping a record.
     """
-    found, seen = [], set()
-    for at, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(at)
-        if real in seen:
+    files, visited = [], set()
+    for current, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        if real in visited:
             folders.clear()
             continue
-        seen.add(real)
-        found += [pathlib.Path(at, name) for name in names]
-    return sorted(found)
+        visited.add(real)
+        files += [pathlib.Path(current, name) for name in names]
+    return sorted(files)
 
 
 def folder(path, *, what: str = "folder") -> pathlib.Path:
-    """An existing folder; raises UserError."""
+    """Return the path of an existing folder; raises UserError if it is missing or not a folder."""
     path = existing(path, what=what)
     if not path.is_dir():
         raise UserError(f"{str(path)!r} is not a folder; expected a {what}.")

@@ -1,4 +1,4 @@
-"""Making data ready once: download, convert, index. Reading it afterwards needs none of what made it."""
+"""Prepare data once: download, convert and index it. Reading prepared data needs none of the tools that prepare it."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from research.errors import UserError
 
 
 class Prepared(NamedTuple):
-    """What `prepare` made: where it lies, {split: number of records}, and the names of the fields."""
+    """A prepared data set: its folder, {split: number of records}, and the names of its fields."""
 
     path: pathlib.Path
     examples: dict[str, int]
@@ -27,14 +27,17 @@ class Prepared(NamedTuple):
 
 
 def prepare(target, *, out=None) -> Prepared:
-    """Makes a data set ready; what is ready already is left as it is.
+    """Prepare a data set, unless it is prepared already.
 
-    `target` is one of ours (digits, fashion_mnist, glyphs, stdlib_text) or any TFDS name, prepared under TFDS's data
-    folder (`out` names another); or a .csv or .jsonl file or an image folder, converted into the folder `out` (by
-    default beside it, with `.indexed` added); or any iterable of records, such as a generator of unknown length,
-    converted into `out`. What is converted is read by `indexed(path)`. A killed `prepare` leaves no half of a data set.
+    `target` is one of:
+      - a name: digits, fashion_mnist, glyphs, stdlib_text or any TFDS name. `out` replaces TFDS's data folder.
+      - a .csv, .jsonl or .npz file or an image folder. It is converted into the folder `out`; the default is next to
+        `target`, with the suffix `.indexed`.
+      - any iterable of records, such as a generator. It is converted into `out`.
 
-    Raises UserError for unknown names and files, for an iterable without `out`, and where `out` holds other data.
+    Read converted data with `indexed(path)`. A killed `prepare` leaves no partial data set.
+
+    Raises UserError for unknown names and files, for an iterable without `out`, and if `out` contains other data.
     """
     if isinstance(target, str | os.PathLike):
         if target in MODULES or not _is_path(target):
@@ -43,7 +46,7 @@ def prepare(target, *, out=None) -> Prepared:
     if not isinstance(target, Iterable) and not (hasattr(target, "__len__") and hasattr(target, "__getitem__")):
         raise UserError(f"cannot prepare a {type(target).__name__}; expected a name, a file, a folder or records.")
     if out is None:
-        raise UserError("prepare(records) needs a folder to write: prepare(records, out=folder).")
+        raise UserError("prepare(records) needs a folder to write to; use prepare(records, out=folder).")
     return _summary(write(target, out, classes=getattr(target, "classes", None)))
 
 
@@ -67,14 +70,16 @@ def _converted(path, out):
     if out.exists():
         data = indexed(out)
         if data.origin != origin:
-            raise UserError(f"{str(out)!r} was made of other data than {str(path)!r} holds now; remove it first.")
+            raise UserError(
+                f"{str(out)!r} was made of other data than {str(path)!r} contains now; remove it or choose another out."
+            )
         return _summary(data)
     data = open_path(path)
     return _summary(write((data[i] for i in range(len(data))), out, classes=data.classes, origin=origin))
 
 
 def _fingerprint(path) -> str:
-    """Changes when a file of the data is added, removed or written to."""
+    """Hash the names, sizes and modification times of all files of the data."""
     files = [f for f in paths.below(path) if f.is_file()] if path.is_dir() else [path]
     stats = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]

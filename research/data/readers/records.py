@@ -1,4 +1,4 @@
-"""Reading records: many at once, by the fastest way that a data set has, and as one array a field."""
+"""Read many records at once, with the fastest method of the data set, and stack them into one array per field."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from research.errors import UserError, unknown
 
 
 def records(data, indices) -> list[dict]:
-    """The records at `indices` (integers [n]) as a list of n dicts; strings and ragged fields included."""
+    """Return the records at `indices` (integers [n]) as a list of n dicts, including string and ragged fields."""
     indices = [int(i) for i in indices]
     if hasattr(data, "__getitems__"):
         return list(data.__getitems__(indices))
@@ -19,16 +19,16 @@ def records(data, indices) -> list[dict]:
 
 
 def columns(data, indices) -> dict[str, np.ndarray]:
-    """The same records as one array a field, [n, ...]; a field of strings is an object array."""
+    """Return the records at `indices` as one array per field, [n, ...]; a field of strings is an object array."""
     if hasattr(data, "take"):
         return _taken(data, np.asarray(indices, np.int64))
     return stack(records(data, indices), indices)
 
 
 def stack(rows: list, indices) -> dict[str, np.ndarray]:
-    """Dicts -> {field: [n, ...]}. `indices` only name the records in errors.
+    """Stack dicts into {field: [n, ...]}. `indices` identify the records in error messages.
 
-    Raises UserError where a record is not a dict, lacks a field of the others, or has another shape.
+    Raises UserError if a record is not a dict, or if its fields or shapes differ from those of the first record.
     """
     for row, index in zip(rows, indices, strict=True):
         if not isinstance(row, Mapping):
@@ -36,14 +36,16 @@ def stack(rows: list, indices) -> dict[str, np.ndarray]:
                 f"record {index} is a {type(row).__name__}; expected a dict of arrays, numbers and strings."
             )
         if row.keys() != rows[0].keys():
-            raise UserError(f"record {index} has the fields {sorted(row)}, record {indices[0]} {sorted(rows[0])}.")
+            raise UserError(
+                f"record {index} has the fields {sorted(row)}; expected {sorted(rows[0])}, as in record {indices[0]}."
+            )
     return {name: column([row[name] for row in rows], name=name, indices=indices) for name in rows[0]}
 
 
 def column(values: list, *, name: str, indices=None) -> np.ndarray:
-    """One field of n records as an array [n, ...]; strings as objects, since numpy would pad them to the longest.
+    """Stack one field of n records into an array. Strings become objects, because numpy would pad them to the longest.
 
-    Raises UserError where the shapes differ or a value is neither a number, an array nor a string.
+    Raises UserError if shapes differ, or if a value is not a number, an array or a string.
     """
     if isinstance(values[0], str | bytes | None):
         return objects(values)
@@ -55,60 +57,60 @@ def column(values: list, *, name: str, indices=None) -> np.ndarray:
         if array.dtype.kind == "O":
             raise UserError(
                 f"field {name!r} of record {index} is a {type(values[i]).__name__}; expected a number, an array or a "
-                "string. Turn it into arrays with mapped(data, fn)."
+                "string. Convert it with mapped(data, fn)."
             )
         if array.shape != arrays[0].shape:
             first = 0 if indices is None else indices[0]
             raise UserError(
                 f"field {name!r} has the shape {list(array.shape)} in record {index} and {list(arrays[0].shape)} in "
-                f"record {first}; records of one batch must have one shape. Crop, resize or pad them with "
+                f"record {first}; expected one shape in a batch. Crop, resize or pad the records with "
                 "mapped(data, fn) or augment=."
             )
     return np.stack(arrays)
 
 
 def field(record: Mapping, name: str):
-    """`record[name]`. Raises UserError with the nearest name if the record has no such field."""
+    """Return `record[name]`. Raises UserError for an unknown field, with a suggestion."""
     if name not in record:
         raise unknown("field", name, record)
     return record[name]
 
 
 def numbers(fields: Mapping) -> dict[str, np.ndarray]:
-    """The fields that a device can hold: all but strings, times and other objects.
+    """Return the fields that a device can hold; strings, times and other objects are dropped.
 
-    Raises UserError where none is left, or where a field holds arrays of different shapes.
+    Raises UserError if no field remains, or if a field contains arrays of different shapes.
     """
-    # An object array may hold arrays of one shape, as where a field of ragged arrays was cropped.
-    whole = {
+    # An object array may contain arrays of one shape, for example after ragged arrays were cropped.
+    stacked = {
         name: column(list(values), name=name) if values.dtype == object and len(values) else values
         for name, values in fields.items()
     }
-    kept = {name: values for name, values in whole.items() if values.dtype.kind not in "OSUMm"}
-    if not kept:
-        raise UserError(f"the records have no field of numbers; their fields are {sorted(fields)}.")
-    return kept
+    numeric = {name: values for name, values in stacked.items() if values.dtype.kind not in "OSUMm"}
+    if not numeric:
+        raise UserError(f"the records have no field of numbers; expected at least one among {sorted(fields)}.")
+    return numeric
 
 
 def objects(values) -> np.ndarray:
-    """Any n Python objects as an object array [n], never unpacked into more axes."""
+    """Return n Python objects as an object array [n]. Trap: np.array would unpack sequences into more axes."""
     array = np.empty(len(values), object)
     array[:] = values
     return array
 
 
 def own(record: Mapping) -> dict:
-    """A copy that a function may write into without changing the data set."""
+    """Copy a record, so that a function may modify it without changing the data set."""
     return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in record.items()}
 
 
 def size_of(data, *, what="the data set") -> int:
-    """`len(data)`; raises UserError where it has none or is empty."""
+    """Return `len(data)`; raises UserError if the data set has no length or is empty."""
     try:
         count = len(data)
     except TypeError:
         raise UserError(
-            f"{what} is a {type(data).__name__} without len() and [i]; write a stream once with "
+            f"{what} is a {type(data).__name__} without len() and [i]; convert a stream once with "
             "prepare(stream, out=folder) and read it with indexed(folder)."
         ) from None
     if not count:
@@ -120,7 +122,7 @@ def _taken(data, indices):
     fields = data.take(indices)
     if not isinstance(fields, Mapping) or any(len(values) != len(indices) for values in fields.values()):
         raise UserError(
-            f"{type(data).__name__}.take(indices) must give a dict of arrays with one row an index; where `take` means "
+            f"{type(data).__name__}.take(indices) must return a dict of arrays with one row per index; if `take` does "
             "something else, wrap the data set: mapped(data, dict)."
         )
     return {name: np.asarray(values) for name, values in fields.items()}

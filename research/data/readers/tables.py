@@ -1,4 +1,4 @@
-"""Tables in text files, CSV and JSON lines, as data sets in memory."""
+"""Read tables from text files, CSV and JSON lines, into memory."""
 
 import csv as csv_module
 import json
@@ -11,14 +11,14 @@ from research.errors import UserError, unknown
 
 
 def csv(path, *, label: str | None = None, delimiter: str = ",") -> Arrays:
-    """A CSV file with a header, one field a column, kept by its name.
+    """Read a CSV file with a header into memory; each column is a field.
 
-    Columns of whole numbers become i32 (i64 where they are larger), of numbers f32, others stay strings. An empty
-    cell among numbers is NaN. The column named `label` becomes the field "label" of i32: strings are numbered in
-    sorted order, and `classes` of the data set has their names.
+    A column of integers becomes i32 (i64 if they need it), a column of other numbers f32; any other column stays
+    strings. An empty cell in a column of numbers is NaN. The column named `label` becomes the field "label", i32:
+    strings are numbered in sorted order, and `classes` of the data set has the names.
 
-    Raises UserError for a missing or empty file, rows of another length than the header, a column named twice, and a
-    label column that is missing or has empty cells.
+    Raises UserError for a missing or empty file, a row whose length differs from the header, a duplicate column name,
+    and a label column that is missing, has empty cells, or is neither integers nor strings.
     """
     path = paths.file(path, what="CSV file")
     try:
@@ -31,7 +31,7 @@ def csv(path, *, label: str | None = None, delimiter: str = ",") -> Arrays:
                     continue
                 if len(row) != len(header):
                     raise UserError(
-                        f"{path}, line {reader.line_num}: {len(row)} cells; the header has {len(header)}: "
+                        f"{path}, line {reader.line_num}: {len(row)} cells; expected {len(header)}, as in the header: "
                         f"{', '.join(header)}."
                     )
                 rows.append(row)
@@ -40,20 +40,21 @@ def csv(path, *, label: str | None = None, delimiter: str = ",") -> Arrays:
     except csv_module.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}.") from error
     if not rows:
-        raise UserError(f"{path} has no rows below its header.")
+        raise UserError(f"{path} has no rows below its header; expected at least one.")
     for name in header:
         if header.count(name) > 1:
-            raise UserError(f"{path} has the column {name!r} twice.")
+            raise UserError(f"{path} has the column {name!r} twice; rename one of them.")
     columns = {name: _typed(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=True)}
     return _labelled(columns, label, path)
 
 
 def jsonl(path, *, label: str | None = None) -> Arrays:
-    """A file of JSON objects, one a line, all with the same fields: numbers, strings, or (nested) lists of numbers.
+    """Read a file of JSON objects, one per line, into memory; all lines need the same fields.
 
-    Whole numbers become i32 (i64 where they are larger), other numbers f32; true and false are 1 and 0, null among
-    numbers is NaN. Lists may differ in length from line to line. `label` as in `csv`.
-    Raises UserError for a missing or empty file, a line that is not a JSON object, and fields or kinds that differ.
+    Fields are numbers, strings, or (nested) lists of numbers. Integers become i32 (i64 if they need it), other numbers
+    f32. true and false become 1 and 0; null among numbers is NaN. Lists may differ in length between lines. `label` as
+    in `csv`.
+    Raises UserError for a missing or empty file, a line that is not a JSON object, and fields or types that differ.
     """
     path = paths.file(path, what="JSON lines file")
     rows, lines = [], []
@@ -64,10 +65,11 @@ def jsonl(path, *, label: str | None = None) -> Arrays:
                     continue
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise UserError(f"{path}, line {number}: a {type(row).__name__}; expected an object {{...}}.")
+                    raise UserError(f"{path}, line {number}: a {type(row).__name__}; expected a JSON object {{...}}.")
                 if rows and row.keys() != rows[0].keys():
                     raise UserError(
-                        f"{path}, line {number} has the fields {sorted(row)}, line {lines[0]} {sorted(rows[0])}."
+                        f"{path}, line {number} has the fields {sorted(row)}; expected {sorted(rows[0])}, as in line "
+                        f"{lines[0]}."
                     )
                 rows.append(row)
                 lines.append(number)
@@ -76,7 +78,7 @@ def jsonl(path, *, label: str | None = None) -> Arrays:
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {number} is not JSON: {error}.") from error
     if not rows:
-        raise UserError(f"{path} is empty.")
+        raise UserError(f"{path} is empty; expected at least one JSON object.")
     columns = {name: _json_column([row[name] for row in rows], name, path, lines) for name in rows[0]}
     return _labelled(columns, label, path)
 
@@ -87,20 +89,20 @@ def _labelled(columns, label, path):
     if label not in columns:
         raise unknown(f"label column of {path}", label, columns)
     if label != "label" and "label" in columns:
-        raise UserError(f"{path} has a column 'label' beside the label column {label!r}; rename one of them.")
+        raise UserError(f"{path} has a column 'label' besides the label column {label!r}; rename one of them.")
     values = columns[label]
     rest = {name: column for name, column in columns.items() if name != label}
     if values.dtype.kind in "iu" and values.ndim == 1:
         return of_columns({**rest, "label": values.astype(np.int32)})
     if values.dtype != object or not all(isinstance(value, str) and value for value in values):
-        raise UserError(f"the label column {label!r} of {path} must hold whole numbers or strings, none of them empty.")
+        raise UserError(f"the label column {label!r} of {path} must have integers or strings, none of them empty.")
     classes, numbers = np.unique(values.astype(str), return_inverse=True)
     return of_columns({**rest, "label": numbers.astype(np.int32)}, classes=classes.tolist())
 
 
 def _typed(cells):
-    """A column of text cells as i32 or i64, f32, or strings."""
-    # "1_000" is a thousand for Python, but not for whoever wrote the table.
+    """Convert a column of text cells to i32, i64 or f32; otherwise keep strings."""
+    # Trap: Python parses "1_000" as a number, but in a table it is text.
     if not any("_" in cell for cell in cells):
         for number in (int, lambda cell: float(cell) if cell.strip() else float("nan")):
             try:
@@ -125,12 +127,12 @@ def _json_column(values, name, path, lines):
                 "numbers in every line, or strings in every line."
             )
         arrays.append(array)
-    # An empty list is of floats for numpy; it says nothing about the field.
-    ends = [end for array in arrays if array.size for end in (array.min(), array.max())]
-    dtype = _narrow(np.array(ends)).dtype if ends else np.int32
+    # Trap: numpy makes an empty list float, thus empty lists do not take part in choosing the dtype.
+    extremes = [value for array in arrays if array.size for value in (array.min(), array.max())]
+    dtype = _narrow(np.array(extremes)).dtype if extremes else np.int32
     arrays = [array.astype(dtype) for array in arrays]
-    alike = len({array.shape for array in arrays}) == 1
-    return np.stack(arrays) if alike else records.objects(arrays)
+    same_shape = len({array.shape for array in arrays}) == 1
+    return np.stack(arrays) if same_shape else records.objects(arrays)
 
 
 def _without_null(value):
@@ -143,6 +145,6 @@ def _narrow(array):
     if array.dtype.kind == "f":
         return array.astype(np.float32)
     if array.dtype.kind not in "bi":
-        raise OverflowError("whole numbers beyond 64 bits")
-    small = np.iinfo(np.int32)
-    return array.astype(np.int32 if array.min() >= small.min and array.max() <= small.max else np.int64)
+        raise OverflowError("integers beyond 64 bits")
+    int32 = np.iinfo(np.int32)
+    return array.astype(np.int32 if array.min() >= int32.min and array.max() <= int32.max else np.int64)

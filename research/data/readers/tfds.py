@@ -1,4 +1,4 @@
-"""TFDS without TensorFlow: prepared once as array_record files, then read record by record in any order."""
+"""TFDS without TensorFlow: prepare data sets once as array_record files, and read them with random access."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from research.errors import UserError, nearest, unknown
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TfdsSource:
-    """A split of a TFDS data set; `info` is TFDS's own description. Made by `tfds_source`."""
+    """A split of a TFDS data set, created by `tfds_source`; `info` is its tfds.core.DatasetInfo."""
 
     data: Any
     info: Any
@@ -32,26 +32,27 @@ class TfdsSource:
         return self._decoded(self.data[int(i)])
 
     def __getitems__(self, indices):
-        # TFDS's mock has the method on the object, where it cannot be called.
+        # Trap: TFDS's mock sets the method on the instance, where it cannot be called.
         if not hasattr(type(self.data.data_source), "__getitems__"):
             return [self[i] for i in indices]
         return [self._decoded(record) for record in self.data.__getitems__([int(i) for i in indices])]
 
     @property
     def classes(self):
-        """The names of the classes where the field `label` has them, else None."""
+        """The class names of the field `label`, or None."""
         names = getattr(dict(self.info.features.items()).get("label"), "names", None)
         return tuple(names) if names else None
 
     def kept_file(self):
-        """Where `in_memory` keeps what the records decode to; None for TFDS's mock, which makes them up, and where they
-        are in no folder of this machine (gs://).
+        """Return the file in which `in_memory` caches decoded columns, or None if it must not cache.
+
+        None applies to TFDS's mock, whose records are random, and to data that is not in a local folder (gs://).
         """
         real, folder = hasattr(type(self.data.data_source), "__getitems__"), self.info.data_dir
         return kept_file(folder, str(self.data.split)) if real and os.path.isdir(folder) else None
 
     def _decoded(self, record):
-        # Without TensorFlow, TFDS gives texts as bytes.
+        # Without TensorFlow, TFDS returns texts as bytes.
         return {
             name: value.decode() if name in self.texts and isinstance(value, bytes) else value
             for name, value in record.items()
@@ -59,19 +60,19 @@ class TfdsSource:
 
 
 def tfds_source(name_or_builder, split: str, *, data_dir=None) -> TfdsSource:
-    """A split of a TFDS data set with random access, downloaded and prepared where it is missing.
+    """Open a split of a TFDS data set with random access; download and prepare it if necessary.
 
-    `name_or_builder` is one of ours (digits, fashion_mnist, stdlib_text), any TFDS name ("cifar10", "name/config:1.0")
-    or a builder; `split` may be TFDS's "train[:10%]". `data_dir` is TFDS's: by default the environment's
-    TFDS_DATA_DIR, else ~/tensorflow_datasets. Records are dicts as the features say, texts decoded from UTF-8.
-    A killed or concurrent preparation leaves nothing half-written behind the final name.
+    `name_or_builder` is one of the project's data sets (digits, fashion_mnist, glyphs, stdlib_text), any TFDS name
+    ("cifar10", "name/config:1.0"), or a builder. `split` may be a slice such as "train[:10%]". `data_dir` is by
+    default $TFDS_DATA_DIR, or ~/tensorflow_datasets. Records are dicts of the data set's features; texts are decoded from
+    UTF-8. A killed or concurrent preparation never leaves partial data under the final name.
 
-    Raises UserError for an unknown name or split, and where the data set cannot be prepared or read here: TFDS's own
-    image builders need TensorFlow while they prepare (not afterwards), and their files must be array_record.
+    Raises UserError for an unknown name or split, and if the data set cannot be prepared or read on this machine. Image
+    builders of TFDS need TensorFlow for preparation (not for reading), and the files must be array_record.
     """
     builder = prepared(name_or_builder, data_dir=data_dir)
     base = re.match(r"\w*", split).group()
-    # A mocked builder has no splits and answers to any name.
+    # A mocked builder has no splits and accepts any name.
     if builder.info.splits and base not in builder.info.splits and base != "all":
         raise unknown(f"split of {builder.info.full_name}", split, builder.info.splits)
     try:
@@ -82,7 +83,7 @@ def tfds_source(name_or_builder, split: str, *, data_dir=None) -> TfdsSource:
         if isinstance(error, NotImplementedError) and form != "array_record":
             raise UserError(
                 f"{builder.info.full_name} in {str(builder.data_path)!r} was prepared as {form}, "
-                "which cannot be read at random; prepare it as array_record in another data_dir."
+                "which has no random access; prepare it as array_record in another data_dir."
             ) from error
         raise UserError(f"the split {split!r} of {builder.info.full_name}: {error}") from error
     features = builder.info.features
@@ -91,8 +92,11 @@ def tfds_source(name_or_builder, split: str, *, data_dir=None) -> TfdsSource:
 
 
 def prepared(name_or_builder, *, data_dir=None, **options):
-    """The TFDS builder, its data on disk. `options` go to a builder of ours. Raises UserError as `tfds_source`."""
-    # A fresh builder each time: one that failed half-way keeps traces of it.
+    """Return the TFDS builder after preparing its data on disk. Raises UserError as `tfds_source` does.
+
+    `options` are passed to a builder of this project.
+    """
+    # Trap: a builder whose preparation failed keeps its state, thus create a new one each time.
     make = lambda: make_builder(name_or_builder, data_dir=data_dir, **options)
     builder = make()
     if builder.data_path.exists():
@@ -105,11 +109,12 @@ def prepared(name_or_builder, *, data_dir=None, **options):
         raise
     except ModuleNotFoundError as error:
         raise UserError(
-            f"preparing {builder.info.full_name} needs {error.name!r}, which is not installed. Prepare it once where "
-            f"it is, with file_format='array_record', and copy {str(builder.data_path)!r}; reading does not need it."
+            f"preparing {builder.info.full_name} needs {error.name!r}, which is not installed. Install it, or prepare "
+            f"the data with file_format='array_record' elsewhere and copy it to {str(builder.data_path)!r}; reading "
+            f"does not need {error.name!r}."
         ) from error
     except Exception as error:
-        # Another process may have been first: its rename wins and ours fails.
+        # Another process may have finished first: its rename succeeds and this one fails.
         if not make().data_path.exists():
             raise UserError(
                 f"{builder.info.full_name} cannot be prepared in {str(builder.data_path)!r}: "
@@ -120,12 +125,15 @@ def prepared(name_or_builder, *, data_dir=None, **options):
 
 
 def make_builder(name_or_builder, *, data_dir=None, **options):
-    """The TFDS builder of a name, or the builder given; nothing is prepared. Raises UserError for unknown names."""
+    """Return the TFDS builder of a name without preparing it; a builder is returned unchanged.
+
+    Raises UserError for unknown names.
+    """
     import tensorflow_datasets as tfds
 
     if not isinstance(name_or_builder, str):
         return name_or_builder
-    # TFDS reads the variable only when it is imported.
+    # Trap: TFDS reads TFDS_DATA_DIR only when it is imported, thus read it here.
     data_dir = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     with quiet():
         if name_or_builder in MODULES:
@@ -137,22 +145,24 @@ def make_builder(name_or_builder, *, data_dir=None, **options):
         except tfds.core.DatasetNotFoundError:
             names = [*MODULES, *tfds.list_builders(with_community_datasets=False)]
             hint = nearest(name_or_builder, names)
-            raise UserError(f"unknown data set {name_or_builder!r}.{hint} Ours: {', '.join(MODULES)}.") from None
+            raise UserError(
+                f"unknown data set {name_or_builder!r}.{hint} Expected a TFDS name or {', '.join(MODULES)}."
+            ) from None
         except (ValueError, AssertionError) as error:
-            raise UserError(f"the data set {name_or_builder!r}: {error}") from error
+            raise UserError(f"the data set {name_or_builder!r} cannot be opened: {error}") from error
 
 
 @contextlib.contextmanager
 def quiet(*, progress: bool = True):
-    """No harmless remarks of TFDS while it works; without `progress` no progress bars and messages either.
+    """Silence harmless warnings of TFDS; without `progress`, also its progress bars and messages.
 
-    It also gives TFDS random numbers of its own: it names its temporary folder by Python's global generator, so two
-    processes with the same seed would write into the same folder. And temporary folders that TFDS leaves behind are
-    made in one that is removed.
+    It also works around two traps. TFDS names its temporary folder with Python's global random generator, thus two
+    processes with the same seed would write to the same folder: the generator is reseeded, and its state restored at
+    the end. TFDS leaves temporary folders behind: they are created in a folder that is removed at the end.
     """
     from absl import logging
 
-    level, dice, temporary = logging.get_verbosity(), random.getstate(), tempfile.tempdir
+    level, random_state, temporary = logging.get_verbosity(), random.getstate(), tempfile.tempdir
     logging.set_verbosity(logging.ERROR)
     random.seed()
     try:
@@ -161,7 +171,7 @@ def quiet(*, progress: bool = True):
     finally:
         tempfile.tempdir = temporary
         logging.set_verbosity(level)
-        random.setstate(dice)
+        random.setstate(random_state)
 
 
 @contextlib.contextmanager

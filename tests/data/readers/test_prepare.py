@@ -121,7 +121,7 @@ def test_damage_is_seen(tmp_path):
     index.write_text(listing)
     assert len(indexed(tmp_path / "set")) == 50
     index.unlink()
-    with pytest.raises(UserError, match="not a data set that prepare wrote"):
+    with pytest.raises(UserError, match="expected a data set written by prepare"):
         indexed(tmp_path / "set")
 
 

@@ -105,15 +105,15 @@ def test_csv_numeric_labels_stay_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("a,b\n1,2\n3\n", {}, "line 3: 1 cells; the header has 2"),
+        ("a,b\n1,2\n3\n", {}, "line 3: 1 cells; expected 2"),
         ("a,b\n1,2,3\n", {}, "line 2: 3 cells"),
         ("", {}, "no rows"),
         ("a,b\n", {}, "no rows"),
         ("a,a\n1,2\n", {}, "column 'a' twice"),
         ("specias,b\nx,2\n", {"label": "species"}, r"'species'\. Did you mean 'specias'\?"),
-        ("label,b\nx,2\n", {"label": "b"}, "column 'label' beside"),
+        ("label,b\nx,2\n", {"label": "b"}, "column 'label' besides"),
         ("a,b\nx,2\n,3\n", {"label": "a"}, "none of them empty"),
-        ("a,b\nx,0.5\n", {"label": "b"}, "whole numbers or strings"),
+        ("a,b\nx,0.5\n", {"label": "b"}, "integers or strings"),
         ('a,b\n"x,2\n', {}, "line 2: unexpected end of data"),
     ],
 )

@@ -332,7 +332,7 @@ def test_files_that_cannot_be_read_at_random_are_told(data_dir, tmp_path):
     shutil.copytree(prepared("digits", data_dir=data_dir).data_path, folder)
     about = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps({**about, "fileFormat": "tfrecord"}))
-    with pytest.raises(UserError, match="was prepared as tfrecord, which cannot be read at random"):
+    with pytest.raises(UserError, match="was prepared as tfrecord, which has no random access"):
         tfds_source(tfds.builder_from_directory(str(folder)), "train")
 
 
