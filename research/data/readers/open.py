@@ -14,16 +14,14 @@ def open_path(path, *, size=None):
     """Open the data set at a path, a file or a folder.
 
     Files are `.csv`, `.jsonl` or `.npz` (one array per field). Folders are image folders or the output of `prepare`.
-    Images are resized and cropped to `size`, as in `image_folder`. Raises UserError for a missing path and for any other
-    format.
+    Images are resized and cropped to `size`, as in `image_folder`. Raises UserError for a missing path and for any
+    other format.
     """
     path = paths.existing(path, what="file or folder of records")
     if path.is_dir():
         return indexed(path) if (path / INDEX).exists() else image_folder(path, size=size)
     if path.suffix.lower() not in READERS:
-        raise UserError(
-            f"cannot read {str(path)!r}; expected {', '.join(READERS)}, output of prepare, or a folder of class folders."
-        )
+        raise UserError(f"cannot read {str(path)!r}; expected {', '.join(READERS)} or a folder of class folders.")
     return READERS[path.suffix.lower()](path)
 
 

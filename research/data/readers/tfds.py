@@ -64,8 +64,8 @@ def tfds_source(name_or_builder, split: str, *, data_dir=None) -> TfdsSource:
 
     `name_or_builder` is one of the project's data sets (digits, fashion_mnist, glyphs, stdlib_text), any TFDS name
     ("cifar10", "name/config:1.0"), or a builder. `split` may be a slice such as "train[:10%]". `data_dir` is by
-    default $TFDS_DATA_DIR, or ~/tensorflow_datasets. Records are dicts of the data set's features; texts are decoded from
-    UTF-8. A killed or concurrent preparation never leaves partial data under the final name.
+    default $TFDS_DATA_DIR, or ~/tensorflow_datasets. Records are dicts of the data set's features; texts are decoded
+    from UTF-8. A killed or concurrent preparation never leaves partial data under the final name.
 
     Raises UserError for an unknown name or split, and if the data set cannot be prepared or read on this machine. Image
     builders of TFDS need TensorFlow for preparation (not for reading), and the files must be array_record.

@@ -1,11 +1,11 @@
-"""Batches out: which records come at which step, as pure functions of (seed, step, row).
+"""Sample batches from data sets: the records of a batch are a pure function of (seed, step, row).
 
-`source.py` has the protocols: a TrainingSource is `source(seed)(step, rows=) -> batch`, an EvaluationSource
-is `source(step, rows=) -> batch` with a mask. Nothing is restored: random access makes resuming exact.
+`source.py` defines the protocols. A TrainingSource is `source(seed)(step, rows=) -> batch`; an EvaluationSource is
+`source(step, rows=) -> batch`, with a mask. Sources have no state to restore: random access makes resuming exact.
 
     training      batches, mixture, paired (with unlabelled), poisson, clients (federated), few_shot, sequence
     evaluation    batches (eval_batches)
-    records       splits (stratified, shuffled, folds)
+    splits        splits (stratified, shuffled, folds)
     the loop      prefetch, process_rows
 
 To add a training source, copy `paired.py`.

@@ -1,4 +1,4 @@
-"""Data that lie with clients: splits in which clients differ, and a Source of rounds of federated training."""
+"""Federated data: non-iid splits of records over clients, and a Source of federated training rounds."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from research.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Rounds:
-    """Rounds of `size` clients, a Source for every seed; made by `rounds`."""
+    """Federated rounds of `size` clients; calling it with a seed returns a Source. Created by `rounds`."""
 
     data: Any
     parts: Sequence[np.ndarray]
@@ -30,68 +30,69 @@ class Rounds:
 
     @property
     def examples(self) -> int:
-        """Clients: an epoch of the run has as many rounds as it takes to ask each once on average."""
+        """The number of clients: in one epoch of the run, each client takes part once on average."""
         return len(self.parts)
 
     def __call__(self, seed: int):
-        """The Source of a seed (u32): `batch_at(round, rows=slice(None)) -> {field: [rows, local_steps, B, ...]}`."""
+        """Return the Source of a seed: `batch_at(round, rows=slice(None)) -> {field: [rows, local_steps, B, ...]}`."""
         seed = check_seed(seed)
 
         def batch_at(step, rows=slice(None)):
-            chosen = generator(seed, "clients", step).permutation(len(self.parts))[: self.size][rows]
-            walks = [self._walk(seed, step, int(client)) for client in chosen]
+            clients = generator(seed, "clients", step).permutation(len(self.parts))[: self.size][rows]
+            walks = [self._walk(seed, step, int(client)) for client in clients]
             epochs, indices, real = (np.concatenate(x) for x in zip(*walks, strict=True))
-            found = read(self.data, indices, epochs=epochs, augment=self.augment, seed=seed)
-            fields = records.numbers(found)
+            columns = read(self.data, indices, epochs=epochs, augment=self.augment, seed=seed)
+            fields = records.numbers(columns)
             if "mask" in fields:
-                raise UserError("the records have a field 'mask', which rounds add themselves; rename it: mapped().")
-            form = (len(chosen), self.local_steps, self.batch_size)
+                raise UserError("the records have a field 'mask', which rounds adds; rename it with mapped(data, fn).")
+            shape = (len(clients), self.local_steps, self.batch_size)
             fields["mask"] = real.astype(np.float32)
-            return {name: x.reshape(*form, *x.shape[1:]) for name, x in fields.items()}
+            return {name: x.reshape(*shape, *x.shape[1:]) for name, x in fields.items()}
 
         return batch_at
 
     def _walk(self, seed, step, client):
-        """(epochs, indices, real), each [local_steps * B]: a client's walk through its own records in a round."""
+        """Return (epochs, indices, real), each [local_steps * B]: the records of one client in one round, in order."""
         part = self.parts[client]
-        places = np.arange(self.local_steps * self.batch_size, dtype=np.int64)
-        passes, offsets = np.divmod(places, max(1, len(part)))
+        positions = np.arange(self.local_steps * self.batch_size, dtype=np.int64)
+        passes, offsets = np.divmod(positions, max(1, len(part)))
         real = (passes < self.epochs) & (len(part) > 0)
-        indices = np.full(len(places), part[0] if len(part) else 0, np.int64)
+        indices = np.full(len(positions), part[0] if len(part) else 0, np.int64)
         for epoch in np.unique(passes[real]):
             order = generator(seed, "client", step, client, int(epoch)).permutation(part)
-            here = real & (passes == epoch)
-            indices[here] = order[offsets[here]]
+            in_epoch = real & (passes == epoch)
+            indices[in_epoch] = order[offsets[in_epoch]]
         return step * self.epochs + np.where(real, passes, 0), indices, real
 
 
 def rounds(data, parts, *, clients: int, batch_size: int, epochs: int = 1, local_steps: int | None = None,
            augment=None) -> Rounds:  # fmt: skip
-    """Batches for `federated`: `rounds(data, parts, ...)(seed)(round)` is {field: [clients, local_steps, B, ...]}.
+    """Create batches for `federated`: `rounds(...)(seed)(round)` is {field: [clients, local_steps, B, ...]}.
 
-    `parts` are the record numbers of every client, as `dirichlet` and `shards` give them. Each round asks `clients` of
-    them, drawn anew without replacement. A client goes `epochs` times through its own records, in a new order each
-    time; a ragged batch wraps into its next pass. `local_steps` batches of `batch_size` hold what the largest client
-    needs, or the number given: then a client that has more trains on some of it, drawn anew each round. What is left
-    of the last batches is padding (a valid record) of mask 0; "mask" is f32 [clients, local_steps, B]. A client
-    without records is all padding.
+    `parts` has the record numbers of every client, as returned by `dirichlet` and `shards`. Each round samples
+    `clients` of them without replacement. A client passes `epochs` times over its own records, in a new order for each
+    pass; the last batch of a pass continues with the next pass. `local_steps` is the number of batches of `batch_size`
+    per client; the default is enough for the largest client. With fewer, a client with more records trains on a random
+    subset of them in each round. The remainder is padding (a valid record) with mask 0; "mask" is f32 [clients,
+    local_steps, B]. A client without records has padding only.
 
-    `size` is the number of clients in a round, and is what devices and processes divide: `rows` picks clients, and
-    only their records are read. `augment(rng, record)` as in `batches`. `examples` is the number of all clients, so
-    that one epoch in a Duration is a round for each of them on average.
+    `size` is the number of clients in a round. Devices and processes divide the clients: `rows` selects clients, and
+    only their records are read. `augment(rng, record)` as in `batches`. `examples` is the number of all clients, thus
+    in one epoch of a Duration each client takes part in one round on average.
 
-    Raises UserError for no or too few clients, parts with records that are not there, and records with a `mask`.
+    Raises UserError for no or too few clients, no records at all, record numbers out of range, epochs or steps below 1,
+    and records with a field `mask`.
     """
     count = records.size_of(data)
     parts = tuple(np.asarray(part, np.int64) for part in parts)
     size, batch_size = check_size(clients), check_size(batch_size)
     if size > len(parts):
-        raise UserError(f"rounds of {size} clients; there are {len(parts)}.")
+        raise UserError(f"rounds of {size} clients; expected at most {len(parts)}, the number of parts.")
     largest = max(len(part) for part in parts)
     if not largest:
-        raise UserError("no client has a record.")
+        raise UserError("no client has a record; expected at least one record number in parts.")
     if any(len(part) and not 0 <= part.min() <= part.max() < count for part in parts):
-        raise UserError(f"a client has records outside 0 to {count - 1}, those of the data set.")
+        raise UserError(f"a client has records outside 0 to {count - 1}, the records of the data set.")
     if epochs < 1 or (local_steps is not None and local_steps < 1):
         raise UserError(f"rounds of {epochs} epochs and {local_steps} local steps; expected at least 1.")
     local_steps = local_steps or -(-largest * epochs // batch_size)
@@ -99,20 +100,23 @@ def rounds(data, parts, *, clients: int, batch_size: int, epochs: int = 1, local
 
 
 def dirichlet(labels, clients: int, *, alpha: float, seed: int, sizes=None) -> list[np.ndarray]:
-    """Record numbers of each client, i64 ascending; every record with exactly one client (Hsu et al. 2019, section 3).
+    """Split records over clients with Dirichlet class proportions (Hsu et al. 2019, section 3).
 
-    A client draws its classes' probabilities from Dirichlet(alpha * p), where p are those of all `labels` [n], and
-    then its records by them, without replacement; a class that is used up is left out. As alpha goes to infinity
-    (`math.inf` is taken) clients are iid; as it goes to 0 they hold one class, until classes run out. Papers that give
-    each of C classes the concentration a have alpha = a * C. `sizes` (a weight for every client) sets the proportion
-    of their records; by default they are equal to within a record. With more clients than records, or with small
-    weights, some are empty. Like that of `stratified`, the seed is the split's own, not the run's.
+    Returns the record numbers of each client, i64, ascending; every record belongs to exactly one client. Each client
+    draws class probabilities from Dirichlet(alpha * p), where p are the class frequencies of `labels` [n]. It then
+    draws its records with these probabilities, without replacement; exhausted classes are excluded. As alpha goes to infinity
+    (`math.inf` is allowed), clients become iid. As alpha goes to 0, each client has one class, until classes are
+    exhausted. For papers with the concentration a for each of C classes, use alpha = a * C. `sizes` (one weight per
+    client) sets the proportions of their records; by default their numbers of records differ by at most one. With more
+    clients than records, or with small weights, some clients are empty. As in `stratified`, the seed belongs to the
+    split, not to the run.
 
-    Raises UserError for labels that are not [n], no clients, an alpha that is not positive, and sizes that do not fit.
+    Raises UserError for labels that are not [n], fewer than 1 client, an alpha that is not positive, and invalid
+    `sizes`.
     """
     classes, rng = _classes(labels, clients, seed)
     if not alpha > 0:
-        raise UserError(f"dirichlet with alpha={alpha}; expected a positive number, or math.inf for iid clients.")
+        raise UserError(f"dirichlet with alpha={alpha}; expected a positive number or math.inf (iid clients).")
     sizes = np.ones(clients) if sizes is None else np.asarray(sizes, np.float64)
     if sizes.shape != (clients,) or not np.all(sizes >= 0) or not 0 < sizes.sum() < math.inf:
         raise UserError(f"sizes {sizes.tolist()}; expected a weight of at least 0 for each of the {clients} clients.")
@@ -120,41 +124,44 @@ def dirichlet(labels, clients: int, *, alpha: float, seed: int, sizes=None) -> l
     left = np.array([len(member) for member in members])
     prior = left / left.sum()
     parts = []
-    for need in largest_remainder(sizes, len(classes)):
-        wish, part = _probabilities(rng, alpha * prior, prior), [np.empty(0, np.int64)]
-        while need:
-            wish = np.where(left > 0, wish, 0)
-            if not wish.sum() > 0:
-                # None of its classes is left. What a Dirichlet draw says of the others is a Dirichlet draw too.
-                wish = np.zeros(len(prior))
+    for missing in largest_remainder(sizes, len(classes)):
+        probabilities, part = _probabilities(rng, alpha * prior, prior), [np.empty(0, np.int64)]
+        while missing:
+            probabilities = np.where(left > 0, probabilities, 0)
+            if not probabilities.sum() > 0:
+                # All its classes are exhausted. A Dirichlet draw restricted to the other classes is Dirichlet too.
+                probabilities = np.zeros(len(prior))
                 rest = left > 0
-                wish[rest] = _probabilities(rng, alpha * prior[rest], prior[rest])
-            got = np.minimum(rng.multinomial(need, wish / wish.sum()), left)
-            part += [member[n - k : n] for member, n, k in zip(members, left, got, strict=True)]
-            left, need = left - got, need - got.sum()
+                probabilities[rest] = _probabilities(rng, alpha * prior[rest], prior[rest])
+            drawn = np.minimum(rng.multinomial(missing, probabilities / probabilities.sum()), left)
+            part += [member[n - k : n] for member, n, k in zip(members, left, drawn, strict=True)]
+            left, missing = left - drawn, missing - drawn.sum()
         parts.append(np.sort(np.concatenate(part)))
     return parts
 
 
 def shards(labels, clients: int, *, seed: int, per_client: int = 2) -> list[np.ndarray]:
-    """Record numbers of each client, i64 ascending: the records sorted by label, cut into clients * per_client shards
-    of one size (to within a record), and dealt out at random (McMahan et al. 2017, section 3). Every record once.
+    """Split records over clients by shards of sorted labels (McMahan et al. 2017, section 3).
 
-    Raises UserError for labels that are not [n], and no clients or shards.
+    Returns the record numbers of each client, i64, ascending; every record belongs to exactly one client. The records
+    are sorted by label and split into clients * per_client shards, whose sizes differ by at most one record. Each
+    client gets `per_client` random shards.
+
+    Raises UserError for labels that are not [n], and for fewer than 1 client or shard.
     """
     classes, rng = _classes(labels, clients, seed)
-    mixed = rng.permutation(len(classes))
-    order = mixed[np.argsort(classes[mixed], kind="stable")]
-    cut = np.array_split(order, clients * check_size(per_client))
-    dealt = rng.permutation(len(cut)).reshape(clients, per_client)
-    return [np.sort(np.concatenate([cut[i] for i in mine])) for mine in dealt]
+    shuffled = rng.permutation(len(classes))
+    order = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    pieces = np.array_split(order, clients * check_size(per_client))
+    assignment = rng.permutation(len(pieces)).reshape(clients, per_client)
+    return [np.sort(np.concatenate([pieces[i] for i in assigned])) for assigned in assignment]
 
 
 def _classes(labels, clients, seed):
-    """The labels as class numbers, and the split's generator."""
+    """Return the labels as class numbers, and the random generator of the split."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or not len(labels):
-        raise UserError(f"labels of shape {list(labels.shape)}; expected one label a record, [n].")
+        raise UserError(f"labels of shape {list(labels.shape)}; expected one label per record, [n].")
     if clients < 1:
         raise UserError(f"a split over {clients} clients; expected at least 1.")
     return np.unique(labels, return_inverse=True)[1], generator(check_seed(seed), "clients")

@@ -1,4 +1,4 @@
-"""Few-shot tasks: small classification problems made of a labelled data set, for learning to learn."""
+"""Few-shot tasks: small classification problems sampled from a labelled data set, for meta-learning."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ SUPPORT, QUERY = "support_", "query_"
 
 @dataclasses.dataclass(frozen=True)
 class FewShot:
-    """Batches of `size` tasks, a Source for every seed; made by `few_shot`."""
+    """Batches of `size` tasks; calling it with a seed returns a Source. Created by `few_shot`."""
 
     data: Any
     by_class: tuple[np.ndarray, ...]
@@ -23,10 +23,10 @@ class FewShot:
     shots: int
     queries: int
 
-    examples = None  # tasks are drawn without end
+    examples = None  # no epochs: tasks are sampled indefinitely
 
     def __call__(self, seed: int):
-        """The Source of a seed (u32): `batch_at(step, rows=slice(None))`; see `few_shot`."""
+        """Return the Source of a seed (u32): `batch_at(step, rows=slice(None))`; see `few_shot`."""
         seed = check_seed(seed)
 
         def task(step, row):
@@ -41,9 +41,9 @@ class FewShot:
             batch = {}
             for prefix, indices, each in zip((SUPPORT, QUERY), zip(*tasks, strict=True), (self.shots, self.queries),
                                              strict=True):  # fmt: skip
-                found = records.numbers(records.columns(self.data, np.concatenate(indices)))
-                found["label"] = np.tile(np.repeat(np.arange(self.ways, dtype=np.int32), each), len(tasks))
-                batch |= {prefix + k: x.reshape(len(tasks), self.ways * each, *x.shape[1:]) for k, x in found.items()}
+                fields = records.numbers(records.columns(self.data, np.concatenate(indices)))
+                fields["label"] = np.tile(np.repeat(np.arange(self.ways, dtype=np.int32), each), len(tasks))
+                batch |= {prefix + k: x.reshape(len(tasks), self.ways * each, *x.shape[1:]) for k, x in fields.items()}
             return batch
 
         return batch_at
@@ -51,17 +51,17 @@ class FewShot:
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """A fixed number of batches of tasks, for evaluation; made by `held`."""
+    """A fixed number of batches of tasks, for evaluation; created by `held`."""
 
     batch_at: Any
     count: int
     size: int
 
-    data = None  # tasks are drawn, not read in order
+    data = None  # tasks are sampled, not read in order
 
     @property
     def examples(self) -> int:
-        """Tasks."""
+        """The number of tasks."""
         return self.count * self.size
 
     def __len__(self):
@@ -75,21 +75,24 @@ class Held:
 
 
 def few_shot(data, labels, size: int, *, ways: int, shots: int, queries: int) -> FewShot:
-    """Training batches of `size` tasks (Vinyals et al. 2016): each a choice of `ways` classes, with `shots` examples
-    of each to learn from and `queries` others to be asked about.
+    """Create training batches of `size` few-shot tasks (Vinyals et al. 2016).
+
+    A task is a random choice of `ways` classes. Each class has `shots` support examples to learn from, and `queries`
+    different query examples to test on.
 
     `few_shot(...)(seed)(step)` is {"support_x": [size, ways * shots, ...], "query_x": [size, ways * queries, ...]} for
-    every field x of the records, class by class; their "label" counts the task's classes from 0. `labels` int [n] are
-    the classes of `data`. Pure and random-access, and `rows` picks a process's tasks, as in `batches`.
+    every field x of the records, grouped by class. The "label" numbers the classes of the task from 0. `labels` int [n]
+    are the classes of `data`. Batches are pure and random-access; `rows` selects tasks, as in `batches`.
 
-    Raises UserError where there are fewer classes than ways, or a class has too few examples.
+    Raises UserError if the number of labels differs from that of records, if there are fewer classes than ways, and if
+    a class has fewer examples than shots + queries.
     """
     labels = np.asarray(labels)
     if len(labels) != records.size_of(data):
-        raise UserError(f"{len(labels)} labels for {len(data)} records.")
+        raise UserError(f"{len(labels)} labels for {len(data)} records; expected one label per record.")
     by_class = tuple(np.flatnonzero(labels == c) for c in np.unique(labels))
     if len(by_class) < ways:
-        raise UserError(f"{ways} ways need as many classes; the data have {len(by_class)}.")
+        raise UserError(f"{ways} ways need at least {ways} classes; the data have {len(by_class)}.")
     fewest = min(map(len, by_class))
     if fewest < shots + queries:
         raise UserError(f"{shots} shots and {queries} queries need {shots + queries} examples; a class has {fewest}.")
@@ -97,5 +100,5 @@ def few_shot(data, labels, size: int, *, ways: int, shots: int, queries: int) ->
 
 
 def held(tasks: FewShot, *, count: int, seed: int) -> Held:
-    """The first `count` batches of `tasks` for a seed, as an evaluation source with a mask of ones over the tasks."""
+    """Create an evaluation source from the first `count` batches of `tasks` for a seed; the mask of every task is 1."""
     return Held(tasks(seed), count, tasks.size)

@@ -1,4 +1,4 @@
-"""Labelled batches with unlabelled examples beside them, as one Source that is still random-access."""
+"""Labelled batches with additional unlabelled examples, as one random-access Source."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from research.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Paired:
-    """Batches of `labelled`, each example with `ratio` records of `unlabelled` beside it; made by `paired`."""
+    """Batches of `labelled` with `ratio` records of `unlabelled` per example; created by `paired`."""
 
     labelled: Batches
     unlabelled: Any
@@ -30,25 +30,25 @@ class Paired:
 
     @property
     def size(self) -> int:
-        """Labelled examples in a batch."""
+        """The number of labelled examples in a batch."""
         return self.labelled.size
 
     @property
     def examples(self) -> int:
-        """Labelled records in an epoch."""
+        """The number of labelled records in an epoch."""
         return self.labelled.examples
 
     def __call__(self, seed: int):
-        """The Source of a seed (u32): `batch_at(step, rows=slice(None)) -> {field: [rows, ...]}`."""
+        """Return the Source of a seed (u32): `batch_at(step, rows=slice(None)) -> {field: [rows, ...]}`."""
         labelled_at = self.labelled(seed)
         order = walk(self.unlabelled, seed=check_seed(seed), stream=f"shuffle/{self.name}", shuffle=True)
 
         def batch_at(step, rows=slice(None)):
             batch = labelled_at(step, rows)
-            where = positions(step, self.size, rows)[:, None] * self.ratio + np.arange(self.ratio)
-            _, indices = order(where.reshape(-1))
-            found = records.columns(self.unlabelled, indices)[self.inputs]
-            return {**batch, self.name: found.reshape(*where.shape, *found.shape[1:])}
+            places = positions(step, self.size, rows)[:, None] * self.ratio + np.arange(self.ratio)
+            _, indices = order(places.reshape(-1))
+            examples = records.columns(self.unlabelled, indices)[self.inputs]
+            return {**batch, self.name: examples.reshape(*places.shape, *examples.shape[1:])}
 
         return batch_at
 
@@ -56,12 +56,13 @@ class Paired:
 def paired(
     labelled: Batches, unlabelled, *, ratio: int, inputs: str = "image", name: str = "unlabelled"
 ) -> Paired:  # fmt: skip
-    """Training batches for learning from few labels: those of `labelled` (made by `batches`, [B, ...]) with one more
-    field `name`, [B, ratio, ...]: the field `inputs` of records of the data set `unlabelled`.
+    """Create training batches for semi-supervised learning: labelled batches plus unlabelled examples.
 
-    Both are walked through in permutations of their own, each record once in each of its epochs; lengths in epochs
-    count labelled ones. No other field of the unlabelled records, so no label of theirs, gets into a batch. `rows` as
-    in `batches`. Raises UserError for a ratio below 1, empty data, a field that is missing or named twice.
+    To the batches of `labelled` (made by `batches`, [B, ...]) it adds the field `name`, [B, ratio, ...]: the field
+    `inputs` of records of the data set `unlabelled`. Each data set has its own permutations, with every record once in
+    each of its own epochs. Durations in epochs count labelled records. No other field of the unlabelled records enters
+    a batch, thus none of their labels. `rows` as in `batches`.
+    Raises UserError for a ratio below 1, empty data, a missing field `inputs`, and a field `name` that exists already.
     """
     records.size_of(unlabelled, what="the unlabelled set")
     ratio = check_size(ratio)
@@ -69,5 +70,5 @@ def paired(
     if inputs not in first:
         raise UserError(f"the unlabelled records have no field {inputs!r}; they have {sorted(first)}.")
     if name in records.columns(labelled.data, np.zeros(1, np.int64)):
-        raise UserError(f"the labelled records have a field {name!r} already; give paired(..., name=) another.")
+        raise UserError(f"the labelled records have a field {name!r} already; pass another paired(..., name=).")
     return Paired(labelled, unlabelled, ratio, inputs, name)

@@ -1,4 +1,4 @@
-"""Poisson sampling: batches in which every record is by a coin of its own, as private training needs them."""
+"""Poisson sampling for private training: each record is in a batch independently, with a fixed probability."""
 
 import dataclasses
 import math
@@ -17,8 +17,9 @@ from research.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Poisson:
-    """Training batches of a random number of records, padded to `size` rows; a Source for every seed. Made by
-    `poisson`.
+    """Training batches of a random number of records, padded to `size` rows; created by `poisson`.
+
+    Calling it with a seed returns a Source.
     """
 
     data: Any
@@ -27,21 +28,21 @@ class Poisson:
     augment: Callable | None = None
 
     def steps(self, epochs: float) -> int:
-        """The optimizer steps that `epochs` expected passes over the records take, rounded."""
+        """Return the optimizer steps of `epochs` expected passes over the records, rounded."""
         return in_steps(passes(epochs), batch_size=self.expected, epoch_examples=self.examples)
 
     @property
     def examples(self) -> int:
-        """Records in the data."""
+        """The number of records in the data."""
         return len(self.data)
 
     @property
     def rate(self) -> float:
-        """The probability of a record to be in a batch."""
+        """The probability that a record is in a batch."""
         return self.expected / len(self.data)
 
     def __call__(self, seed: int):
-        """The Source of a seed (u32): `batch_at(step, rows=slice(None)) -> {field: [rows, ...], "mask": [rows]}`."""
+        """Return the Source of a seed: `batch_at(step, rows=slice(None)) -> {field: [rows, ...], "mask": [rows]}`."""
         seed = check_seed(seed)
 
         def batch_at(step, rows=slice(None)):
@@ -50,8 +51,8 @@ class Poisson:
             if len(chosen) > self.size:
                 raise UserError(
                     f"step {step} drew {len(chosen)} records, more than the capacity of {self.size} for an expected "
-                    f"{self.expected:g}. To drop some would break the privacy promised: take the capacity that "
-                    "capacity_for(...) gives."
+                    f"{self.expected:g}. Dropping records would break the privacy guarantee; use the capacity from "
+                    "capacity_for(...)."
                 )
             indices = np.full(self.size, chosen[0] if len(chosen) else 0)
             indices[: len(chosen)] = chosen
@@ -59,41 +60,44 @@ class Poisson:
             steps = np.full(len(indices), step)
             fields = records.numbers(read(self.data, indices, epochs=steps, augment=self.augment, seed=seed))
             if "mask" in fields:
-                raise UserError(
-                    "the records have a field 'mask', which poisson adds by itself; rename it with mapped()."
-                )
+                raise UserError("the records have a field 'mask', which poisson adds; rename it with mapped(data, fn).")
             return {**fields, "mask": real.astype(np.float32)}
 
         return batch_at
 
 
 def poisson(data, *, expected: float, capacity: int, augment=None) -> Poisson:
-    """Training batches by Poisson sampling: at every step each record is in the batch with probability
-    expected / len(data), whatever the others do and whatever came before (Abadi et al. 2016, section 3.1).
+    """Create training batches by Poisson sampling (Abadi et al. 2016, section 3.1).
 
-    `poisson(data, ...)(seed)(step)` is {field: [capacity, ...], "mask": f32 [capacity]}, pure and random-access. The
-    first rows are the records drawn, in the order of the data, with mask 1. Padding repeats the first of them (or
-    record 0, in an empty batch), so that it holds valid values; its mask is 0. `augment(rng, record)` runs on the
+    At every step, each record is in the batch with probability expected / len(data), independently of other records and
+    steps. `poisson(data, ...)(seed)(step)` is {field: [capacity, ...], "mask": f32 [capacity]}, pure and random-access.
+    The first rows are the sampled records, in the order of the data, with mask 1. Padding has mask 0 and repeats the
+    first sampled record (or record 0 if the batch is empty), thus has valid values. `augment(rng, record)` runs on the
     host with a generator keyed by (seed, step, record index). `rows` as in `batches`: the batch is the same for any
     number of processes.
 
-    `size` is the capacity, with which a Duration in epochs would be too short: give an Experiment `source.steps(20)`.
+    Trap: `size` is the capacity, thus a Duration in epochs would be too short. Give the Experiment a number of steps,
+    such as `source.steps(20)` for 20 epochs.
 
-    Raises UserError for empty data, an `expected` out of range, a capacity below it, records with a field `mask`;
-    and at the step, where more records are drawn than the capacity holds.
+    Raises UserError for empty data, `expected` out of range, a capacity below it, and records with a field `mask`. A
+    step raises UserError if it samples more records than the capacity.
     """
     count = records.size_of(data)
     if not 0 < expected <= count:
-        raise UserError(f"an expected batch of {expected} of {count} records; expected more than 0, at most all.")
+        raise UserError(f"an expected batch of {expected} of {count} records; expected above 0 and at most {count}.")
     if check_size(capacity) < expected:
-        raise UserError(f"a capacity of {capacity} for an expected batch of {expected:g}; see capacity_for(...).")
+        raise UserError(
+            f"a capacity of {capacity} for an expected batch of {expected:g}; use the capacity from capacity_for(...)."
+        )
     return Poisson(data, expected, int(capacity), augment)
 
 
 def capacity_for(*, examples: int, expected: float, steps: int, failure: float = 1e-9, multiple: int = 1) -> int:
-    """The least capacity, a multiple of `multiple`, that all `steps` batches fit with probability 1 - `failure`.
+    """Return the smallest capacity that suffices for all `steps` batches with probability 1 - `failure`.
 
-    By the union bound: P(Binomial(examples, expected / examples) > capacity) <= failure / steps.
+    The capacity is rounded up to a multiple of `multiple`. By the union bound, it satisfies
+    P(Binomial(examples, expected / examples) > capacity) <= failure / steps. Raises UserError for arguments out of
+    range.
     """
     from scipy.stats import binom
 

@@ -1,4 +1,4 @@
-"""The rows of the global batch that a process holds: it reads only those, where the source can give them."""
+"""Read only those rows of the global batch that the devices of this process hold."""
 
 import jax
 import numpy as np
@@ -9,11 +9,12 @@ from research.errors import UserError
 
 
 def read_own_rows(batch_at: BatchAt, mesh, *, size: int, axis: int = 0, complete=lambda batch: batch):
-    """(read, put): `put(read(step))` is the global batch of `batch_at(step)`, split over the mesh along `axis`.
+    """Return (read, put): `put(read(step))` is the global batch of `batch_at(step)`, split over the mesh along `axis`.
 
-    It is the same for any number of processes. In a job of several, `read` asks for `rows=` of the `size` that the
-    devices of this process hold; if they do not divide, each process reads them all.
-    `complete` is applied to a batch that is read whole.
+    The result is the same for any number of processes. In a job of several processes, `read` passes `rows=`, the rows
+    that the devices of this process hold. If the devices do not divide `size`, every process reads all rows.
+    `complete` is applied only to a batch that is read with all its rows. `put` raises UserError if the source returns
+    another number of rows than requested.
     """
     rows = own_rows(mesh, size)
     if rows is None:
@@ -23,7 +24,7 @@ def read_own_rows(batch_at: BatchAt, mesh, *, size: int, axis: int = 0, complete
     def put(x):
         x = np.asarray(x, jax.dtypes.canonicalize_dtype(np.asarray(x).dtype))
         if x.shape[axis] != len(rows):
-            raise UserError(f"a source was asked for {len(rows)} rows= of its batch and gave {x.shape[axis]}.")
+            raise UserError(f"a source returned {x.shape[axis]} rows of its batch; expected {len(rows)}, as in rows=.")
 
         def part(index):
             first, last, _ = index[axis].indices(size)
@@ -36,7 +37,7 @@ def read_own_rows(batch_at: BatchAt, mesh, *, size: int, axis: int = 0, complete
 
 
 def own_rows(mesh, size: int) -> np.ndarray | None:
-    """The sorted row numbers that this process's devices hold of a batch of `size`; None where they are all."""
+    """Return the sorted numbers of the rows of a batch that this process's devices hold; None means all rows."""
     split = placement(mesh)
     if size % int(np.prod([mesh.shape[name] for name in BATCH_AXES])):
         return None

@@ -1,4 +1,4 @@
-"""Training data sets one after another, as one Source: what continual learning is about."""
+"""Consecutive training data sets as one Source, for continual learning."""
 
 import bisect
 import dataclasses
@@ -11,26 +11,26 @@ from research.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Sequence:
-    """The batches of `parts` one after another; made by `in_sequence`. `starts` are the steps at which each begins."""
+    """The batches of consecutive `parts`; created by `in_sequence`. `starts` has the first step of each part."""
 
     parts: tuple[Any, ...]
     starts: tuple[int, ...]
 
-    data = None  # there are several
+    data = None  # a sequence has no single data set
     steps = epoch_steps
 
     @property
     def size(self) -> int:
-        """Records in a batch."""
+        """The number of records in a batch."""
         return self.parts[0].size
 
     @property
     def examples(self) -> int:
-        """Records of all parts together."""
+        """The total number of records of all parts."""
         return sum(part.examples for part in self.parts)
 
     def __call__(self, seed: int):
-        """The Source of a seed (u32): `batch_at(step, rows=slice(None)) -> {field: [rows, ...]}`."""
+        """Return the Source of a seed (u32): `batch_at(step, rows=slice(None)) -> {field: [rows, ...]}`."""
         sources = [part(seed) for part in self.parts]
 
         def batch_at(step, rows=slice(None)):
@@ -41,14 +41,15 @@ class Sequence:
 
 
 def in_sequence(parts, *, steps) -> Sequence:
-    """Training batches of `parts`, each made by `batches` or the like: `steps[i]` of the i-th, then those of the next.
+    """Create training batches of consecutive `parts`, each made by `batches` or similar: `steps[i]` batches of part i.
 
-    The last part goes on for ever, so its number of steps says nothing. All parts see the same seed. Raises UserError
-    for no parts, another number of steps than parts, a part of no steps, and different batch sizes.
+    The last part continues indefinitely, thus its number of steps has no effect. All parts get the same seed. Raises
+    UserError for no parts, a number of steps that differs from the number of parts, a part of fewer than 1 step, and
+    different batch sizes.
     """
     parts, steps = tuple(parts), tuple(steps)
     if not parts or len(parts) != len(steps) or min(steps) < 1:
         raise UserError(f"{len(parts)} parts in sequence with the steps {list(steps)}; expected at least 1 for each.")
     if len({part.size for part in parts}) > 1:
-        raise UserError(f"the parts of a sequence have different batch sizes: {[part.size for part in parts]}.")
+        raise UserError(f"the parts of a sequence have the sizes {[part.size for part in parts]}; expected one size.")
     return Sequence(parts, (0, *itertools.accumulate(steps[:-1])))

@@ -1,4 +1,4 @@
-"""What a run reads: the protocols of training and evaluation data, and a training source from a function of yours."""
+"""The protocols of training and evaluation sources, and `generated`, a training source from a function."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,14 +10,14 @@ from research.duration import epochs as passes
 from research.duration import in_steps
 from research.errors import UserError
 
-Batch = Mapping[str, Any]  # as research.core.Batch, without JAX: importing the data is cheap
+Batch = Mapping[str, Any]  # same as research.core.Batch, but importable without JAX
 
 
 class BatchAt(Protocol):
-    """Batches as a pure function of the step: random access in any order, by any number of processes.
+    """Batches as a pure function of the step: random access in any order, from any number of processes.
 
-    `rows` (a slice or an array of row numbers) picks the rows of the global batch that a process holds. Only those are
-    read, and the rows of all processes make up the global batch bit for bit.
+    `rows` (a slice or an array of row numbers) selects the rows of the global batch that a process holds. Only those
+    are read. The rows of all processes form the global batch, bit for bit.
     """
 
     def __call__(self, step: int, rows=slice(None)) -> Batch: ...
@@ -25,11 +25,11 @@ class BatchAt(Protocol):
 
 @runtime_checkable
 class TrainingSource(Protocol):
-    """What `Experiment.source` is: `source(seed)` is a BatchAt without an end.
+    """The protocol of `Experiment.source`: `source(seed)` is a BatchAt with an unlimited number of steps.
 
-    size: examples (rows) of a global batch
-    examples: examples of an epoch; None if there are no epochs
-    data: the data set behind it, for checks and galleries; None if there is none, or several
+    size: examples (rows) in a global batch
+    examples: examples in an epoch; None if there are no epochs
+    data: the underlying data set, for checks and galleries; None if there is none, or several
     """
 
     size: int
@@ -41,11 +41,11 @@ class TrainingSource(Protocol):
 
 @runtime_checkable
 class EvaluationSource(Protocol):
-    """What `Eval.source` is: a BatchAt of `len(source)` batches, padded and with a `mask` (0 is padding).
+    """The protocol of `Eval.source`: a BatchAt of `len(source)` batches with padding and a `mask` (0 is padding).
 
-    size: rows of a batch
-    examples: examples that count, padding left out
-    data: the data set behind it, in order; None if there is none
+    size: rows in a batch
+    examples: the number of examples, without padding
+    data: the underlying data set, in order; None if there is none
     """
 
     size: int
@@ -58,16 +58,16 @@ class EvaluationSource(Protocol):
 
 
 def epoch_steps(source: TrainingSource, epochs: float) -> int:
-    """The optimizer steps of `epochs` passes over the examples, rounded. Sources have it as `source.steps(epochs)`.
+    """Return the optimizer steps of `epochs` passes over the examples, rounded.
 
-    Raises UserError for a source without epochs.
+    Sources have it as the method `source.steps(epochs)`. Raises UserError for a source without epochs.
     """
     return in_steps(passes(epochs), batch_size=source.size, epoch_examples=source.examples)
 
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
-    """A TrainingSource whose batches a function makes; made by `generated`."""
+    """A TrainingSource whose batches come from a function; created by `generated`."""
 
     make: Callable[[int], Callable[[int], Batch]]
     size: int
@@ -77,7 +77,7 @@ class Generated:
     steps = epoch_steps
 
     def __call__(self, seed: int) -> BatchAt:
-        """The BatchAt of a seed."""
+        """Return the BatchAt of a seed."""
         batch_at = self.make(seed)
 
         def rows_at(step, rows=slice(None)):
@@ -90,29 +90,29 @@ class Generated:
 
 
 def generated(make: Callable[[int], Callable[[int], Batch]], size: int, *, examples: int | None = None) -> Generated:
-    """A TrainingSource from a function: `make(seed)(step)` is a global batch {field: [size, ...]}, pure in both.
+    """Create a TrainingSource from a function: `make(seed)(step)` returns a global batch {field: [size, ...]}.
 
-    Each process makes the whole batch and keeps its own rows. With `examples`, those of an epoch, lengths may be
-    given in epochs.
+    The function must be pure in seed and step. Each process computes the global batch and keeps its own rows.
+    `examples` is the number of examples in an epoch; durations in epochs need it.
     """
     return Generated(make, size, examples)
 
 
 def check_evaluation_source(name: str, source):
-    """Raises UserError where the evaluation `name` reads what is no EvaluationSource."""
+    """Raise UserError unless the source of the evaluation `name` is an EvaluationSource."""
     if not isinstance(source, EvaluationSource):
         missing = [field for field in ("size", "examples", "data", "__len__") if not hasattr(source, field)]
         raise UserError(
             f"the source of the evaluation {name!r} is {source!r}, which lacks {', '.join(missing) or '__call__'}. "
-            "Expected what eval_batches(data, size) makes."
+            "Expected an EvaluationSource, such as eval_batches(data, size)."
         )
 
 
 def check_source(source):
-    """Raises UserError for what is no TrainingSource."""
+    """Raise UserError unless `source` is a TrainingSource."""
     if not isinstance(source, TrainingSource):
         missing = [name for name in ("size", "examples", "data") if not hasattr(source, name)]
         raise UserError(
-            f"Experiment(source=) is {source!r}, which lacks {', '.join(missing) or '__call__'}. Expected what "
-            "batches(data, size) makes; from a function, research.data.generated(make, size) makes a source."
+            f"Experiment(source=) is {source!r}, which lacks {', '.join(missing) or '__call__'}. Expected a "
+            "TrainingSource, such as batches(data, size), or research.data.generated(make, size) for a function."
         )

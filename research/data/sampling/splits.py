@@ -1,7 +1,7 @@
-"""Splits: which records belong to which part. The seed of a split is part of the data, not of the run.
+"""Split records into parts. The seed of a split belongs to the data, not to the run.
 
-Five runs with five seeds must be tested on the same records; so a split takes a seed of its own, which an experiment
-fixes and does not change with the run's.
+Runs with different seeds must be tested on the same records. A split therefore has its own seed, a constant of the
+experiment that does not depend on the seed of the run.
 """
 
 import warnings
@@ -15,61 +15,63 @@ from research.errors import UserError
 
 
 def stratified(labels, sizes, *, seed: int) -> list[np.ndarray]:
-    """Parts with the classes in the proportion of the whole: index arrays i64, ascending, without overlap.
+    """Split records at random into parts with the class proportions of the complete data.
 
-    `labels` [n] are numbers or strings; `sizes` are counts, one of which may be None for all that is left. Each part
-    in turn takes its classes from what is left by the largest remainder, so each is within one record of its share;
-    a class too rare for a part is absent from it. Same counts as scikit-learn's StratifiedShuffleSplit.
-    Raises UserError for sizes that do not fit.
+    Returns disjoint index arrays, i64, ascending. `labels` [n] are numbers or strings. `sizes` are counts; one of them
+    may be None, which means all remaining records. Parts are drawn one after the other from the remaining records, with
+    class counts by the largest remainder method. Each count is thus within one record of its exact proportion; a class
+    that is too rare for a part is absent from it. Class counts equal those of scikit-learn's StratifiedShuffleSplit.
+    Raises UserError for sizes that do not fit, and for labels that are not [n].
     """
     labels = np.asarray(labels)
     if labels.ndim != 1:
-        raise UserError(f"labels of shape {list(labels.shape)}; expected one label a record, [n].")
+        raise UserError(f"labels of shape {list(labels.shape)}; expected one label per record, [n].")
     counts = _counts(len(labels), sizes)
     rng = generator(check_seed(seed), "split")
     _, classes = np.unique(labels, return_inverse=True)
     members = [rng.permutation(np.flatnonzero(classes == c)) for c in range(classes.max() + 1)]
     parts = []
     for count in counts:
-        shares = largest_remainder([len(left) for left in members], count)
-        parts.append(np.sort(np.concatenate([left[:share] for left, share in zip(members, shares, strict=True)])))
-        members = [left[share:] for left, share in zip(members, shares, strict=True)]
+        quotas = largest_remainder([len(left) for left in members], count)
+        parts.append(np.sort(np.concatenate([left[:quota] for left, quota in zip(members, quotas, strict=True)])))
+        members = [left[quota:] for left, quota in zip(members, quotas, strict=True)]
     return parts
 
 
 def shuffled(n: int, sizes, *, seed: int) -> list[np.ndarray]:
-    """Parts of `n` records drawn at random without regard to classes; otherwise as `stratified`."""
+    """Split `n` records at random into parts, without stratification; otherwise like `stratified`."""
     order = generator(check_seed(seed), "split").permutation(n)
     ends = np.cumsum([0, *_counts(n, sizes)])
     return [np.sort(order[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
 
 
 class Fold(NamedTuple):
-    """The records to train on and those to test on: index arrays i64, ascending, without overlap."""
+    """The training and test records of a fold: disjoint index arrays, i64, ascending."""
 
     train: np.ndarray
     test: np.ndarray
 
 
 def folds(n: int, k: int, *, seed: int, labels=None, groups=None) -> list[Fold]:
-    """`k` Folds of `n` records: every record is tested in exactly one of them, and trained on in the others.
+    """Split `n` records into `k` Folds for cross-validation.
 
-    With `labels` [n] each fold has the classes in the proportion of the whole, as nearly as can be; with `groups` [n]
-    (patients, documents) no group is both trained and tested on. By scikit-learn's KFold, StratifiedKFold, GroupKFold
-    and StratifiedGroupKFold, shuffled by `seed`. A class with fewer than `k` records is absent from some folds.
+    Every record is a test record in exactly one fold and a training record in all others.
+    With `labels` [n], each fold has nearly the class proportions of the complete data. With `groups` [n] (patients,
+    documents), no group is in both training and test of a fold. Uses scikit-learn's KFold, StratifiedKFold, GroupKFold
+    or StratifiedGroupKFold, shuffled with `seed`. A class with fewer than `k` records is absent from some folds.
 
-    Raises UserError for `k` below 2 or above the number of records, groups or of the most frequent class's records,
-    and for labels or groups that are not one a record.
+    Raises UserError for `k` below 2 or above the number of records, of groups, or of records of the most frequent
+    class, and for labels or groups that are not [n].
     """
     from sklearn import model_selection
 
-    given = {"labels": labels, "groups": groups}
-    given = {name: np.asarray(values) for name, values in given.items() if values is not None}
-    for name, values in given.items():
+    columns = {"labels": labels, "groups": groups}
+    columns = {name: np.asarray(values) for name, values in columns.items() if values is not None}
+    for name, values in columns.items():
         if values.shape != (n,):
-            raise UserError(f"{name} of shape {list(values.shape)}; expected one a record, [{n}].")
+            raise UserError(f"{name} of shape {list(values.shape)}; expected one per record, [{n}].")
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 2:
-        raise UserError(f"{k!r} folds; expected a whole number of at least 2.")
+        raise UserError(f"{k!r} folds; expected an integer of at least 2.")
     if labels is None:
         kind = model_selection.KFold if groups is None else model_selection.GroupKFold
     else:
@@ -78,23 +80,23 @@ def folds(n: int, k: int, *, seed: int, labels=None, groups=None) -> list[Fold]:
     classes = np.unique(labels, return_inverse=True)[1] if labels is not None else None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a class with fewer than k records
-            return [Fold(*map(np.sort, fold)) for fold in split.split(np.zeros(n), classes, given.get("groups"))]
+            warnings.simplefilter("ignore", UserWarning)  # warns of a class with fewer than k records
+            return [Fold(*map(np.sort, fold)) for fold in split.split(np.zeros(n), classes, columns.get("groups"))]
     except ValueError as error:
-        raise UserError(f"{k} folds of {n} records: {error}") from error
+        raise UserError(f"cannot make {k} folds of {n} records: {error}") from error
 
 
 def _counts(n, sizes):
     sizes = list(sizes)
     if sizes.count(None) > 1:
-        raise UserError(f"split sizes {sizes}: only one of them may be None, the rest.")
+        raise UserError(f"split sizes {sizes}: expected at most one None, for the remaining records.")
     for size in sizes:
         if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer)):
-            raise UserError(f"split sizes {sizes}: expected counts of records, and None for the rest.")
-    given = sum(size for size in sizes if size is not None)
-    counts = [n - given if size is None else int(size) for size in sizes]
-    if given > n or any(count < 1 for count in counts):
+            raise UserError(f"split sizes {sizes}: expected numbers of records, or None for the remaining records.")
+    total = sum(size for size in sizes if size is not None)
+    counts = [n - total if size is None else int(size) for size in sizes]
+    if total > n or any(count < 1 for count in counts):
         raise UserError(
-            f"split sizes {sizes} of {n} records: every part needs at least one record, and they share {n}."
+            f"split sizes {sizes} of {n} records: every part needs at least one record, and the sum is at most {n}."
         )
     return counts

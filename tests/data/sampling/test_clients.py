@@ -166,6 +166,6 @@ def test_mistakes_are_named():
     fails("field 'mask'", lambda: rounds(masked, PARTS, **good)(0)(0))
     fails("alpha=0", lambda: dirichlet(LABELS, 3, alpha=0, seed=0))
     fails("alpha=nan", lambda: dirichlet(LABELS, 3, alpha=math.nan, seed=0))
-    fails("one label a record", lambda: dirichlet(LABELS[:, None], 3, alpha=1, seed=0))
+    fails("one label per record", lambda: dirichlet(LABELS[:, None], 3, alpha=1, seed=0))
     fails("over 0 clients", lambda: shards(LABELS, 0, seed=0))
     fails("weight of at least 0 for each of the 3", lambda: dirichlet(LABELS, 3, alpha=1, seed=0, sizes=[1, 2]))

@@ -50,7 +50,7 @@ def test_held_tasks_are_fixed_and_counted():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (dict(ways=8), "8 ways need as many classes; the data have 7"),
+        (dict(ways=8), "8 ways need at least 8 classes; the data have 7"),
         (dict(shots=4), "4 shots and 3 queries need 7 examples; a class has 6"),
         (dict(labels=LABELS[:-1]), "41 labels for 42 records"),
     ],

@@ -103,12 +103,12 @@ def test_labels_may_be_strings_and_rare():
 
 def test_folds_that_cannot_be_are_errors():
     for arguments, why in (
-        (dict(k=1), "1 folds; expected a whole number of at least 2"),
+        (dict(k=1), "1 folds; expected an integer of at least 2"),
         (dict(k=2.5), "2.5 folds"),
         (dict(k=101), "101 folds of 100 records"),
         (dict(k=5, groups=np.arange(100) // 50), "5 folds of 100 records.*groups: 2"),
         (dict(k=60, labels=np.arange(100) % 2), "60 folds of 100 records.*each class"),
-        (dict(k=5, labels=np.zeros(99)), r"labels of shape \[99\]; expected one a record, \[100\]"),
+        (dict(k=5, labels=np.zeros(99)), r"labels of shape \[99\]; expected one per record, \[100\]"),
         (dict(k=5, groups=np.zeros((100, 1))), r"groups of shape \[100, 1\]"),
     ):
         with pytest.raises(UserError, match=why):
