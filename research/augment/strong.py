@@ -81,8 +81,8 @@ def resample(
     grid = jnp.stack([rows, columns], -1) - center
 
     def resample_one(image, matrix, shift):
-        points = list(jnp.moveaxis(grid @ matrix.T + shift + center, -1, 0))
-        sample = lambda plane: jax.scipy.ndimage.map_coordinates(plane, points, order=1, mode="constant", cval=fill)
+        at = jnp.moveaxis(grid @ matrix.T + shift + center, -1, 0)
+        sample = lambda plane: jax.scipy.ndimage.map_coordinates(plane, list(at), order=1, mode="constant", cval=fill)
         return jnp.stack([sample(image[..., c]) for c in range(image.shape[-1])], -1)
 
     return _cast_like(images, jax.vmap(resample_one)(images.astype(jnp.float32), matrices, shifts))

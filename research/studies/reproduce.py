@@ -79,9 +79,7 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
     """
     stream, files = stream or sys.stdout, [files] if isinstance(files, str | Path | Loaded) else list(files)
     if knobs and len(files) > 1:
-        raise UserError(
-            f"knobs are for one experiment at a time, but {len(files)} files came with {sorted(knobs)}; run them apart."
-        )
+        raise UserError(f"knobs are for one experiment; {len(files)} files were given with {sorted(knobs)}.")
     names = []
     for file in files:
         if (Path(file) / "run.json").exists():
@@ -115,10 +113,7 @@ def record(folder) -> dict:
     if status.get("status") != "finished":
         raise UserError(f"the run in {folder} is {status.get('status', 'not started')}; expected a finished run.")
     if not about.get("claims"):
-        raise UserError(
-            f"{about['experiment']} has no claims with these knobs; add Experiment(claims=), see Claim in "
-            "research/experiment.py."
-        )
+        raise UserError(f"{about['experiment']} has no claims with these knobs; see Claim in research/experiment.py.")
     source = run.folder / "source"
     sources = read_sources(source)
     defaults = run_folder.plain(

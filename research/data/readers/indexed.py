@@ -96,9 +96,7 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
                 # Only for its checks of the record.
                 records.stack([record], [count])
                 if fields is not None and tuple(sorted(record)) != fields:
-                    raise UserError(
-                        f"record {count} has the fields {sorted(record)}; expected {list(fields)}, as in record 0."
-                    )
+                    raise UserError(f"record {count} has the fields {sorted(record)}; expected {list(fields)}.")
                 fields = tuple(sorted(record))
                 writer.write(_encoded(record))
                 count += 1

@@ -70,9 +70,7 @@ def _converted(path, out):
     if out.exists():
         data = indexed(out)
         if data.origin != origin:
-            raise UserError(
-                f"{str(out)!r} was made of other data than {str(path)!r} contains now; remove it or choose another out."
-            )
+            raise UserError(f"{str(out)!r} was made of other data than {str(path)!r} contains now; remove it first.")
         return _summary(data)
     data = open_path(path)
     return _summary(write((data[i] for i in range(len(data))), out, classes=data.classes, origin=origin))

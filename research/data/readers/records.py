@@ -36,9 +36,7 @@ def stack(rows: list, indices) -> dict[str, np.ndarray]:
                 f"record {index} is a {type(row).__name__}; expected a dict of arrays, numbers and strings."
             )
         if row.keys() != rows[0].keys():
-            raise UserError(
-                f"record {index} has the fields {sorted(row)}; expected {sorted(rows[0])}, as in record {indices[0]}."
-            )
+            raise UserError(f"record {index} has the fields {sorted(row)}; record {indices[0]} has {sorted(rows[0])}.")
     return {name: column([row[name] for row in rows], name=name, indices=indices) for name in rows[0]}
 
 

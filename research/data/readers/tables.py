@@ -68,8 +68,7 @@ def jsonl(path, *, label: str | None = None) -> Arrays:
                     raise UserError(f"{path}, line {number}: a {type(row).__name__}; expected a JSON object {{...}}.")
                 if rows and row.keys() != rows[0].keys():
                     raise UserError(
-                        f"{path}, line {number} has the fields {sorted(row)}; expected {sorted(rows[0])}, as in line "
-                        f"{lines[0]}."
+                        f"{path}, line {number} has the fields {sorted(row)}; line {lines[0]} has {sorted(rows[0])}."
                     )
                 rows.append(row)
                 lines.append(number)

@@ -109,9 +109,8 @@ def prepared(name_or_builder, *, data_dir=None, **options):
         raise
     except ModuleNotFoundError as error:
         raise UserError(
-            f"preparing {builder.info.full_name} needs {error.name!r}, which is not installed. Install it, or prepare "
-            f"the data with file_format='array_record' elsewhere and copy it to {str(builder.data_path)!r}; reading "
-            f"does not need {error.name!r}."
+            f"preparing (not reading) {builder.info.full_name} needs {error.name!r}, which is not installed. Install "
+            f"it, or prepare elsewhere with file_format='array_record' and copy the data to {str(builder.data_path)!r}."
         ) from error
     except Exception as error:
         # Another process may have finished first: its rename succeeds and this one fails.
@@ -145,9 +144,7 @@ def make_builder(name_or_builder, *, data_dir=None, **options):
         except tfds.core.DatasetNotFoundError:
             names = [*MODULES, *tfds.list_builders(with_community_datasets=False)]
             hint = nearest(name_or_builder, names)
-            raise UserError(
-                f"unknown data set {name_or_builder!r}.{hint} Expected a TFDS name or {', '.join(MODULES)}."
-            ) from None
+            raise UserError(f"unknown data set {name_or_builder!r}.{hint} Built in: {', '.join(MODULES)}.") from None
         except (ValueError, AssertionError) as error:
             raise UserError(f"the data set {name_or_builder!r} cannot be opened: {error}") from error
 

@@ -69,9 +69,7 @@ class EvalBatches:
         real = indices < len(self.data)
         fields = records.numbers(records.columns(self.data, np.where(real, indices, step * self.size)))
         if "mask" in fields:
-            raise UserError(
-                "the records have a field 'mask', which eval_batches adds; rename it with mapped(data, fn)."
-            )
+            raise UserError("the records have a field 'mask', which eval_batches adds; rename it with mapped().")
         return {**fields, "mask": real.astype(np.float32)}
 
 

@@ -104,9 +104,9 @@ def dirichlet(labels, clients: int, *, alpha: float, seed: int, sizes=None) -> l
 
     Returns the record numbers of each client, i64, ascending; every record belongs to exactly one client. Each client
     draws class probabilities from Dirichlet(alpha * p), where p are the class frequencies of `labels` [n]. It then
-    draws its records with these probabilities, without replacement; exhausted classes are excluded. As alpha goes to infinity
-    (`math.inf` is allowed), clients become iid. As alpha goes to 0, each client has one class, until classes are
-    exhausted. For papers with the concentration a for each of C classes, use alpha = a * C. `sizes` (one weight per
+    draws its records with these probabilities, without replacement; exhausted classes are excluded. As alpha goes to
+    infinity (`math.inf` is allowed), clients become iid. As alpha goes to 0, each client has one class, until classes
+    are exhausted. For papers with the concentration a for each of C classes, use alpha = a * C. `sizes` (one weight per
     client) sets the proportions of their records; by default their numbers of records differ by at most one. With more
     clients than records, or with small weights, some clients are empty. As in `stratified`, the seed belongs to the
     split, not to the run.
