@@ -56,7 +56,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, error, mean - half, mean + half, count)
 
 
-def verdict(claim: Mapping, result: Estimate) -> str:
+def verdict(claim: Mapping, found: Estimate) -> str:
     """Compare the confidence interval with the bounds of the claim: "met", "missed" or "undecided".
 
     "met": the interval lies entirely within the bounds. "missed": it lies entirely beyond one of them. "undecided": it
@@ -64,9 +64,9 @@ def verdict(claim: Mapping, result: Estimate) -> str:
     """
     low, high = (limit if limit is not None else end * math.inf
                  for limit, end in ((claim.get("at_least"), -1), (claim.get("at_most"), 1)))  # fmt: skip
-    if result.low >= low and result.high <= high:
+    if found.low >= low and found.high <= high:
         return "met"
-    return "missed" if result.high < low or result.low > high else "undecided"
+    return "missed" if found.high < low or found.low > high else "undecided"
 
 
 def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, stream=None, **knobs) -> list[dict]:

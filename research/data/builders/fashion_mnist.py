@@ -71,7 +71,7 @@ class FashionMnistIdx(tfds.core.GeneratorBasedBuilder):
         if images.shape[1:] != (28, 28) or len(images) != len(labels) or labels.max(initial=0) > 9:
             raise UserError(
                 f"the {split} files in {str(files[next(iter(FILES[split]))].parent)!r} are not Fashion-MNIST: images "
-                f"{list(images.shape)}, labels {list(labels.shape)} up to {labels.max(initial=0)}; expected 28 x 28, 9."
+                f"{images.shape}, labels {labels.shape} up to {labels.max(initial=0)}; expected 28 x 28 and at most 9."
             )
         if self.folder is None:
             for (name, digest), array in zip(FILES[split].items(), (images, labels), strict=True):

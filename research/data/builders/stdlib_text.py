@@ -46,7 +46,7 @@ class StdlibText(tfds.core.GeneratorBasedBuilder):
         for path in source_files(root):
             parts[split_of(path.relative_to(root).as_posix())].append(path)
         if not all(parts.values()):
-            raise UserError(f"the standard library in {str(root)!r} has too few source files; expected no zip archive.")
+            raise UserError(f"the standard library in {str(root)!r} has too few source files. Is it a zip archive?")
         return {split: self._generate_examples(root, paths) for split, paths in parts.items()}
 
     def _generate_examples(self, root, files):

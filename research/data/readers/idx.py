@@ -33,5 +33,5 @@ def read_idx(path, *, ndim: int) -> np.ndarray:
             return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
         content = f"{len(data) - header} bytes of data; expected {shape} from its header"
     else:
-        content = f"{len(data)} bytes; expected a header of {header}"
+        content = f"{len(data)} bytes; expected a header of {header} bytes"
     raise UserError(f"{str(path)!r} is truncated or damaged: it has {content}. Download it again.")

@@ -157,7 +157,7 @@ def test_mistakes_are_named():
             function()
 
     good = {"clients": 2, "batch_size": 4}
-    fails("rounds of 6 clients; there are 5", lambda: rounds(DATA, PARTS, clients=6, batch_size=4))
+    fails("rounds of 6 clients; expected at most 5", lambda: rounds(DATA, PARTS, clients=6, batch_size=4))
     fails("no client has a record", lambda: rounds(DATA, PARTS[2:3], clients=1, batch_size=4))
     fails("records outside 0 to 39", lambda: rounds(DATA, [np.array([40])], clients=1, batch_size=4))
     fails("expected at least 1", lambda: rounds(DATA, PARTS, epochs=0, **good))
