@@ -1,11 +1,12 @@
-"""The pages and tables about runs: one run, several compared, many listed.
+"""Reports on runs: a page for one run, a comparison of several runs, and a listing of many.
 
     one run     page (report.html): claims, curves, confusion, ranked, slices, gallery, layers, timeline, pace, record
-    several     compare, compare_page with groups, rows, overlay
-    many        runs; direction says which numbers are better when larger
+    several     compare (statistics), compare_page (text and compare.html), groups, rows, overlay
+    many        runs: list, filter and sort
+    shared      direction: the main metric, and whether higher or lower is better
 
-A part of the page is a function of a `research.runs.reader.Run` (or of one Evaluation) that gives Html, and "" if there
-is nothing to show. To add one, copy `slices.py` and call it in `page.py`.
+Each part of a page is a function of a `research.runs.reader.Run` (or of one Evaluation). It returns Html, and "" if
+there is nothing to show. To add a part, copy `slices.py` and call it in `page.py`.
 """
 
 from research.report.claims import judge

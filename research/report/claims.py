@@ -1,4 +1,4 @@
-"""What an experiment claims, held against what was measured."""
+"""Check the claims of an experiment against its measured results."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,7 +8,11 @@ from research.files import number
 
 
 class Verdict(NamedTuple):
-    """`outcome` is met, missed or not measured; `bound` says in words what was claimed; `remark` why not measured."""
+    """The result of checking one claim.
+
+    `outcome` is "met", "missed" or "not measured". `bound` describes the claim, such as "at least 0.97". `remark`
+    gives the reason if the metric was not measured.
+    """
 
     metric: str
     bound: str
@@ -18,14 +22,14 @@ class Verdict(NamedTuple):
 
 
 def judge(claim: Mapping, results: Mapping[str, Mapping[str, float | None]]) -> Verdict:
-    """The verdict on a claim {"metric": "test/accuracy", "at_least", "at_most"}, from {evaluation: {metric: number}}.
+    """Check one claim {"metric": "test/accuracy", "at_least", "at_most"} against {evaluation: {metric: number}}.
 
-    Bounds are inclusive. A number that is absent, null or NaN was not measured.
+    Bounds are inclusive. A number that is missing, null or NaN counts as not measured.
     """
     metric, low, high = claim["metric"], claim.get("at_least"), claim.get("at_most")
     bounds = {"at least": low, "at most": high}
-    bound = " and ".join(f"{word} {limit:g}" for word, limit in bounds.items() if limit is not None) or "no bound"
-    valid = {f"{name}/{key}": value for name, found in results.items() for key, value in found.items()}
+    bound = " and ".join(f"{label} {limit:g}" for label, limit in bounds.items() if limit is not None) or "no bound"
+    valid = {f"{name}/{key}": value for name, numbers in results.items() for key, value in numbers.items()}
     measured = number(valid.get(metric))
     if measured is None:
         remark = "is not a number" if metric in valid else f"is not among the results.{nearest(metric, valid)}"

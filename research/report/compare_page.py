@@ -1,4 +1,4 @@
-"""A comparison as it is read: a few sentences, tables on the console, and compare.html."""
+"""Present a comparison: the verdict in sentences, tables as text, and the page compare.html."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,123 +15,127 @@ from research.report.groups import Group, seed_of, source_diff
 from research.report.overlay import overlaid
 from research.runs.reader import Run
 
-MANY = 12  # lines of a table on the console
+MANY = 12  # most lines of the slice table in text output
 
 
 def verdict(found: Comparison) -> list[str]:
-    """What can be said of the main metric, a sentence or two for each group: whether there is a winner, and of what."""
+    """Return the verdict on the main metric, one or two sentences for each group: the winner, if there is one."""
     if found.one_recipe:
         runs = [run for group in found.groups for run in group.runs]
-        why = "differ by seed only" if len({seed_of(run) for run in runs}) > 1 else "are of the same recipe and seed"
+        why = "differ by seed only" if len({seed_of(run) for run in runs}) > 1 else "have the same recipe and seed"
         return [f"No winner: the runs {why}. {found.metric}: {spread(runs, found.metric)}."]
-    return [_said(found, line) for line in found.headline]
+    return [_verdict_on(found, line) for line in found.headline]
 
 
 def spread(runs: Sequence[Run], metric: str) -> str:
-    """`mean ± standard error (n = runs)` of a metric over the seeds of a recipe, or its value in a single run."""
+    """Format a metric over the seeds of a recipe as `mean ± standard error (n = runs)`, or as the value of one run."""
     values = [value for run in runs if (value := numbers(run).get(metric)) is not None]
     if len(values) < 2:
         return format_number(values[0]) if values else format_number(None)
     return f"{format_number(np.mean(values))} ± {np.std(values, ddof=1) / len(values) ** 0.5:.2g} (n = {len(values)})"
 
 
-def _said(found: Comparison, line: Line) -> str:
-    base = found.groups[0]
-    new = next(group for group in found.groups if group.name == line.group)
+def _verdict_on(comparison: Comparison, line: Line) -> str:
+    base = comparison.groups[0]
+    new = next(group for group in comparison.groups if group.name == line.group)
     if line.difference is None:
-        return f"No winner: {found.metric} of A and {new.name} was not tested: {line.why}."
-    seeds = max(len(base.runs), len(new.runs)) > 1
+        return f"No winner: {comparison.metric} was not tested between A and {new.name}, because {line.why}."
+    several_seeds = max(len(base.runs), len(new.runs)) > 1
     measured = (
-        f"{found.metric} is {format_number(line.base)} of A, {format_number(line.new)} of {new.name}: "
+        f"{comparison.metric}: A {format_number(line.base)}, {new.name} {format_number(line.new)}; difference "
         f"{signed(line.difference.value)}, 95 % interval {interval(line.difference)}, p {p_value(line.p)} "
         f"({line.difference.test})."
     )
-    word = line.shown
-    if word and found.better:
-        word = "better" if word == found.better else "worse"
-    if seeds:
-        return f"{new.name} is {word}. {measured}" if word else f"No winner: no difference is shown. {measured}"
-    if word:
+    result = line.shown
+    if result and comparison.better:
+        result = "better" if result == comparison.better else "worse"
+    if several_seeds:
+        start = f"{new.name} is {result}." if result else "No winner: the difference is not significant."
+        return f"{start} {measured}"
+    if result:
         return (
-            f"No winner between recipes: there is one seed of each. Of these two networks {new.name} is {word}. "
-            f"{measured} Another seed may turn it; train several of each."
+            f"No winner between recipes: each has one seed. Of these two networks, {new.name} is {result}. "
+            f"{measured} Other seeds may reverse the result; train several seeds of each recipe."
         )
-    return f"No winner: no difference between these two networks is shown. {measured}"
+    return f"No winner: the difference between these two networks is not significant. {measured}"
 
 
 def signed(value: float) -> str:
-    """A difference with its sign and at most four digits."""
+    """Format a difference with its sign and at most four significant digits."""
     return "0" if value == 0 else f"{value:+.4g}" if abs(value) >= 1e-3 else f"{value:+.2g}"
 
 
 def interval(difference: Difference) -> str:
-    """`[low, high]`."""
+    """Format the confidence interval of a difference as `[low, high]`."""
     return f"[{signed(difference.low)}, {signed(difference.high)}]"
 
 
 def p_value(p: float) -> str:
-    """`= 0.012` or `< 0.001`: never a 0, which no p-value is."""
+    """Format a p-value as `= 0.012`, `< 0.001` or, for NaN, a dash; never as 0."""
     return "–" if p != p else "< 0.001" if p < 1e-3 else f"= {p:.2g}"
 
 
 def format_comparison(found: Comparison) -> str:
-    """The comparison as the lines of a text."""
+    """Format the comparison as text."""
     names = [group.name for group in found.groups]
     lines = [f"{group.name}  {described(group)}" for group in found.groups]
     if found.differs:
-        lines += ["", *_aligned(["differs", "", *names], [[d.kind, d.name, *[shortened(v, 40) for v in d.values]]
+        lines += ["", *_aligned(["kind", "setting", *names], [[d.kind, d.name, *[shortened(v, 40) for v in d.values]]
                                                           for d in found.differs])]  # fmt: skip
-    if found.one_recipe or _seeds(found):
+    if found.one_recipe or _has_seeds(found):
         lines += ["", *_aligned(["metric", *names], _spreads(found))]
     if not found.one_recipe:
-        lines += ["", *_aligned(_head("metric"), [_cells(line) for line in found.metrics]), *untested(found.metrics)]
+        table_lines = _aligned(_table_head("metric"), [_cells(line) for line in found.metrics])
+        lines += ["", *table_lines, *untested(found.metrics)]
     if tested := [line for line in found.slices if line.difference]:
         shown = [line for line in tested if line.shown]
-        lines += ["", f"{len(shown)} of {len(tested)} slices differ{':' if shown else '.'}"]
-        lines += _aligned(_head("slice"), [_cells(line) for line in shown[:MANY]]) if shown else []
+        lines += ["", f"{len(shown)} of {len(tested)} slices differ significantly{':' if shown else '.'}"]
+        lines += _aligned(_table_head("slice"), [_cells(line) for line in shown[:MANY]]) if shown else []
         lines += [f"... and {len(shown) - MANY} more"] * (len(shown) > MANY)
     return "\n".join([*lines, "", *found.remarks, *verdict(found)])
 
 
-def _seeds(found: Comparison) -> bool:
-    return any(len(group.runs) > 1 for group in found.groups)
+def _has_seeds(result: Comparison) -> bool:
+    return any(len(group.runs) > 1 for group in result.groups)
 
 
-def _spreads(found: Comparison) -> list[list[str]]:
-    known = dict.fromkeys(name for group in found.groups for run in group.runs for name in numbers(run))
-    names = sorted(known, key=lambda name: name != found.metric)
-    return [[name, *[spread(group.runs, name) for group in found.groups]] for name in names]
+def _spreads(result: Comparison) -> list[list[str]]:
+    metrics = dict.fromkeys(name for group in result.groups for run in group.runs for name in numbers(run))
+    names = sorted(metrics, key=lambda name: name != result.metric)
+    return [[name, *[spread(group.runs, name) for group in result.groups]] for name in names]
 
 
 def described(group: Group) -> str:
-    """The experiment, folders and seeds of a group."""
+    """Describe a group by its experiment, seeds and folders."""
     experiment = group.runs[0].about.get("experiment", "?")
     seeds = ", ".join(str(seed_of(run)) for run in group.runs)
     folders = group.runs[0].folder if len(group.runs) == 1 else f"{len(group.runs)} runs, {group.runs[0].folder} ..."
     return f"{experiment}, seed{'s' * (len(group.runs) > 1)} {seeds}: {folders}"
 
 
-def _head(first) -> list[str]:
-    return [first, "", "A", "other", "difference", "95 % interval", "p (Holm)", "shown"]
+def _table_head(first) -> list[str]:
+    return [first, "group", "A", "group mean", "difference", "95 % interval", "p (Holm)", "significant"]
 
 
 def _cells(line: Line) -> list[str]:
-    d = line.difference
-    tested = [signed(d.value), interval(d), p_value(line.p).removeprefix("= ")] if d else ["–", "–", "–"]
+    difference = line.difference
+    statistics = ["–", "–", "–"]
+    if difference:
+        statistics = [signed(difference.value), interval(difference), p_value(line.p).removeprefix("= ")]
     return [
         line.what,
         line.group,
         format_number(line.base),
         format_number(line.new),
-        *tested,
-        ", ".join(filter(None, _shown(line))),
+        *statistics,
+        ", ".join(filter(None, _outcome(line))),
     ]
 
 
-def _shown(line: Line) -> tuple[str, str]:
-    """(higher or lower, better or worse), "" where nothing is shown or nobody can tell."""
-    good = better(line.what.split(",")[0])
-    return line.shown, "" if not line.shown or not good else "better" if line.shown == good else "worse"
+def _outcome(line: Line) -> tuple[str, str]:
+    """Return (higher or lower, better or worse); "" if the difference is not significant or the direction unknown."""
+    better_side = better(line.what.split(",")[0])
+    return line.shown, "" if not line.shown or not better_side else "better" if line.shown == better_side else "worse"
 
 
 def _aligned(head, rows) -> list[str]:
@@ -140,9 +144,10 @@ def _aligned(head, rows) -> list[str]:
 
 
 def write(found: Comparison, out=None) -> Path:
-    """Writes the page to `out`, by default report/compare.html in the folder of the first run, and gives its path.
+    """Write the page to `out` and return its path.
 
-    One file that fetches nothing. Raises UserError where it cannot be written.
+    The default is report/compare.html in the folder of the first run. The page is a single file that loads nothing from
+    the network. Raises UserError if it cannot be written.
     """
     path = Path(out) if out else found.groups[0].runs[0].folder / "report" / "compare.html"
     page = document(f"comparison by {found.metric}", join(_parts(found)))
@@ -156,82 +161,84 @@ def write(found: Comparison, out=None) -> Path:
     return path
 
 
-def _parts(found: Comparison) -> list:
-    names = [group.name for group in found.groups]
-    experiments = list(dict.fromkeys(str(group.runs[0].about.get("experiment", "?")) for group in found.groups))
+def _parts(result: Comparison) -> list:
+    names = [group.name for group in result.groups]
+    experiments = dict.fromkeys(str(group.runs[0].about.get("experiment", "?")) for group in result.groups)
+    title = f"Comparison: {', '.join(experiments)}"
     return [
-        element("header", element("h1", f"Comparison: {', '.join(experiments)}"), element("p", f"by {found.metric}")),
-        *[element("p", said, class_="verdict") for said in verdict(found)],
-        *[element("p", remark, class_="remark") for remark in found.remarks],
-        section("Runs", _runs(found)),
-        section("What differs", *_differs(found, names)),
-        section("Numbers", *_numbers(found, names)),
-        section("Slices", _lines("slice", found.slices)) if found.slices and not found.one_recipe else "",
-        section("Learning curves", *_curves(found)),
+        element("header", element("h1", title), element("p", f"Main metric: {result.metric}")),
+        *[element("p", sentence, class_="verdict") for sentence in verdict(result)],
+        *[element("p", remark, class_="remark") for remark in result.remarks],
+        section("Runs", _runs(result)),
+        section("Differences in settings", *_differs(result, names)),
+        section("Metrics", *_numbers(result, names)),
+        section("Slices", _line_table("slice", result.slices)) if result.slices and not result.one_recipe else "",
+        section("Learning curves", *_curves(result)),
     ]
 
 
-def _differs(found, names) -> list:
+def _differs(result, names) -> list:
     rows = [[d.kind, d.name, *[element("span", shortened(v, 300), class_="whole" * (len(v) < 20)) for v in d.values]]
-            for d in found.differs]  # fmt: skip
-    base, *others = found.groups
-    changed = [(group.name, source_diff(base.runs[0], group.runs[0], names=("A", group.name))) for group in others]
-    folded = [details(f"source of A and {name}", element("pre", text)) for name, text in changed if text]
-    nothing = "Nothing but the seed." if found.one_recipe else "Nothing that was recorded."
-    return [table(["kind", "name", *names], rows) if rows else element("p", nothing), *folded]
+            for d in result.differs]  # fmt: skip
+    base, *rest = result.groups
+    sources = [(group.name, source_diff(base.runs[0], group.runs[0], names=("A", group.name))) for group in rest]
+    diffs = [details(f"Source diff: A and {name}", element("pre", text)) for name, text in sources if text]
+    no_difference = "Only the seed differs." if result.one_recipe else "No recorded setting differs."
+    return [table(["kind", "setting", *names], rows) if rows else element("p", no_difference), *diffs]
 
 
-def _numbers(found, names) -> list:
-    parts = [element("p", UNTESTED if found.one_recipe else METHOD, class_="remark")]
-    if found.one_recipe or _seeds(found):
-        parts += [table(["metric", *names], _spreads(found), numeric=names)]
-        parts += [element("p", "Means ± standard errors over seeds.", class_="remark")] if _seeds(found) else []
-    return parts if found.one_recipe else [*parts, _lines("metric", found.metrics)]
+def _numbers(result, names) -> list:
+    parts = [element("p", UNTESTED if result.one_recipe else METHOD, class_="remark")]
+    if result.one_recipe or _has_seeds(result):
+        parts += [table(["metric", *names], _spreads(result), numeric=names)]
+        parts += [element("p", "Mean ± standard error over seeds.", class_="remark")] if _has_seeds(result) else []
+    return parts if result.one_recipe else [*parts, _line_table("metric", result.metrics)]
 
 
-def _curves(found) -> list:
-    plots = [element("div", Html(plot), class_="plot") for plot in overlaid(found.groups)]
-    words = "Lines are means over the seeds of a recipe; bands reach from the least to the most of them."
+def _curves(result) -> list:
+    plots = [element("div", Html(plot), class_="plot") for plot in overlaid(result.groups)]
+    caption = "Lines show the mean over the seeds of a recipe. Bands show the minimum and maximum."
     return (
-        [element("div", *plots, class_="plots"), element("p", words, class_="remark") if _seeds(found) else ""]
+        [element("div", *plots, class_="plots"), element("p", caption, class_="remark") if _has_seeds(result) else ""]
         if plots
         else []
     )
 
 
 METHOD = (
-    f"The difference is the other minus A. A difference is shown where its p-value, corrected for all lines of the "
-    f"table by Holm's method, is below {LEVEL}. McNemar's test and the paired bootstrap take the same examples and "
-    "speak of two networks; Welch's test over seeds speaks of two recipes, on this evaluation set. Intervals are not "
+    f"The difference is the group mean minus A. It is significant if its p-value, corrected for all lines of the "
+    f"table by Holm's method, is below {LEVEL}. McNemar's test and the paired bootstrap use the same examples and "
+    "compare two networks. Welch's test over seeds compares two recipes on this evaluation set. Intervals are not "
     "corrected."
 )
-UNTESTED = "The runs are of one recipe: their numbers differ by chance, and are not tested."
+UNTESTED = "All runs share one recipe. Their metrics differ by chance and are not tested."
 
 
-def _runs(found: Comparison) -> Html:
+def _runs(result: Comparison) -> Html:
     rows = [
-        [element("b", group.name), run.folder.name, seed_of(run), run.status.get("status", "not begun"),
-         run.status.get("step", ""), format_number(numbers(run).get(found.metric))]
-        for group in found.groups for run in group.runs
+        [element("b", group.name), run.folder.name, seed_of(run), run.status.get("status", "not started"),
+         run.status.get("step", ""), format_number(numbers(run).get(result.metric))]
+        for group in result.groups for run in group.runs
     ]  # fmt: skip
-    return table(["", "run", "seed", "status", "step", found.metric], rows, numeric=("seed", "step", found.metric))
+    head = ["group", "run", "seed", "status", "step", result.metric]
+    return table(head, rows, numeric=("seed", "step", result.metric))
 
 
-def _lines(first: str, lines) -> Html:
-    head = _head(first)
+def _line_table(first: str, lines) -> Html:
+    head = _table_head(first)
     rows = []
     for line in lines:
         cells: list = _cells(line)
-        colour = {"better": "badge met", "worse": "badge missed"}.get(_shown(line)[1], "badge")
+        colour = {"better": "badge met", "worse": "badge missed"}.get(_outcome(line)[1], "badge")
         cells[-1] = element("span", cells[-1], class_=colour) if line.shown else ""
         rows.append(cells)
     return join([table(head, rows, numeric=head[2:-1]), *[element("p", w, class_="remark") for w in untested(lines)]])
 
 
 def untested(lines: Sequence[Line]) -> list[str]:
-    """A sentence for each reason why lines were not tested, with what they are."""
+    """Return one sentence per reason for a missing test, with the metrics that it concerns."""
     reasons = dict.fromkeys(line.why for line in lines if line.why)
     return [
-        f"Not tested: {', '.join(dict.fromkeys(line.what for line in lines if line.why == why))}: {why}."
+        f"Not tested: {', '.join(dict.fromkeys(line.what for line in lines if line.why == why))}. Reason: {why}."
         for why in reasons
     ]

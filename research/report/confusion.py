@@ -1,4 +1,4 @@
-"""Which classes are taken for which: the confusion matrix as a picture and as tables."""
+"""Confusion matrices as figures and tables, per-class metrics and the most confused pairs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,11 +8,11 @@ import numpy as np
 from research.html.figure import COLOURS, inline_svg, new_figure, style, write_png
 from research.html.markup import shortened
 
-READABLE = 20  # classes; above that the numbers in the cells would be dust
+READABLE = 20  # classes; with more, the counts in the cells would be too small to read
 
 
 class PerClass(NamedTuple):
-    """One class: how many there are, and its precision, recall and F1; None where nothing can be divided."""
+    """One class: its number of examples, precision, recall and F1; None if the denominator is 0."""
 
     name: str
     count: int
@@ -22,7 +22,7 @@ class PerClass(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """`count` examples of class `true` were taken for `predicted`: the `share` of all examples of `true`."""
+    """`count` examples of class `true` were predicted as `predicted`; `share` is their fraction of class `true`."""
 
     true: str
     predicted: str
@@ -31,44 +31,45 @@ class Pair(NamedTuple):
 
 
 def per_class(matrix, names: Sequence[str]) -> list[PerClass]:
-    """Precision, recall and F1 of each class from counts [C, C], rows = true, columns = predicted."""
+    """Compute precision, recall and F1 of each class from counts [C, C] (rows: true, columns: predicted)."""
     matrix = np.asarray(matrix, float)
     table = []
     for i, name in enumerate(names):
-        hits, true, said = matrix[i, i], matrix[i].sum(), matrix[:, i].sum()
-        f1 = 2 * hits / (true + said) if true + said else None
-        table.append(PerClass(name, int(true), hits / said if said else None, hits / true if true else None, f1))
+        hits, true, predicted = matrix[i, i], matrix[i].sum(), matrix[:, i].sum()
+        f1 = 2 * hits / (true + predicted) if true + predicted else None
+        precision, recall = hits / predicted if predicted else None, hits / true if true else None
+        table.append(PerClass(name, int(true), precision, recall, f1))
     return table
 
 
 def most_confused(matrix, names: Sequence[str], *, limit: int = 20) -> list[Pair]:
-    """The pairs of different classes with the most errors, most first; ties in the order of the classes."""
+    """Return the pairs of different classes with the most errors, largest first; ties in class order."""
     wrong = np.array(matrix, float)
     total = wrong.sum(axis=1)
     np.fill_diagonal(wrong, 0)
-    order = [divmod(int(at), len(wrong)) for at in np.argsort(-wrong, axis=None, kind="stable")[:limit]]
+    order = [divmod(int(index), len(wrong)) for index in np.argsort(-wrong, axis=None, kind="stable")[:limit]]
     return [Pair(names[i], names[j], int(wrong[i, j]), wrong[i, j] / total[i]) for i, j in order if wrong[i, j] > 0]
 
 
 def class_names(count: int, given=None) -> list[str]:
-    """The names of `count` classes: those given where there are as many, else their numbers."""
+    """Return the names of `count` classes: those in `given` if their number matches, otherwise the indices."""
     fits = given is not None and len(given) == count
     return [str(name) for name in given] if fits else [str(i) for i in range(count)]
 
 
 def is_confusion(matrix) -> bool:
-    """Whether it is a square table of counts of two classes or more."""
+    """Check that `matrix` is a square table of two or more classes."""
     return matrix is not None and matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] > 1
 
 
 def picture(matrix, names: Sequence[str], *, path=None, label: str) -> str:
-    """The matrix [C, C] as an SVG element, and as a PNG at `path`: counts, shaded by their share of the row."""
+    """Draw the matrix [C, C] as an SVG element, and as a PNG at `path`: counts, shaded by the fraction of the row."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     matrix = np.asarray(matrix, float)
     count = len(matrix)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    shades = np.sqrt(shares)  # or a share of 2 %, which is what one looks for, could not be seen
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shading = np.sqrt(fractions)  # on a linear scale, an error rate of 2 % would be invisible
     blue = to_rgb(COLOURS[0])
     clear_to_blue = LinearSegmentedColormap.from_list("clear_to_blue", [(*blue, 0.0), (*blue, 1.0)])  # any background
     short = [shortened(name, 22) for name in names]
@@ -77,14 +78,14 @@ def picture(matrix, names: Sequence[str], *, path=None, label: str) -> str:
     side = max(0.42 * count, 1.5) if count <= READABLE else 5
     with style():
         figure, (ax,) = new_figure(side + margin, side + (margin if longest > 3 else 0.7))
-        ax.imshow(shades, cmap=clear_to_blue, vmin=0, vmax=1, interpolation="none")
+        ax.imshow(shading, cmap=clear_to_blue, vmin=0, vmax=1, interpolation="none")
         ax.grid(False)
         ax.spines[:].set_visible(True)
         ax.set_xlabel("predicted")
         ax.set_ylabel("true")
         if count <= READABLE:
-            upright = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if longest > 3 else {}
-            ax.set_xticks(range(count), short, **upright)
+            rotation = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if longest > 3 else {}
+            ax.set_xticks(range(count), short, **rotation)
             ax.set_yticks(range(count), short)
             for i, j in zip(*np.nonzero(matrix), strict=True):
                 ax.text(j, i, _count(matrix[i, j]), ha="center", va="center", fontsize=8)

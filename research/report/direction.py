@@ -1,4 +1,4 @@
-"""Which of a run's numbers to look at first, and whether more of it is better."""
+"""The main metric of a run, and whether a higher or lower value of a metric is better."""
 
 from collections.abc import Mapping
 
@@ -18,54 +18,58 @@ LOWER = {
 
 
 def numbers(run: Run) -> dict[str, float]:
-    """{"test/accuracy": number} of all evaluations of a run but its layers' statistics, finite numbers only."""
-    told = {of: found for of, found in results(run).items() if of != LAYERS}
-    found = {f"{of}/{metric}": number(value) for of, numbers in told.items() for metric, value in numbers.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    """Return {"test/accuracy": number} for all evaluations of a run: finite numbers only, without layer statistics."""
+    sets = {name: metrics for name, metrics in results(run).items() if name != LAYERS}
+    values = {f"{name}/{metric}": number(value) for name, metrics in sets.items() for metric, value in metrics.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def main_metric(claims, names) -> str | None:
-    """The metric to look at first among `names` ("test/accuracy", ...): that of the first claim, else of the test set
-    before the validation set before others, accuracy, AUC, R2, bits and loss before others. None where there is none.
+    """Choose the main metric among `names` ("test/accuracy", ...), or None if there are none.
+
+    The metric of the first claim that is in `names` wins. Otherwise metrics named in `METRICS` come first, then the
+    test set, the validation set and other sets, then the order accuracy, AUC, R2, bits per byte, loss.
     """
     names = list(names)
     for claim in claims or ():
         if claim.get("metric") in names:
             return claim["metric"]
 
-    def place(name):
-        of, _, metric = name.partition("/")
-        ranks = [order.index(x) if x in order else len(order) for x, order in ((of, SETS), (metric, METRICS))]
+    def rank(name):
+        set_name, _, metric = name.partition("/")
+        ranks = [order.index(x) if x in order else len(order) for x, order in ((set_name, SETS), (metric, METRICS))]
         return (ranks[1] == len(METRICS), *ranks)
 
-    return min(names, key=place, default=None)
+    return min(names, key=rank, default=None)
 
 
 def better(metric: str, claims=()) -> str | None:
-    """The word "higher" or "lower", whichever is better of "test/accuracy"; None where nobody can tell.
+    """Return "higher" or "lower", whichever is better for the metric, or None if unknown.
 
-    A claim on it decides: at least this, or at most. Else a word in its name does: accuracy, f1, ..., loss, ece, ...
+    A claim with one bound decides: `at_least` means higher, `at_most` lower. Otherwise a word in the name of the metric
+    decides, such as accuracy or f1 (higher), loss or ece (lower).
     """
     for claim in claims or ():
         bounds = [claim.get("at_least") is not None, claim.get("at_most") is not None]
         if claim.get("metric") == metric and sum(bounds) == 1:
             return "higher" if bounds[0] else "lower"
-    own = metric.split("/")[1] if "/" in metric else metric  # of "test/accuracy/worst_class": accuracy
-    words = set(own.lower().split("_"))
-    found = [name for name, known in (("lower", LOWER), ("higher", HIGHER)) if words & known]
-    return found[0] if found else None
+    metric_name = metric.split("/")[1] if "/" in metric else metric  # "test/accuracy/worst_class" -> "accuracy"
+    words = set(metric_name.lower().split("_"))
+    directions = [name for name, keywords in (("lower", LOWER), ("higher", HIGHER)) if words & keywords]
+    return directions[0] if directions else None
 
 
 def named(metric: str, known: Mapping[str, float]) -> str:
-    """`metric`, checked to be among those known; a name without its set will do where one set alone has it.
+    """Return the full name of `metric`, which must be in `known`.
 
-    Raises UserError with the nearest name.
+    The set may be omitted if only one set has the metric. Raises UserError for an ambiguous or unknown name, and
+    suggests the nearest name.
     """
     if metric in known:
         return metric
-    found = [name for name in known if name.partition("/")[2] == metric]
-    if len(found) > 1:
-        raise UserError(f"the metric {metric!r} is of several sets: {', '.join(found)}. Give one of them.")
-    if not found:
+    matches = [name for name in known if name.partition("/")[2] == metric]
+    if len(matches) > 1:
+        raise UserError(f"the metric {metric!r} exists in several sets: {', '.join(matches)}. Choose one of them.")
+    if not matches:
         raise unknown("metric", metric, known)
-    return found[0]
+    return matches[0]

@@ -1,4 +1,4 @@
-"""The worst errors of an evaluation: the wrong predictions that cost most, each with what it was made from."""
+"""The gallery of worst errors of an evaluation: wrong predictions with the highest loss, each with its input."""
 
 import base64
 import io
@@ -11,12 +11,12 @@ from research.errors import UserError
 from research.html.figure import new_figure, style, write_png
 from research.html.markup import Html, element, format_number, inline_image, join, percent, shortened
 
-COLUMNS, LIMIT, SIDE = 6, 24, 128  # SIDE in pixels: larger images are made smaller before they go on the page
-LONGEST = 400  # characters of a text
+COLUMNS, LIMIT, SIDE = 6, 24, 128  # larger images are scaled down to SIDE pixels on the page
+LONGEST = 400  # characters shown of a text
 
 
 class Wrong(NamedTuple):
-    """One wrong prediction: the record's index, both classes, and confidence and loss where they were kept."""
+    """One wrong prediction: index of the record, both classes, and confidence and loss (None if not stored)."""
 
     index: int
     label: int
@@ -26,9 +26,10 @@ class Wrong(NamedTuple):
 
 
 def worst(rows, *, limit: int = LIMIT) -> list[Wrong]:
-    """The wrong predictions with the highest loss, worst first, from rows {name: [N]}.
+    """Return the wrong predictions with the highest loss, worst first, from rows {name: [N]}.
 
-    A loss that is no number comes first. Without losses, the most confident come first; ties go by index.
+    A NaN loss counts as infinite and comes first. Without losses, the most confident errors come first. Ties are in
+    order of the index.
     """
     label, prediction = np.asarray(rows["label"]), np.asarray(rows["prediction"])
     loss, confidence = (_column(rows, name) for name in ("loss", "confidence"))
@@ -44,13 +45,14 @@ def worst(rows, *, limit: int = LIMIT) -> list[Wrong]:
 
 
 def gallery(rows, data, *, names: Sequence[str] | None = None, path=None) -> Html:
-    """The worst errors as HTML, and as a PNG at `path` where they are images; else a line that says why not.
+    """Render the worst errors as HTML, and as a PNG at `path` if the records are images.
 
-    `rows` are per example, {"label", "prediction", ...: [N]}, in the order of `data`, whose records hold an
-    "image" [H, W, C], a "text", or "tokens" where `data.decode(tokens)` makes them a text.
+    `rows` are per example, {"label", "prediction", ...: [N]}, in the order of `data`. The records of `data` hold an
+    "image" [H, W, C], a "text", or "tokens" that `data.decode(tokens)` converts to text. Returns a remark with the
+    reason if the gallery cannot be drawn.
     """
-    if why := _unfit(rows, data):
-        return _none(why)
+    if reason := _unfit(rows, data):
+        return _none(reason)
     wrong = worst(rows)
     if not wrong:
         return element("p", "No prediction is wrong.")
@@ -63,44 +65,45 @@ def gallery(rows, data, *, names: Sequence[str] | None = None, path=None) -> Htm
         return str(names[label]) if names is not None and 0 <= label < len(names) else str(label)
 
     total = int((np.asarray(rows["label"]) != np.asarray(rows["prediction"])).sum())
-    which = "highest loss" if rows.get("loss") is not None else "most confident"
-    intro = element("p", f"{total} of {len(rows['label'])} predictions are wrong. {which.capitalize()} first:")
+    order = "highest loss" if rows.get("loss") is not None else "most confident"
+    intro = element("p", f"{total} of {len(rows['label'])} predictions are wrong. {order.capitalize()} first:")
     if all("image" in record for record in records):
         images = pixels([record["image"] for record in records])
         if path is not None:
             _write(images, wrong, name, path)
-        shown = [
+        image_elements = [
             inline_image(_data_uri(image), alt=f"record {w.index}") for image, w in zip(images, wrong, strict=True)
         ]
-        cards = [element("figure", image, _caption(w, name)) for image, w in zip(shown, wrong, strict=True)]
+        cards = [element("figure", image, _caption(w, name)) for image, w in zip(image_elements, wrong, strict=True)]
         return intro + element("div", *cards, class_="gallery")
     texts = [_text(record, data) for record in records]
     if None in texts:
-        return _none(f"records hold {', '.join(sorted(records[0]))}, not an image or a text")
+        return _none(f"the records hold {', '.join(sorted(records[0]))}, but neither an image nor a text")
     cards = [element("figure", element("blockquote", t), _caption(w, name)) for t, w in zip(texts, wrong, strict=True)]
     return intro + element("div", *cards, class_="quotes")
 
 
 def pixels(images) -> list[np.ndarray]:
-    """Images [H, W], or [H, W, C] of any number type, as uint8 [H, W] or [H, W, 3].
+    """Convert images [H, W] or [H, W, C] of any numeric type to uint8 [H, W] or [H, W, 3].
 
-    They share one scale, from the lowest to the highest value among them: digits from 0 to 16 and standardised
-    photographs are as visible as bytes. Of two channels, or more than four, the mean is shown.
+    All images share one scale, from the lowest to the highest finite value among them, so that digits from 0 to 16 and
+    standardised photographs are as visible as bytes. NaN becomes black. A fourth channel is dropped. Images with 1, 2
+    or more than 4 channels are averaged over the channels.
     """
     images = [np.asarray(image, np.float32) for image in images]
-    sound = np.concatenate([image[np.isfinite(image)].ravel() for image in images])
-    low, high = (sound.min(), sound.max()) if sound.size else (0, 1)
-    made = []
+    finite = np.concatenate([image[np.isfinite(image)].ravel() for image in images])
+    low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
+    converted = []
     for image in images:
         scaled = np.nan_to_num((image - low) / max(high - low, 1e-9), nan=0.0, posinf=1.0, neginf=0.0)
         if scaled.ndim == 3:
             scaled = scaled[..., :3] if scaled.shape[-1] in (3, 4) else scaled.mean(axis=-1)
-        made.append((np.clip(scaled, 0, 1) * 255).round().astype(np.uint8))
-    return made
+        converted.append((np.clip(scaled, 0, 1) * 255).round().astype(np.uint8))
+    return converted
 
 
-def _none(why) -> Html:
-    return element("p", f"No gallery of the worst errors: {str(why).rstrip('.')}.", class_="remark")
+def _none(reason) -> Html:
+    return element("p", f"No gallery of the worst errors: {str(reason).rstrip('.')}.", class_="remark")
 
 
 def _column(rows, name) -> np.ndarray | None:
@@ -108,14 +111,14 @@ def _column(rows, name) -> np.ndarray | None:
 
 
 def _unfit(rows, data) -> str | None:
-    """Why there can be no gallery, if so."""
+    """Return why the gallery cannot be drawn, or None if it can."""
     label, prediction = rows.get("label"), rows.get("prediction")
     if label is None or prediction is None:
-        return "the evaluation kept no label and prediction for each example"
+        return "the evaluation did not store a label and a prediction per example"
     if label.ndim != 1 or prediction.shape != label.shape:
-        return f"it needs a label and a prediction an example, not {list(label.shape)} and {list(prediction.shape)}"
+        return f"it needs a label and a prediction per example; got {list(label.shape)} and {list(prediction.shape)}"
     if data is None:
-        return "the records are not at hand, since the experiment or its data set was not given"
+        return "the records are not available; pass the experiment to show them"
     if len(data) != len(label):
         return f"{len(label)} examples were evaluated, but the data set holds {len(data)}"
     return None
@@ -133,13 +136,13 @@ def _text(record, data) -> str | None:
 
 
 def _caption(wrong, name) -> Html:
-    figures = [f"loss {format_number(wrong.loss)}"] * (wrong.loss is not None)
-    figures += [percent(wrong.confidence) + " sure"] * (wrong.confidence is not None)
+    measures = [f"loss {format_number(wrong.loss)}"] * (wrong.loss is not None)
+    measures += ["confidence " + percent(wrong.confidence)] * (wrong.confidence is not None)
     lines = [
-        join([word, element("b", name(label))])
-        for word, label in (("true ", wrong.label), ("predicted ", wrong.prediction))
+        join([prefix, element("b", name(label))])
+        for prefix, label in (("true ", wrong.label), ("predicted ", wrong.prediction))
     ]
-    lines += [element("span", line, class_="faint") for line in (*figures, f"record {wrong.index}")]
+    lines += [element("span", line, class_="faint") for line in (*measures, f"record {wrong.index}")]
     return element("figcaption", *[element("div", line) for line in lines])
 
 
@@ -156,17 +159,17 @@ def _data_uri(image) -> str:
 def _write(images, wrong, name, path):
     columns = min(COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    width, height = 1.15, 1.4  # of a cell, in widths of an image
+    width, height = 1.15, 1.4  # of a cell, in image widths
     with style():
-        # One axes with everything at its place: two dozen of them take seconds to lay out.
+        # Everything is in one Axes, because matplotlib needs seconds to lay out two dozen of them.
         sheet, (ax,) = new_figure(1.5 * width * columns, 1.5 * height * rows)
         sheet.set_layout_engine("none")
         ax.set_position((0, 0, 1, 1))
         ax.set_axis_off()
-        for at, (image, item) in enumerate(zip(images, wrong, strict=True)):
-            left, top = width * (at % columns) + 0.075, height * (at // columns) + 0.33
-            high, wide = (side / max(image.shape[:2]) for side in image.shape[:2])
-            ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(left, left + wide, top + high, top))
+        for position, (image, item) in enumerate(zip(images, wrong, strict=True)):
+            left, top = width * (position % columns) + 0.075, height * (position // columns) + 0.33
+            image_height, image_width = (side / max(image.shape[:2]) for side in image.shape[:2])
+            ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(left, left + image_width, top + image_height, top))
             sure = "" if item.confidence is None else f"  {100 * item.confidence:.0f} %"
             caption = f"true {shortened(name(item.label), 20)}\npredicted {shortened(name(item.prediction), 13)}{sure}"
             ax.text(left, top - 0.03, caption, fontsize=7.5, va="bottom")

@@ -1,4 +1,4 @@
-"""Runs that differ by their seed only are one recipe; what the recipes differ in."""
+"""Group runs that differ only by seed into recipes, and list the differences between recipes."""
 
 import difflib
 import hashlib
@@ -12,14 +12,14 @@ from research.runs.reader import Run
 
 
 class Group(NamedTuple):
-    """The runs of one recipe, by seed; the `name` is A for the first that was given, then B, C, ..."""
+    """The runs of one recipe, sorted by seed. The group of the first run is named A, the others B, C, ..."""
 
     name: str
     runs: list[Run]
 
 
 class Differs(NamedTuple):
-    """One thing in which groups differ: what kind it is, its name, and its value in each group ("" where absent)."""
+    """One difference between groups: its kind, its name, and its value in each group ("" if absent)."""
 
     kind: str
     name: str
@@ -27,36 +27,36 @@ class Differs(NamedTuple):
 
 
 def grouped(runs: Sequence[Run], *, same_code: bool = False) -> list[Group]:
-    """Groups in the order given: the same experiment, source, knobs, first checkpoint, versions, commit and
-    uncommitted Python.
+    """Group runs by recipe, in order of first appearance.
 
-    `same_code` says that commit and uncommitted changes do not matter. Raises UserError for a folder given twice and
-    for two runs of one recipe and one seed: as seeds they would count double.
+    Runs share a recipe if they have the same experiment, source, knobs, starting checkpoint, versions, commit and
+    uncommitted Python code. `same_code` ignores the commit and uncommitted changes. Raises UserError for a folder given
+    twice, for more than 26 recipes, and for two runs with the same recipe and seed, which would count as two seeds.
     """
-    found: dict[str, list[Run]] = {}
+    recipes: dict[str, list[Run]] = {}
     folders = [run.folder.resolve() for run in runs]
-    if twice := [folder for i, folder in enumerate(folders) if folder in folders[:i]]:
-        raise UserError(f"{twice[0]} is given twice; a run does not differ from itself.")
+    if duplicates := [folder for i, folder in enumerate(folders) if folder in folders[:i]]:
+        raise UserError(f"{duplicates[0]} is given twice. Give each run once.")
     for run in runs:
-        found.setdefault(_key(recipe(run, same_code=same_code)), []).append(run)
-    if len(found) > 26:
-        raise UserError(f"{len(found)} recipes are too many to be read side by side; give 26 or fewer.")
+        recipes.setdefault(_key(recipe(run, same_code=same_code)), []).append(run)
+    if len(recipes) > 26:
+        raise UserError(f"got {len(recipes)} recipes, too many for one comparison; give 26 or fewer.")
     groups = [
         Group(chr(ord("A") + i), sorted(group, key=lambda run: str(seed_of(run)).zfill(12)))
-        for i, group in enumerate(found.values())
+        for i, group in enumerate(recipes.values())
     ]
     for group in groups:
-        for one, other in zip(group.runs, group.runs[1:], strict=False):
-            if seed_of(one) == seed_of(other):
+        for first, second in zip(group.runs, group.runs[1:], strict=False):
+            if seed_of(first) == seed_of(second):
                 raise UserError(
-                    f"{one.folder} and {other.folder} are the same recipe with the same seed {seed_of(one)}: there is "
-                    "nothing to compare. Give one of them."
+                    f"{first.folder} and {second.folder} have the same recipe with the same seed {seed_of(first)}; "
+                    "there is nothing to compare. Give only one of them."
                 )
     return groups
 
 
 def recipe(run: Run, *, same_code: bool = False) -> dict:
-    """What a run's numbers depend on besides its seed and its hardware."""
+    """Return everything that determines the numbers of a run, except its seed and its hardware."""
     about = run.about
     parts = {name: about.get(name) for name in ("experiment", "knobs", "start_from", "versions")}
     parts["source"] = sources(run)
@@ -64,17 +64,17 @@ def recipe(run: Run, *, same_code: bool = False) -> dict:
 
 
 def alike(runs: Sequence[Run], *, same_code: bool = False) -> bool:
-    """Whether all runs are of one recipe."""
+    """Check that all runs have the same recipe."""
     return len({_key(recipe(run, same_code=same_code)) for run in runs}) == 1
 
 
 def seed_of(run: Run):
-    """The seed of a run, or "?"."""
+    """Return the seed of a run, or "?" if it is not recorded."""
     return run.about.get("seed", "?")
 
 
 def sources(run: Run) -> dict[str, str]:
-    """{path: text} of the experiment's own files, as the run keeps them."""
+    """Return {path: text} of the experiment's own files, as stored in the run folder."""
     root = run.folder / "source"
     return {
         path.relative_to(root).as_posix(): path.read_text(encoding="utf-8", errors="replace")
@@ -83,7 +83,7 @@ def sources(run: Run) -> dict[str, str]:
 
 
 def uncommitted(run: Run) -> str:
-    """The part of git.diff that can matter: Python files outside of tests."""
+    """Return the part of git.diff that can change results: Python files outside tests/."""
     path = run.folder / "git.diff"
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     parts = re.split(r"(?m)^(?=diff --git )", text)
@@ -91,38 +91,41 @@ def uncommitted(run: Run) -> str:
 
 
 def differences(groups: Sequence[Group]) -> list[Differs]:
-    """All in which groups differ, knobs first; the first run of each group speaks for it. Hardware is told too."""
+    """List all differences between groups, knobs first, hardware included.
+
+    The first run of each group represents it.
+    """
     first = [group.runs[0] for group in groups]
     tables = {
         "knob": [run.about.get("knobs") for run in first],
         "version": [run.about.get("versions") for run in first],
         "source": [{path: _digest(text) for path, text in sources(run).items()} for run in first],
         "run": [{k: run.about[k] for k in ("experiment", "start_from", "commit") if run.about.get(k)} for run in first],
-        "code": [{"uncommitted changes": _digest(found) if (found := uncommitted(run)) else "none"} for run in first],
+        "code": [{"uncommitted changes": _digest(diff) if (diff := uncommitted(run)) else "none"} for run in first],
         "hardware": [run.about.get("hardware") for run in first],
     }
-    found = []
+    result = []
     for kind, columns in tables.items():
         columns = [column if isinstance(column, dict) else {} for column in columns]
         for name in dict.fromkeys(name for column in columns for name in column):
             values = [_written(column[name]) if name in column else "" for column in columns]
             if len(set(values)) > 1:
-                found.append(Differs(kind, name, values))
-    return found
+                result.append(Differs(kind, name, values))
+    return result
 
 
 def source_diff(base: Run, new: Run, *, names: tuple[str, str] = ("A", "B")) -> str:
-    """The unified difference of the experiment's own files; empty where they are the same."""
-    old, now = sources(base), sources(new)
+    """Return the unified diff of the experiment's own files; empty if they are equal."""
+    old_sources, new_sources = sources(base), sources(new)
     return "".join(
         "".join(
             difflib.unified_diff(
-                old.get(path, "").splitlines(True),
-                now.get(path, "").splitlines(True),
+                old_sources.get(path, "").splitlines(True),
+                new_sources.get(path, "").splitlines(True),
                 *(f"{name}: {path}" for name in names),
             )
         )
-        for path in sorted({**old, **now})
+        for path in sorted({**old_sources, **new_sources})
     )
 
 

@@ -1,4 +1,4 @@
-"""The statistics of every layer over a run: gradients, weights, updates and activations, a plot each."""
+"""Plots of the statistics of each layer over a run: gradients, weights, updates and activations."""
 
 import re
 
@@ -7,30 +7,29 @@ from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, sty
 from research.html.markup import Html, element, section
 from research.runs.reader import Run
 
-# What is drawn in which order, under which title, and whether on a logarithmic axis.
+# Statistics in the order of their plots: name, title, and whether the axis may be logarithmic.
 PLOTS = (
-    ("gradient", "norm of the gradient", True),
-    ("weight", "norm of the weights", True),
-    ("update", "update / weights", True),
+    ("gradient", "gradient norm", True),
+    ("weight", "weight norm", True),
+    ("update", "update norm / weight norm", True),
     ("mean", "activations: mean", False),
     ("std", "activations: standard deviation", True),
-    ("dead", "dead units, %", False),
-    ("saturated", "saturated values, %", False),
+    ("dead", "dead units (%)", False),
+    ("saturated", "saturated values (%)", False),
 )
-NAMED = 8  # layers in a legend; where there are more, the shade tells how deep
+NAMED = 8  # most layers named in a legend; with more layers than colours, the shade shows the depth
 
 
 def layers(run: Run) -> Html:
-    """The section "Layers" of a run."""
-
+    """Build the section "Layers" of the page of a run."""
     plots = [element("div", Html(plot), class_="plot") for plot in layer_plots(recorded(run))]
     if not plots:
-        return section("Layers", element("p", "Not recorded; `train --watch` does it.", class_="remark"))
+        return section("Layers", element("p", "Not recorded. Train with --watch to record them.", class_="remark"))
     return section("Layers", element("div", *plots, class_="plots"))
 
 
 def layer_plots(history) -> list[str]:
-    """The plots of a `diagnose.history.History` as SVG elements, a line for each layer."""
+    """Plot each statistic of a `diagnose.history.History` as an SVG element, with one line per layer."""
     plots = [(title, log, history.layers(name)) for name, title, log in PLOTS if history.layers(name)]
     if not plots:
         return []
@@ -41,37 +40,37 @@ def layer_plots(history) -> list[str]:
         for title, log, series in plots:
             figure, (ax,) = new_figure(4.4, 3.1)
             _plot(ax, title, log, series, colours)
-            svgs.append(inline_svg(figure, label=f"{title} by layer, over the step: {', '.join(series)}"))
+            svgs.append(inline_svg(figure, label=f"{title} per layer over the step: {', '.join(series)}"))
     return svgs
 
 
 def _plot(ax, title, log, series, colours):
-    share = 100 if title.endswith("%") else 1
+    scale = 100 if title.endswith("(%)") else 1
     order = [name for name in colours if name in series]
     step = max(1, -(-len(order) // NAMED))
-    named = {*order[::step], order[-1]}
+    legend_names = {*order[::step], order[-1]}
     for name in order:
         steps, values = series[name]
-        # A norm of 0 has no logarithm; it is left out of the line, and is told by the diagnosis.
-        values = [share * x if x > 0 or not log else float("nan") for x in values]
-        label = name if name in named else None
+        # A norm of 0 has no logarithm. The line omits it; the diagnosis reports it.
+        values = [scale * x if x > 0 or not log else float("nan") for x in values]
+        label = name if name in legend_names else None
         ax.plot(steps, values, color=colours[name], label=label, linewidth=1.4, marker="o", markersize=2.5)
-    shown = [x for name in order for x in series[name].values if x > 0]
-    if log and shown and max(shown) > 5 * min(shown):
+    positive = [x for name in order for x in series[name].values if x > 0]
+    if log and positive and max(positive) > 5 * min(positive):
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("")
-    if share > 1:
+    if scale > 1:
         ax.set_ylim(-3, 103)
     ax.set_title(title)
     ax.set_xlabel("step")
     step_axis(ax)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2 if max(map(len, named)) > 14 else 4,
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2 if max(map(len, legend_names)) > 14 else 4,
               borderpad=0.1, handlelength=1.2, columnspacing=1.0)  # fmt: skip
 
 
 def _shades(count: int) -> list:
-    """Colours that are readable on white and on black: told apart where they are few, else shades by depth."""
+    """Colours that are readable on white and black: distinct for few layers, otherwise shades by depth."""
     if count <= len(COLOURS):
         return list(COLOURS[:count])
     import matplotlib
@@ -81,5 +80,5 @@ def _shades(count: int) -> list:
 
 
 def _natural(name: str):
-    """Layer 10 comes after layer 2; what has a number comes before what has none, such as the head."""
+    """Sort key: layer 10 comes after layer 2, and names without a number, such as the head, come last."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)|/", name) if part]

@@ -1,4 +1,4 @@
-"""How fast a run went, what it waited for, and what happened to it on the way: all from timing.jsonl."""
+"""Speed, data wait, memory and events of a run, from timing.jsonl."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,15 @@ from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, sty
 from research.html.markup import duration
 
 ENDS = ("finished", "preempted", "failed")
-ROUTINE = ("saved", "evaluated")  # so many that they are told together
+ROUTINE = ("saved", "evaluated")  # frequent events; consecutive ones share a row
 
 
 class Pace(NamedTuple):
-    """Seconds spent in steps and in evaluations over all lives of a run; rate and wait without first intervals."""
+    """Timing totals of a run over all its lives, in seconds, and the average speed of its steps.
+
+    A life is one process, from its start to its end. A run that was restarted has several. `steps_per_second` and
+    `data_wait` (fraction of time) leave out the first interval of each life, and are None if there is no other.
+    """
 
     training: float
     evaluating: float
@@ -21,7 +25,7 @@ class Pace(NamedTuple):
 
 
 class Happening(NamedTuple):
-    """A row of the timeline: seconds since the first line, the step, what happened, and in which words."""
+    """A row of the timeline: seconds since the first line, the step, the event and its description."""
 
     seconds: float | None
     step: int
@@ -30,7 +34,10 @@ class Happening(NamedTuple):
 
 
 def pace(lines) -> Pace:
-    """Totals from the lines of timing.jsonl. The first interval of each life compiles, and says nothing of the rate."""
+    """Compute the time totals from the lines of timing.jsonl.
+
+    The first interval of each life includes compilation, and is left out of the rates.
+    """
     training = evaluating = steps = steady = waited = 0.0
     lives, first = 0, True
     for line in lines:
@@ -48,22 +55,26 @@ def pace(lines) -> Pace:
 
 
 def happenings(lines) -> list[Happening]:
-    """The timeline. Checkpoints and evaluations in a row are one entry; a life that ended without a word is named."""
+    """Build the rows of the timeline.
+
+    Consecutive checkpoints share one row, as do consecutive evaluations of one set. The start of a life notes if the
+    previous life was cut off, that is, ended without a record.
+    """
     rows: list[Happening] = []
     routine: dict[tuple[str, str], list[dict]] = {}
-    begin = next((number(line.get("time")) for line in lines if number(line.get("time")) is not None), None)
-    alive = False
+    start_time = next((number(line.get("time")) for line in lines if number(line.get("time")) is not None), None)
+    running = False
 
-    def when(line):
+    def seconds_since_start(line):
         time = number(line.get("time"))
-        return None if time is None or begin is None else time - begin
+        return None if time is None or start_time is None else time - start_time
 
     def close():
-        for (event, name), found in routine.items():
-            steps = [line["step"] for line in found]
-            what = "checkpoint saved" if event == "saved" else f"{name} evaluated"
+        for (event, name), records in routine.items():
+            steps = [line["step"] for line in records]
+            label = "checkpoint saved" if event == "saved" else f"{name} evaluated"
             text = f"at step {steps[0]}" if len(steps) == 1 else f"{len(steps)} times, steps {steps[0]} to {steps[-1]}"
-            rows.append(Happening(when(found[-1]), steps[-1], what, text))
+            rows.append(Happening(seconds_since_start(records[-1]), steps[-1], label, text))
         routine.clear()
 
     for line in lines:
@@ -72,21 +83,20 @@ def happenings(lines) -> list[Happening]:
             routine.setdefault((event, line.get("text") or ""), []).append(line)
         elif event:
             close()
-            words = line.get("text") or ""
+            description = line.get("text") or ""
             if event == "started":
-                words = f"of {line['total']} steps" if "total" in line else ""
-                words += " (the life before was cut off)" * alive
-            alive = event not in ENDS
-            rows.append(Happening(when(line), line["step"], event, words))
+                description = f"of {line['total']} steps" if "total" in line else ""
+                description += " (the previous life was cut off)" * running
+            running = event not in ENDS
+            rows.append(Happening(seconds_since_start(line), line["step"], event, description))
     close()
     return rows
 
 
 def pace_curves(lines) -> list[str]:
-    """Steps per second, the share of time spent waiting for data, and, where the run tells it, the most memory taken so
-    far, over the step, as SVG elements.
+    """Plot steps per second, data wait and, if recorded, peak memory over the step, as SVG elements.
 
-    Of steps that were taken again after a restart, the last figures are shown. Without any interval: [].
+    If a restart repeated a step, its latest figures are shown. Returns [] if there is no interval.
     """
     intervals = {line["step"]: line for line in lines if "event" not in line}
     if not intervals:
@@ -99,8 +109,8 @@ def pace_curves(lines) -> list[str]:
 
     plots = [
         ("steps per second", COLOURS[0], column("steps_per_second"), None),
-        ("waiting for data, % of the time", COLOURS[1], column("data_wait", 100), 100),
-        ("memory, the most so far, GiB", COLOURS[2], column("memory", 2**-30), None),
+        ("waiting for data (% of time)", COLOURS[1], column("data_wait", 100), 100),
+        ("peak memory (GiB)", COLOURS[2], column("memory", 2**-30), None),
     ]
     plots = [plot for plot in plots if any(value == value for value in plot[2])]
     svgs = []
@@ -108,30 +118,30 @@ def pace_curves(lines) -> list[str]:
         for plot in plots:
             figure, (ax,) = new_figure(4.4, 2.3)
             _plot(ax, steps, *plot)
-            svgs.append(inline_svg(figure, label=f"{plot[0]}, over the step"))
+            svgs.append(inline_svg(figure, label=f"{plot[0]} over the step"))
     return svgs
 
 
-def _plot(ax, steps, title, colour, values, top):
+def _plot(ax, steps, title, colour, values, limit):
     marker = "o" if len(steps) <= 3 else None
     ax.plot(steps, values, color=colour, linewidth=1.4, marker=marker, markersize=3)
     ax.set_title(title)
     ax.set_xlabel("step")
     highest = max((value for value in values if value == value), default=1) or 1
-    # Room for a small share to be seen as small, without drawing most of an empty plot.
-    ax.set_ylim(0, 1.1 * highest if top is None else min(max(1.3 * highest, 10), 1.02 * top))
+    # A small percentage should look small, but most of the plot should not be empty.
+    ax.set_ylim(0, 1.1 * highest if limit is None else min(max(1.3 * highest, 10), 1.02 * limit))
     step_axis(ax)
 
 
 def described(found: Pace) -> str:
-    """The totals in a sentence or two; empty where nothing was timed."""
+    """Describe the totals in a sentence or two; empty if nothing was timed."""
     if not found.training:
         return ""
-    words = f"{duration(found.training)} in training steps, {duration(found.evaluating)} in evaluations"
-    words += f", over {found.lives} lives of the run." if found.lives > 1 else "."
+    summary = f"Training steps: {duration(found.training)}; evaluations: {duration(found.evaluating)}"
+    summary += f"; {found.lives} lives." if found.lives > 1 else "."
     if found.steps_per_second is not None:
-        words += (
-            f" After the first interval, which compiles: {found.steps_per_second:.4g} steps/s, "
-            f"{100 * found.data_wait:.1f} % of the time waiting for data."
+        summary += (
+            f" Without the first interval, which includes compilation: {found.steps_per_second:.4g} steps/s, "
+            f"{100 * found.data_wait:.1f} % of the time spent waiting for data."
         )
-    return words
+    return summary

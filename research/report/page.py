@@ -1,4 +1,4 @@
-"""One page that shows what a run came to: report.html, and the pictures beside it."""
+"""The report of one run: report.html and the images next to it."""
 
 import time
 from pathlib import Path
@@ -22,16 +22,16 @@ from research.runs.reader import Evaluation, Run, read_run, results
 from research.tracking import profile
 
 PICTURES = ("learning_curves.png", "confusion_*.png", "worst_*.png")
-LONGEST = 20_000  # characters of a sample
-WIDEST = 6  # metrics in columns
+MAX_SAMPLE = 20_000  # characters shown of a text sample
+MAX_COLUMNS = 6  # most metrics shown as columns
 
 
 def report(folder, experiment=None) -> Path:
-    """Writes `folder`/report/report.html and the pictures beside it, and gives the path of the page.
+    """Write the report of a run to `folder`/report/report.html and return the path of the page.
 
-    The page needs no network, and the same folder gives the same bytes. With the `experiment` (an Experiment)
-    it shows the worst errors and names the classes. Works for a run that goes on, was cut off or failed.
-    Raises UserError where `folder` is not a run folder, or cannot be written to.
+    The images are stored next to the page. The page needs no network, and the same folder produces the same bytes. With
+    the `experiment` (an Experiment) the page also shows the worst errors and the names of the classes. Works for runs
+    that are still running, were cut off or failed. Raises UserError if `folder` is not a run folder or is not writable.
     """
     run = read_run(folder)
     out = run.folder / "report"
@@ -39,11 +39,11 @@ def report(folder, experiment=None) -> Path:
         out.mkdir(exist_ok=True)
         for pattern in PICTURES:
             for old in out.glob(pattern):
-                old.unlink()  # a gallery of errors that are none any more must not stay
+                old.unlink()  # otherwise a gallery of errors since corrected would remain
         page, path = _page(run, experiment, out), out / "report.html"
-        part = path.with_suffix(".part")
-        part.write_bytes(page.encode("utf-8", "replace"))
-        part.replace(path)
+        temporary = path.with_suffix(".part")
+        temporary.write_bytes(page.encode("utf-8", "replace"))
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"the report cannot be written to {out}: {error.strerror or error}.") from error
     return path
@@ -65,24 +65,24 @@ def _page(run: Run, experiment, out: Path) -> str:
 
 def _headline(run: Run, name) -> Html:
     status = run.status
-    word = status.get("status", "not started")
+    state = status.get("status", "not started")
     step = f"step {status['step']} of {status.get('total', '?')}" if "step" in status else ""
-    found = results(run)
-    metrics = list(dict.fromkeys(metric for numbers in found.values() for metric in numbers))
+    evaluations = results(run)
+    metrics = list(dict.fromkeys(metric for numbers in evaluations.values() for metric in numbers))
     rows = [
-        [element("b", of), *[format_number(numbers[metric]) if metric in numbers else "" for metric in metrics]]
-        for of, numbers in found.items()
+        [element("b", set_name), *[format_number(numbers[metric]) if metric in numbers else "" for metric in metrics]]
+        for set_name, numbers in evaluations.items()
     ]
     numbers = table(["evaluation", *metrics], rows, numeric=metrics) if rows else element("p", "No evaluation yet.")
-    if len(metrics) > WIDEST:  # columns would run off the paper and off a telephone
+    if len(metrics) > MAX_COLUMNS:  # too many columns for paper or a phone: one row per metric instead
         columns = [[metric, *[row[1 + i] for row in rows]] for i, metric in enumerate(metrics)]
-        numbers = table(["metric", *found], columns, numeric=list(found))
+        numbers = table(["metric", *evaluations], columns, numeric=list(evaluations))
     return join([
         element("header", element("h1", name), element("p", run.about.get("summary", "")), element("p", _variant(run))),
-        element("p", element("span", word, class_=f"badge {word}"), " ", step, class_="status"),
-        element("pre", status["text"], class_=f"said {word}") if status.get("text") else "",
+        element("p", element("span", state, class_=f"badge {state}"), " ", step, class_="status"),
+        element("pre", status["text"], class_=f"said {state}") if status.get("text") else "",
         *[element("p", problem, class_="remark") for problem in run.problems],
-        section("Result" if word == "finished" else "Result so far", numbers, _claims(run, found, word)),
+        section("Result" if state == "finished" else "Result so far", numbers, _claims(run, evaluations, state)),
     ])  # fmt: skip
 
 
@@ -94,19 +94,19 @@ def _variant(run: Run) -> str:
     return " · ".join([*changed, f"seed {run.about.get('seed', '?')}", *date])
 
 
-def _claims(run: Run, found, word) -> Html:
+def _claims(run: Run, evaluations, state) -> Html:
     claims = run.about.get("claims") or []
     if not claims:
         return Html()
     rows = []
     for claim in claims:
-        verdict = judge(claim, found)
-        said = verdict.outcome + " so far" * (verdict.measured is not None and word != "finished")
-        badge = element("span", said, class_=f"badge {verdict.outcome.replace(' ', '-')}")
-        under = [element("div", words, class_="faint") for words in (claim.get("reference"), verdict.remark) if words]
+        verdict = judge(claim, evaluations)
+        outcome = verdict.outcome + " so far" * (verdict.measured is not None and state != "finished")
+        badge = element("span", outcome, class_=f"badge {verdict.outcome.replace(' ', '-')}")
+        notes = [element("div", words, class_="faint") for words in (claim.get("reference"), verdict.remark) if words]
         bound = element("span", verdict.bound, class_="whole")
-        rows.append([join([claim["metric"], *under]), bound, format_number(verdict.measured), badge])
-    head = ["claim", "bound", "measured", "verdict"]
+        rows.append([join([claim["metric"], *notes]), bound, format_number(verdict.measured), badge])
+    head = ["metric", "bound", "measured", "verdict"]
     return element("h3", "Claims") + table(head, rows, numeric=("measured",))
 
 
@@ -115,7 +115,7 @@ def _curves(run: Run, path) -> Html:
     if not plots:
         return section("Learning curves", element("p", "No metrics yet.", class_="remark"))
     left_out = ", ".join(list(curves(run.metrics))[MAX_PLOTS:])
-    remark = element("p", f"In metrics.jsonl, but not drawn: {left_out}.", class_="remark") if left_out else ""
+    remark = element("p", f"Not plotted (see metrics.jsonl): {left_out}.", class_="remark") if left_out else ""
     return section("Learning curves", _grid(plots), remark)
 
 
@@ -123,32 +123,32 @@ def _grid(plots, kind="plots") -> Html:
     return element("div", *[element("div", Html(plot), class_="plot") for plot in plots], class_=kind)
 
 
-def _evaluation(name, found: Evaluation, experiment, out: Path) -> Html:
-    """What an evaluation set has besides numbers: confusions, worst errors, texts."""
-    ev = experiment.evals.get(name) if experiment else None
-    data = ev.source.data if ev else None
-    given = getattr(data, "classes", None)
-    matrix = found.arrays.get("confusion")
-    at = f", step {found.step}" if found.step is not None else ""
+def _evaluation(name, evaluation: Evaluation, experiment, out: Path) -> Html:
+    """Everything about an evaluation except its metrics: confusion matrix, curves, slices, worst errors, texts."""
+    eval_spec = experiment.evals.get(name) if experiment else None
+    data = eval_spec.source.data if eval_spec else None
+    names = getattr(data, "classes", None)
+    matrix = evaluation.arrays.get("confusion")
+    step_note = f", step {evaluation.step}" if evaluation.step is not None else ""
     parts: list = []
     if confusion.is_confusion(matrix):
-        names = confusion.class_names(len(matrix), given)
-        parts += _confusion(matrix, names, name, out / f"confusion_{name}.png")
-    plots, remark = ranked(found, given or ())
+        parts += _confusion(matrix, confusion.class_names(len(matrix), names), name, out / f"confusion_{name}.png")
+    plots, remark = ranked(evaluation, names or ())
     parts += [element("h3", "Ranking and calibration"), _grid(plots, "plots small")] if plots else []
     parts += [element("p", remark, class_="remark")] if remark else []
-    tables = slice_tables(found)
+    tables = slice_tables(evaluation)
     parts += [element("h3", "Slices"), *tables] if tables else []
-    if {"label", "prediction"} & set(found.rows):
-        parts += [element("h3", "Worst errors"), gallery(found.rows, data, names=given, path=out / f"worst_{name}.png")]
-    for title, text in found.texts.items():
+    if {"label", "prediction"} & set(evaluation.rows):
+        errors = gallery(evaluation.rows, data, names=names, path=out / f"worst_{name}.png")
+        parts += [element("h3", "Worst errors"), errors]
+    for title, text in evaluation.texts.items():
         if title == "slices" and tables:
-            continue  # the same as a text
+            continue  # this text repeats the tables
         parts += [
             element("h3", title.replace("_", " ").capitalize()),
-            element("pre", shortened(text, LONGEST), class_="sample"),
+            element("pre", shortened(text, MAX_SAMPLE), class_="sample"),
         ]
-    return section(f"Evaluation: {name}{at}", *parts)
+    return section(f"Evaluation: {name}{step_note}", *parts)
 
 
 def _confusion(matrix, names, name, path) -> list[Html]:
@@ -162,35 +162,36 @@ def _confusion(matrix, names, name, path) -> list[Html]:
     small = len(names) <= confusion.READABLE
     parts = [
         element("h3", "Confusion matrix"),
-        element("p", "Counts. The shade is the share of the row, on a square-root scale.", class_="remark"),
+        element("p", "Cells are counts. Shading is the fraction of the row, on a square-root scale.", class_="remark"),
         element("div", svg, class_="plot"),
     ]
     if not small:
         pairs = [[p.true, p.predicted, p.count, percent(p.share)] for p in confusion.most_confused(matrix, names)]
-        head = ["true", "predicted", "errors", "of the class"]
-        parts += [element("h3", "Most confused"), table(head, pairs, numeric=head[2:])]
-    return [*parts, join([element("h3", "By class"), by_class]) if small else details("By class", by_class)]
+        head = ["true", "predicted", "errors", "% of class"]
+        parts += [element("h3", "Most confused pairs"), table(head, pairs, numeric=head[2:])]
+    title = "Per-class metrics"
+    return [*parts, join([element("h3", title), by_class]) if small else details(title, by_class)]
 
 
 def _pace(run: Run) -> Html:
     plots = pace.pace_curves(run.timing)
-    words = pace.described(pace.pace(run.timing))
-    drawn = timeline(run.timing)
+    summary = pace.described(pace.pace(run.timing))
+    timeline_svg = timeline(run.timing)
     return section(
-        "Time",
-        element("p", words) if words else "",
+        "Timing",
+        element("p", summary) if summary else "",
         *_traced(run),
         _grid(plots) if plots else "",
-        element("div", Html(drawn), class_="plot") if drawn else "",
+        element("div", Html(timeline_svg), class_="plot") if timeline_svg else "",
         happened(run.timing),
     )
 
 
 def _traced(run: Run) -> list[Html]:
-    """What the time of the traced steps went to, where the run was profiled."""
-    spent = profile.read_summary(run.folder)
-    if spent is None:
+    """How the traced steps spent their time; empty if the run was not profiled."""
+    summary = profile.read_summary(run.folder)
+    if summary is None:
         return []
-    rows = [[name, percent(seconds / spent.seconds)] for name, seconds in spent.operations]
-    longest = table(["operation", "of the time"], rows, numeric=("of the time",))
-    return [element("p", profile.described(spent)), details("The longest operations, over all devices", longest)]
+    rows = [[name, percent(seconds / summary.seconds)] for name, seconds in summary.operations]
+    operations = table(["operation", "% of time"], rows, numeric=("% of time",))
+    return [element("p", profile.described(summary)), details("Slowest operations (all devices)", operations)]

@@ -1,4 +1,4 @@
-"""The record of a run as HTML: what would have to be the same for the same numbers to come out."""
+"""The record of a run as HTML: everything needed to reproduce its numbers."""
 
 from datetime import UTC, datetime
 
@@ -6,11 +6,14 @@ from research.files import number
 from research.html.markup import Html, details, element, join, section
 from research.runs.reader import Run
 
-LARGEST = 200_000  # characters of a file on the page
+MAX_SOURCE = 200_000  # characters shown of a source file
 
 
 def recorded(run: Run) -> Html:
-    """Knobs, seed, versions, hardware, commit, command, description, checkpoints, and the source folded away."""
+    """Build the run record: command, seed, commit, checkpoints, knobs, versions, hardware and description.
+
+    The source files are collapsed.
+    """
     about = run.about
     created = number(about.get("created"))
     facts = {
@@ -19,7 +22,7 @@ def recorded(run: Run) -> Html:
         "commit": about.get("commit"),
         "created": created and datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "checkpoints": ", ".join(f"step {step}" for step in _steps(run.folder / "checkpoints")),
-        "set aside as damaged": ", ".join(_names(run.folder / "damaged")),
+        "damaged checkpoints (set aside)": ", ".join(_names(run.folder / "damaged")),
     }
     facts = {key: value for key, value in facts.items() if value not in (None, "")}
     tables = [
@@ -31,16 +34,16 @@ def recorded(run: Run) -> Html:
     ]  # fmt: skip
     doc = about.get("doc")
     return section(
-        "Record of the run",
+        "Reproducibility record",
         _pairs(facts) if facts else "",
         element("div", *tables, class_="columns") if tables else "",
-        join([element("h3", "What the experiment says of itself"), element("pre", doc.strip())]) if doc else "",
+        join([element("h3", "Description of the experiment"), element("pre", doc.strip())]) if doc else "",
         *_sources(run.folder),
     )
 
 
 def _pairs(values) -> Html:
-    """Names and values; a value that is no mapping is shown as it is."""
+    """A table of names and values; a value that is not a mapping is shown as text."""
     if not isinstance(values, dict):
         return element("p", values)
     rows = [[key, element("code", value)] for key, value in values.items()]
@@ -61,7 +64,7 @@ def _names(folder) -> list[str]:
 
 
 def _sources(folder) -> list[Html]:
-    """Every file of source/, and the difference to the commit, each folded away."""
+    """Every file of source/ and the uncommitted changes, each collapsed."""
     root = folder / "source"
     files = {
         path.relative_to(root).as_posix(): path
@@ -69,11 +72,11 @@ def _sources(folder) -> list[Html]:
         if path.is_file() and "__pycache__" not in path.parts
     }
     if (folder / "git.diff").is_file() and (folder / "git.diff").stat().st_size:
-        files["git.diff: what differed from the commit"] = folder / "git.diff"
-    shown = []
+        files["git.diff: uncommitted changes"] = folder / "git.diff"
+    blocks = []
     for name, path in files.items():
         content = path.read_text(encoding="utf-8", errors="replace")
-        if len(content) > LARGEST:
-            content = content[:LARGEST] + f"\n… and {len(content) - LARGEST} characters more, in {path.name}"
-        shown.append(details(name, element("pre", content)))
-    return [element("h3", "Source"), *shown] if shown else []
+        if len(content) > MAX_SOURCE:
+            content = content[:MAX_SOURCE] + f"\n… {len(content) - MAX_SOURCE} more characters in {path.name}"
+        blocks.append(details(name, element("pre", content)))
+    return [element("h3", "Source"), *blocks] if blocks else []

@@ -1,4 +1,4 @@
-"""What happened on the way of a run, over the step and in words: checkpoints, restarts, notices such as warnings."""
+"""The timeline of a run as a plot and a table: starts, checkpoints, evaluations, notices and failures."""
 
 from research.files import number
 from research.html.figure import COLOURS, INK, inline_svg, new_figure, step_axis, style
@@ -11,25 +11,25 @@ LANES = ("lives", "evaluations", "checkpoints", "notices")
 
 
 def timeline(lines) -> str:
-    """The lives of a run as bars over the step, with its evaluations, checkpoints and notices, as an SVG element; ""
-    where nothing is to be seen: a life without any of them.
+    """Draw the lives of a run as bars over the step, with evaluations, checkpoints and notices, as an SVG element.
 
-    Steps that were taken twice, since a restart goes back to a checkpoint, show as bars that overlap.
+    A restart resumes from a checkpoint and repeats the steps since, which appear as overlapping bars. Returns "" if
+    there is only one life without any event.
     """
-    lived = lives(lines)
+    intervals = lives(lines)
     marks = {kind: [line["step"] for line in lines if line.get("event") == kind] for kind in KINDS}
-    if not lived or (len(lived) == 1 and not any(marks.values())):
+    if not intervals or (len(intervals) == 1 and not any(marks.values())):
         return ""
     rows = [lane for lane in LANES if lane == "lives" or any(marks[k] for k in marks if KINDS[k] == lane)]
     with style():
-        figure, (ax,) = new_figure(9.0, 0.55 + 0.3 * len(rows) + 0.14 * (len(lived) - 1))
-        extra = 0.45 * (len(lived) - 1)
-        heights = {lane: -i - (extra if i else 0) for i, lane in enumerate(rows)}
-        for i, (begin, end, word) in enumerate(lived):
-            cut = word not in ("finished", "running")
+        figure, (ax,) = new_figure(9.0, 0.55 + 0.3 * len(rows) + 0.14 * (len(intervals) - 1))
+        offset = 0.45 * (len(intervals) - 1)
+        heights = {lane: -i - (offset if i else 0) for i, lane in enumerate(rows)}
+        for i, (begin, end, outcome) in enumerate(intervals):
+            interrupted = outcome not in ("finished", "running")
             height = -0.45 * i
             ax.plot([begin, end], [height] * 2, color=COLOURS[0], linewidth=5, solid_capstyle="butt", alpha=0.85)
-            if cut:
+            if interrupted:
                 ax.plot([end], [height], color=RED, marker="x", markersize=6, markeredgewidth=1.8)
         looks = {
             "evaluations": {"color": COLOURS[2], "marker": "|", "markersize": 7},
@@ -46,40 +46,42 @@ def timeline(lines) -> str:
         ax.grid(False, axis="y")
         ax.set_xlabel("step")
         step_axis(ax)
-        said = ", ".join(f"{len(found)} {KINDS[kind]}" for kind, found in marks.items() if found)
-        return inline_svg(figure, label=f"timeline: {len(lived)} lives, {said}")
+        counts = ", ".join(f"{len(steps)} {KINDS[kind]}" for kind, steps in marks.items() if steps)
+        return inline_svg(figure, label=f"timeline: {len(intervals)} lives, {counts}")
 
 
 def lives(lines) -> list[tuple[int, int, str]]:
-    """(first step, last step that is known, how it ended) of each life of a run: finished, preempted, failed, "cut off"
-    where another began without a word, or running.
+    """Return (first step, last recorded step, end) of each life of a run.
+
+    The end is "finished", "preempted", "failed" or "running"; it is "cut off" if the next life started and the end was
+    not recorded.
     """
-    found: list[list] = []
+    intervals: list[list] = []
     for line in lines:
         event = line.get("event")
         if event == "started":
-            if found and found[-1][2] == "running":
-                found[-1][2] = "cut off"
-            found.append([line["step"], line["step"], "running"])
-        elif found:
-            found[-1][1] = max(found[-1][1], line["step"])
-            found[-1][2] = event if event in ENDS else found[-1][2]
-    return [tuple(one) for one in found]
+            if intervals and intervals[-1][2] == "running":
+                intervals[-1][2] = "cut off"
+            intervals.append([line["step"], line["step"], "running"])
+        elif intervals:
+            intervals[-1][1] = max(intervals[-1][1], line["step"])
+            intervals[-1][2] = event if event in ENDS else intervals[-1][2]
+    return [tuple(interval) for interval in intervals]
 
 
 def happened(lines) -> Html:
-    """The timeline as a table, where notices, restarts and failures stand out; empty where nothing was recorded."""
-    rows, begun = [], False
+    """Render the timeline as a table that highlights notices, restarts and failures; "" if nothing was recorded."""
+    rows, started = [], False
     for row in happenings(lines):
-        word, kind = row.event, ""
+        event, kind = row.event, ""
         if row.event == "started":
-            word, kind = ("restarted", "preempted") if begun else ("started", "")
-            begun = True
+            event, kind = ("restarted", "preempted") if started else ("started", "")
+            started = True
         elif row.event == "noted":
-            word, kind = "notice", "preempted"
+            event, kind = "notice", "preempted"
         elif row.event in ENDS:
             kind = row.event
-        shown = element("span", word, class_=f"badge {kind}") if kind else word
-        when = "" if number(row.seconds) is None else duration(row.seconds)
-        rows.append([when, row.step, shown, element("b", row.text) if row.event == "noted" else row.text])
-    return table(["after", "step", "event", ""], rows, numeric=("after", "step")) if rows else Html()
+        event_cell = element("span", event, class_=f"badge {kind}") if kind else event
+        elapsed = "" if number(row.seconds) is None else duration(row.seconds)
+        rows.append([elapsed, row.step, event_cell, element("b", row.text) if row.event == "noted" else row.text])
+    return table(["elapsed", "step", "event", "details"], rows, numeric=("elapsed", "step")) if rows else Html()

@@ -64,7 +64,7 @@ def test_recipes_that_differ_by_noise_have_no_winner(trained):
     assert np.mean(called) <= 0.1
     found = compare([*trained["good"], *trained["same"]])
     assert not found.one_recipe and [line.shown for line in found.headline] == [""]
-    assert verdict(found)[0].startswith("No winner: no difference is shown.")
+    assert verdict(found)[0].startswith("No winner: the difference is not significant.")
     for one, other in zip(trained["good"], trained["same"], strict=False):
         assert verdict(compare([one, other]))[0].startswith("No winner")
 
@@ -75,7 +75,7 @@ def test_a_worse_recipe_is_called_by_its_seeds(trained):
     line, values = found.headline[0], [[accuracy(folder) for folder in group] for group in (good, bad)]
     exact = stats.ttest_ind(values[1], values[0], equal_var=False)
     assert (found.metric, line.shown, line.p) == ("test/accuracy", "lower", pytest.approx(exact.pvalue))
-    assert verdict(found)[0].startswith("B is worse. test/accuracy is")
+    assert verdict(found)[0].startswith("B is worse. test/accuracy: A ")
     assert verdict(compare([*bad, *good]))[0].startswith("B is better.")
     loss = next(line for line in found.metrics if line.what == "test/loss")
     assert loss.shown == "higher" and loss.p > loss.difference.p  # corrected for the table
@@ -89,10 +89,10 @@ def test_two_networks_are_tested_on_their_rows_and_nothing_is_said_of_recipes(tr
     hit = [r["label"] == r["prediction"] for r in rows]
     lost, gained = (hit[0] & ~hit[1]).sum(), (hit[1] & ~hit[0]).sum()
     assert found.headline[0].difference.p == pytest.approx(stats.binomtest(gained, lost + gained).pvalue)
-    assert verdict(found)[0].startswith("No winner between recipes: there is one seed of each. Of these two networks B")
+    assert verdict(found)[0].startswith("No winner between recipes: each has one seed. Of these two networks, B")
     loss = next(line for line in found.metrics if line.what == "test/loss")
     assert loss.difference.value == pytest.approx(rows[1]["loss"].mean() - rows[0]["loss"].mean(), rel=1e-4)
-    assert next(line.why for line in found.metrics if line.what == "test/ece").startswith("it is no mean over rows")
+    assert next(line.why for line in found.metrics if line.what == "test/ece").startswith("it is not a mean")
     third = next(line for line in found.slices if line.what == "accuracy, class 3")
     assert third.base == pytest.approx(hit[0][rows[0]["label"] == 3].mean())
     assert len(found.slices) == 10 and all(line.p >= line.difference.p for line in found.slices)
@@ -125,7 +125,7 @@ def test_the_exit_status(trained, capsys, tmp_path):
     good, bad = str(trained["good"][0]), str(trained["bad"][0])
     out = ["--out", str(tmp_path / "c.html")]
     assert main(["compare", good, bad, "--no-regression", *out]) == 1
-    assert "a regression is shown: test/accuracy" in capsys.readouterr().out and (tmp_path / "c.html").exists()
+    assert "regression: test/accuracy" in capsys.readouterr().out and (tmp_path / "c.html").exists()
     assert main(["compare", bad, good, "--no-regression", *out]) == 0
     assert main(["compare", good, str(tmp_path / "none"), "--no-regression"]) == 2
     assert main(["compare", good, bad, "--no-regression", "--margin", "-1"]) == 2
@@ -162,7 +162,7 @@ def test_sets_that_do_not_pair_are_refused_unless_that_is_said(trained, copy):
     label = read_run(other).evaluations["test"].rows["label"]
     spoil(other, **{"row/label": np.roll(label, 1), "row/prediction": np.roll(label, 2)})
     for call in (compare, no_regression):
-        with pytest.raises(UserError, match="rows of 'test' do not pair: 'label' differs .*--independent"):
+        with pytest.raises(UserError, match="rows of 'test' cannot be paired: 'label' differs .*--independent"):
             call([one, other])
     # Its rows now have another mean than its accuracy: they are not of it, and are not tested.
     assert compare([one, other], independent=True).headline[0].difference is None
@@ -177,7 +177,7 @@ def test_sets_that_do_not_pair_are_refused_unless_that_is_said(trained, copy):
 
 def test_what_cannot_be_compared_is_refused(trained, copy):
     good, bad = trained["good"], trained["bad"]
-    with pytest.raises(UserError, match="two runs or more; given is 1"):
+    with pytest.raises(UserError, match="two runs or more; got 1"):
         compare(good[:1])
     with pytest.raises(UserError, match="given twice"):
         compare([good[0], good[0]])
@@ -186,7 +186,7 @@ def test_what_cannot_be_compared_is_refused(trained, copy):
     with pytest.raises(UserError, match="the same recipe with the same seed 0"):
         compare([good[0], copy(good[0], "again"), bad[0]])
     assert compare([good[0], copy(good[0], "twin")]).one_recipe
-    with pytest.raises(UserError, match="two recipes with several seeds; given are 3"):
+    with pytest.raises(UserError, match="two recipes with several seeds; got 3"):
         no_regression([good[0], trained["same"][0], bad[0]])
     running = copy(good[1], "running")
     status = json.loads((running / "status.json").read_text())
@@ -252,5 +252,5 @@ def test_which_metric_comes_first_and_which_way_is_better():
     assert (better("test/accuracy"), better("test/loss"), better("x/bits_per_byte")) == ("higher", "lower", "lower")
     assert better("test/accuracy/worst_class") == "higher" and better("test/width") is None
     assert better("test/width", [{"metric": "test/width", "at_most": 3.0, "at_least": None}]) == "lower"
-    with pytest.raises(UserError, match="of several sets: valid/accuracy, test/accuracy"):
+    with pytest.raises(UserError, match="in several sets: valid/accuracy, test/accuracy"):
         named("accuracy", dict.fromkeys(names))

@@ -82,7 +82,7 @@ def test_everything_that_was_recorded_is_on_the_page(finished):
         "digits.py",
     ]
     wanted += ["66.7 %"]  # the precision of class two
-    wanted += ["3 of 6 predictions are wrong", "true zero", "predicted one", "loss 3.25", "70.0 % sure"]
+    wanted += ["3 of 6 predictions are wrong", "true zero", "predicted one", "loss 3.25", "confidence 70.0 %"]
     assert [words for words in wanted if words not in text] == []
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_has_only_begun(tmp_path):
 
 def test_without_the_experiment_the_gallery_says_why_and_classes_are_numbers(tmp_path):
     text = read(report(bare(tmp_path))).text
-    assert "No gallery of the worst errors: the records are not at hand" in text
+    assert "No gallery of the worst errors: the records are not available" in text
     assert "zero" not in text and not (tmp_path / "report" / "worst_test.png").exists()
 
 

@@ -79,7 +79,7 @@ def test_a_class_without_examples_is_left_out_and_named():
     rows = scored(3)
     keep = rows["label"] != 2
     plots, remark = ranked(evaluation({k: v[keep] for k, v in rows.items()}), ["a", "b", "c"])
-    assert remark == "Not drawn, since the examples are all of it or none is: c." and "mean of 2" in plots[0]
+    assert remark == "Not drawn, because all examples or none are of the class: c." and "mean of 2" in plots[0]
     rows["probabilities"][3, 1] = np.nan
     plots, remark = ranked(evaluation(rows), ())
     assert plots == [] and remark.startswith("No ROC curve: the probabilities of 1 of 600 examples are not finite")
@@ -110,7 +110,7 @@ def test_empty_slices_and_very_many_of_them():
     assert "width:0.0%" in html and "–" in html
     many = slices([f"s{i}" for i in range(100)], {"accuracy": np.linspace(1, 0, 100)})
     page = Page(slice_tables(many)[0])
-    assert "The worst 60 of 100." in page.text and "s99" in page.text and "s10" not in page.text.split("all")[0]
+    assert "Worst 60 of 100." in page.text and "s99" in page.text and "s10" not in page.text.split("all")[0]
 
 
 LINES = [

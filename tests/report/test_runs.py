@@ -44,7 +44,7 @@ def test_all_are_listed_and_the_damaged_say_so(folder):
     assert list(found) == ["a", "b", "d", "e", "f", "c"]
     statuses = {name: one.status for name, one in found.items()}
     assert statuses == dict(a="finished", b="finished", c="finished", d="running", e="damaged", f="damaged")
-    assert "run.json cannot be read" in found["e"].problem and "no JSON object" in found["f"].problem
+    assert "run.json cannot be read" in found["e"].problem and "not a JSON object" in found["f"].problem
     assert (found["b"].metric, found["b"].value, found["b"].seed, found["d"].value) == ("test/accuracy", 0.95, 1, None)
     assert found["a"].changed == {} and found["b"].changed == {"width": 32}
     assert found["c"].changed == {"rate": 1e-2, "network": "cnn"}  # a knob of another form of the file counts
@@ -93,7 +93,7 @@ def test_status(folder):
         ("widht=32", "Did you mean 'width'"),
         ("width", "cannot be read"),
         ("width=", "cannot be read"),
-        ("network>3", "is for numbers"),
+        ("network>3", "needs a number"),
     ],
 )
 def test_conditions_that_cannot_be_read(folder, where, match):
@@ -104,9 +104,9 @@ def test_conditions_that_cannot_be_read(folder, where, match):
 def test_a_folder_that_is_none(tmp_path, folder):
     with pytest.raises(UserError, match="no folder .*sweeb. Did you mean 'sweep'"):
         runs(folder / "sweeb")
-    with pytest.raises(UserError, match="no folder test/accuracy>0.9. A condition goes behind --where. Give"):
+    with pytest.raises(UserError, match="no folder test/accuracy>0.9. Pass conditions after --where. Give"):
         runs("test/accuracy>0.9")
-    assert format_runs(runs(folder / "no_run")) == "no run."
+    assert format_runs(runs(folder / "no_run")) == "no runs."
     assert runs(folder / "no_run", where=["width=3"]) == []
 
 
