@@ -1,9 +1,9 @@
-"""Search over the knobs of an experiment: what to try next, when to stop a run, and what it all came to.
+"""Search over the knobs of an experiment.
 
-    space     what is searched: ranges and choices       budget    trials, hours, steps
-    study     the record of trials, shared by workers    gp        the Gaussian process
-    worker    takes a trial, trains it, takes the next   report    table, picture, importance of knobs
-    verb      `sweep`: all of it, by one or many workers
+    space     the search space: ranges and choices         budget    limits on trials, time and steps
+    study     the record of trials, shared by workers      gp        Gaussian-process search
+    worker    claim a trial, train it, repeat              report    table, plot and importance of knobs
+    verb      `sweep`: the complete search, with one or many workers
 
 To add a sampler or a stopping rule, extend SEARCHES or STOPPINGS in `study.py`. Needs the extra `sweep`.
 """

@@ -1,4 +1,4 @@
-"""How much a sweep may spend: trials, time, steps."""
+"""Limits on the cost of a sweep: trials, time and steps."""
 
 import re
 from typing import NamedTuple
@@ -9,10 +9,10 @@ UNITS = {"trials": 1, "steps": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 class Budget(NamedTuple):
-    """No trial begins once one of these is spent; None is without end.
+    """Limits of a sweep; once one of them is reached, no new trial starts. None means no limit.
 
-    `seconds` are those in which a worker trained, added up over workers: two workers for an hour are two hours.
-    `steps` are optimizer steps of all trials. The trials that run then run to their end.
+    `seconds` is training time summed over workers: two workers for one hour are two hours. `steps` are the optimizer
+    steps of all trials. Trials that are already running continue to their end.
     """
 
     trials: int | None = None
@@ -21,12 +21,15 @@ class Budget(NamedTuple):
 
 
 def parse(text: str) -> Budget:
-    """A Budget from `50trials`, `2h` (s, min, h, d), `1e6steps`, or several with commas. Raises UserError."""
-    found = Budget()
+    """Parse a Budget from `50trials`, `2h` (units s, min, h, d), `1e6steps`, or several of them separated by commas.
+
+    Raises UserError if the text is not a budget.
+    """
+    budget = Budget()
     for part in str(text).split(","):
         matched = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?\d+)?)\s*([a-z]*)\s*", part.lower())
         if not matched:
-            raise UserError(f"{part!r} is not a budget. Expected e.g. 50trials, 2h, 1e6steps, or 50trials,2h.")
+            raise UserError(f"{part!r} is not a budget; expected, for example, 50trials, 2h, 1e6steps or 50trials,2h.")
         amount, unit = matched.groups()
         unit = {"": "trials", "trial": "trials", "step": "steps"}.get(unit, unit)
         if unit not in UNITS:
@@ -38,16 +41,16 @@ def parse(text: str) -> Budget:
         except ValueError:
             raise UserError(f"{part!r} is not a budget: {amount!r} is not a number.") from None
         if amount <= 0:
-            raise UserError(f"the budget {part!r} allows nothing.")
+            raise UserError(f"the budget must be positive, not {part!r}.")
         field = unit if unit in ("trials", "steps") else "seconds"
-        if getattr(found, field) is not None:
-            raise UserError(f"the budget {text!r} gives its {field} twice.")
-        found = found._replace(**{field: amount if field == "seconds" else max(1, round(amount))})
-    return found
+        if getattr(budget, field) is not None:
+            raise UserError(f"the budget {text!r} sets {field} twice.")
+        budget = budget._replace(**{field: amount if field == "seconds" else max(1, round(amount))})
+    return budget
 
 
 def spent(budget: Budget, *, trials: int, seconds: float, steps: int) -> str:
-    """Which part of the budget is spent, in words; empty where there is some left."""
+    """Return the part of the budget that is spent, in words; empty if the sweep may continue."""
     if budget.trials is not None and trials >= budget.trials:
         return f"{trials} trials"
     if budget.seconds is not None and seconds >= budget.seconds:

@@ -1,4 +1,4 @@
-"""What a sweep came to: a table of its trials, a picture of all of them at once, and which knobs mattered."""
+"""The report of a sweep: a table of trials, a parallel-coordinates plot, and the importance of knobs."""
 
 import math
 import shlex
@@ -14,13 +14,13 @@ from research.search.space import Choices, Range
 from research.search.study import Sweep, folder_of, library
 
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
-DRAWN = 500  # trials in the picture
+MAX_LINES = 500  # trials in the plot
 
 
 class Trial(NamedTuple):
-    """One trial: `state` is finished, pruned, failed, running or waiting; `value` that of the metric, or None.
+    """One trial. `state` is finished, pruned, failed, running or waiting; `value` is its metric, or None.
 
-    `same_as` is the trial whose result it took because it had the same knobs, else None.
+    `same_as` is the earlier trial with the same knobs whose result was reused, else None.
     """
 
     number: int
@@ -35,84 +35,84 @@ class Trial(NamedTuple):
 
 
 def trials_of(sweep: Sweep, study) -> list[Trial]:
-    """All trials: the finished ones from best to worst, then those that were stopped, failed, run or wait."""
-    found = []
+    """Return all trials: finished ones from best to worst, then pruned, failed, running and waiting ones."""
+    trials = []
     for t in study.get_trials(deepcopy=False):
         work, same = t.user_attrs.get("work", {}), t.user_attrs.get("same_as")
-        found.append(Trial(
+        trials.append(Trial(
             t.number, STATES[t.state.name], dict(t.params), t.value if t.state.is_finished() else None,
             work.get("steps", 0), work.get("seconds", 0.0), t.user_attrs.get("error", ""), same,
             folder_of(sweep, t.number if same is None else same),
         ))  # fmt: skip
     order, sign = list(STATES.values()), -1 if sweep.mode == "max" else 1
-    return sorted(found, key=lambda t: (order.index(t.state), sign * t.value if t.value is not None else 0, t.number))
+    return sorted(trials, key=lambda t: (order.index(t.state), sign * t.value if t.value is not None else 0, t.number))
 
 
 def importance(study) -> dict[str, float]:
-    """{knob: its share of the variance of the metric}, largest first, by fANOVA (Hutter et al. 2014).
+    """Return {knob: fraction of the variance of the metric}, largest first, by fANOVA (Hutter et al. 2014).
 
-    Of the trials that finished alone, and so of the region that the search looked at. {} where fewer than four
-    finished, or all came to the same.
+    The fractions are main effects of single knobs, scaled to a sum of 1. They describe finished trials only, and thus
+    the region that the search explored. Returns {} if fewer than four trials finished or all have the same value.
     """
     optuna = library()
-    done = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
-    if len(done) < 4 or len({t.value for t in done}) == 1:
+    finished = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+    if len(finished) < 4 or len({t.value for t in finished}) == 1:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in shares.items()}
+    fractions = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(fraction) for name, fraction in fractions.items()}
 
 
 def report(sweep: Sweep, study) -> Path:
-    """Writes `report.html` and `parallel.png` into the folder of the sweep, and gives the path of the page.
+    """Write `report.html` and `parallel.png` to the folder of the sweep, and return the path of the page.
 
-    The page needs no network. Works at any time, also while workers go on.
+    The page needs no network. It can be written at any time, also while workers are running.
     """
     trials = trials_of(sweep, study)
     svg = parallel(sweep, trials, path=sweep.folder / "parallel.png")
     counts = {state: sum(t.state == state for t in trials) for state in STATES.values()}
-    said = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trial yet"
-    spent = f"{sum(t.steps for t in trials)} steps, {duration(sum(t.seconds for t in trials))} of training"
-    shares = [[name, percent(share)] for name, share in importance(study).items()]
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trials yet"
+    cost = f"{sum(t.steps for t in trials)} steps, {duration(sum(t.seconds for t in trials))} of training time"
+    rows = [[name, percent(fraction)] for name, fraction in importance(study).items()]
     body = join([
-        element("header", element("h1", f"Sweep of {sweep.name}"), element("p", f"{sweep.metric}, {sweep.mode}")),
-        element("p", f"{said}; {spent}. Search: {sweep.search}; stopping: {sweep.stopping}; seed {sweep.seed}."),
-        section("Best", *_best(sweep, trials)),
-        section("All trials at once", element("div", Html(svg), class_="plot") if svg else "",
-                element("p", "A line is a trial, from blue (worst) to orange (best); grey ones were stopped there.",
+        element("header", element("h1", f"Sweep of {sweep.name}"), element("p", f"{sweep.mode}imize {sweep.metric}")),
+        element("p", f"{states}; {cost}. Search: {sweep.search}; stopping: {sweep.stopping}; seed {sweep.seed}."),
+        section("Best trial", *_best(sweep, trials)),
+        section("Parallel coordinates", element("div", Html(svg), class_="plot") if svg else "",
+                element("p", "Each line is a trial, from blue (worst) to orange (best). Grey lines are pruned trials.",
                         class_="remark") if svg else ""),
-        section("Importance of knobs", table(["knob", "of the variance"], shares, numeric=("of the variance",)),
-                element("p", "fANOVA of the finished trials; what knobs do together counts for each.",
+        section("Knob importance", table(["knob", "importance"], rows, numeric=("importance",)),
+                element("p", "Main effects by fANOVA over the finished trials, scaled to 100 %.",
                         class_="remark"))
-        if shares else "",
+        if rows else "",
         section("Trials", _table(sweep, trials)),
     ])  # fmt: skip
     path = sweep.folder / "report.html"
-    part = path.with_name(f".report.{np.random.default_rng().integers(2**32)}.part")
-    part.write_text(document(f"sweep of {sweep.name}", body), encoding="utf-8")
-    part.replace(path)
+    temporary = path.with_name(f".report.{np.random.default_rng().integers(2**32)}.part")
+    temporary.write_text(document(f"sweep of {sweep.name}", body), encoding="utf-8")
+    temporary.replace(path)
     return path
 
 
 def command_of(sweep: Sweep, trial: Trial, file: str) -> str:
-    """What one types to train with the knobs of a trial."""
+    """Return the command line that trains with the knobs of a trial."""
     knobs = {**sweep.space.fixed, **trial.knobs}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in knobs.items()]
     return shlex.join(["python", "-m", "research", "train", file, *flags, "--seed", str(sweep.seed)])
 
 
 def lines(sweep: Sweep, study, *, most: int = 10) -> str:
-    """The table as text: the best `most` trials, then how many there are besides."""
+    """Format the table as text: the best `most` trials, the number of trials left out, and the importance of knobs."""
     trials = trials_of(sweep, study)
     names = list(sweep.space.searched)
     head = ["trial", "", sweep.metric, *names, "steps"]
     rows = [
-        [str(t.number), t.state, format_number(t.value), *[_written(t.knobs.get(n, "")) for n in names], str(t.steps)]
+        [str(t.number), t.state, format_number(t.value), *[_format(t.knobs.get(n, "")) for n in names], str(t.steps)]
         for t in trials[:most]
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    written = lambda row: "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    text = [written(row) for row in [head, *rows]]
+    format_row = lambda row: "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    text = [format_row(row) for row in [head, *rows]]
     if len(trials) > most:
         text.append(f"... and {len(trials) - most} more")
     if shares := importance(study):
@@ -121,52 +121,52 @@ def lines(sweep: Sweep, study, *, most: int = 10) -> str:
 
 
 def parallel(sweep: Sweep, trials, *, path=None) -> str:
-    """Parallel coordinates as an SVG element, and a PNG at `path`: an axis for each knob and one for the metric.
+    """Draw parallel coordinates as an SVG element, and as a PNG at `path`: one axis per knob and one for the metric.
 
-    Empty where no trial has a value. Values of the metric that lie far off are drawn at the end of its axis.
+    Empty if no trial has a value. Metric values far from the rest are clipped to the end of their axis.
     """
-    shown = [t for t in trials if t.value is not None and math.isfinite(t.value)][:DRAWN]
-    if not shown:
+    plotted = [t for t in trials if t.value is not None and math.isfinite(t.value)][:MAX_LINES]
+    if not plotted:
         return ""
     names = list(sweep.space.searched)
-    ends = _ends([t.value for t in shown], sweep.mode)
+    ends = _ends([t.value for t in plotted], sweep.mode)
     with style():
         from matplotlib.colors import LinearSegmentedColormap
 
         colours = LinearSegmentedColormap.from_list("worst to best", COLOURS[:2])
-        picture, (ax,) = new_figure(1.6 * (len(names) + 1) + 0.6, 3.4)
-        for t in sorted(shown, key=lambda t: (t.state == "finished", -trials.index(t))):  # the best on top
+        figure, (ax,) = new_figure(1.6 * (len(names) + 1) + 0.6, 3.4)
+        for t in sorted(plotted, key=lambda t: (t.state == "finished", -trials.index(t))):  # the best on top
             heights = [_height(sweep.space.searched[name], t.knobs[name], t.number) for name in names]
-            heights.append(_share(Range(*ends), t.value))
-            good = heights[-1] if sweep.mode == "max" else 1 - heights[-1]
-            pruned, best = t.state != "finished", t is shown[0]
-            colour = "#9a9a9a" if pruned else colours(good)
+            heights.append(_scaled(Range(*ends), t.value))
+            quality = heights[-1] if sweep.mode == "max" else 1 - heights[-1]
+            pruned, best = t.state != "finished", t is plotted[0]
+            colour = "#9a9a9a" if pruned else colours(quality)
             ax.plot(range(len(heights)), heights, color=colour, linewidth=2.6 if best else 0.7 if pruned else 1.2,
                     alpha=0.5 if pruned else 0.9, linestyle=":" if pruned else "-")  # fmt: skip
-        for place, name in enumerate(names):
-            _axis(ax, place, name, _ticks(sweep.space.searched[name]))
-        _axis(ax, len(names), sweep.metric, [(_share(Range(*ends), v), _written(v)) for v in np.linspace(*ends, 5)])
+        for index, name in enumerate(names):
+            _axis(ax, index, name, _ticks(sweep.space.searched[name]))
+        _axis(ax, len(names), sweep.metric, [(_scaled(Range(*ends), v), _format(v)) for v in np.linspace(*ends, 5)])
         ax.set_xlim(-0.5, len(names) + 0.5)
         ax.set_ylim(-0.06, 1.06)
         ax.set_axis_off()
         if path is not None:
-            write_png(picture, path)
-        label = f"parallel coordinates of {len(shown)} trials: {', '.join(names)}, {sweep.metric}"
-        return inline_svg(picture, label=label)
+            write_png(figure, path)
+        label = f"parallel coordinates of {len(plotted)} trials: {', '.join(names)}, {sweep.metric}"
+        return inline_svg(figure, label=label)
 
 
-def _axis(ax, place, name, ticks):
-    ax.plot([place, place], [0, 1], color=INK, linewidth=0.8)
-    ax.text(place, 1.07, shortened(name, 22), ha="center", va="bottom", fontsize=9, fontweight="bold")
-    for height, words in ticks:
-        ax.plot([place - 0.02, place], [height, height], color=INK, linewidth=0.8)
-        ax.text(place - 0.04, height, shortened(words, 12), ha="right", va="center", fontsize=8)
+def _axis(ax, x, name, ticks):
+    ax.plot([x, x], [0, 1], color=INK, linewidth=0.8)
+    ax.text(x, 1.07, shortened(name, 22), ha="center", va="bottom", fontsize=9, fontweight="bold")
+    for height, label in ticks:
+        ax.plot([x - 0.02, x], [height, height], color=INK, linewidth=0.8)
+        ax.text(x - 0.04, height, shortened(label, 12), ha="right", va="center", fontsize=8)
 
 
 def _ticks(of) -> list[tuple[float, str]]:
-    """(height, words) along the axis of a knob."""
+    """Return (height, label) for each tick on the axis of a knob."""
     if isinstance(of, Choices):
-        return [(_height(of, value), _written(value)) for value in of.values]
+        return [(_height(of, value), _format(value)) for value in of.values]
     if of.log:
         first, last = math.ceil(math.log10(of.low) - 1e-9), math.floor(math.log10(of.high) + 1e-9)
         decades = [10.0**power for power in range(first, last + 1)]
@@ -175,25 +175,28 @@ def _ticks(of) -> list[tuple[float, str]]:
         marks = np.linspace(of.low, of.high, 5).tolist()
     if isinstance(of.low, int):
         marks = sorted({min(max(round(mark), of.low), of.high) for mark in marks})
-    return [(_share(of, mark), _written(mark)) for mark in marks]
+    return [(_scaled(of, mark), _format(mark)) for mark in marks]
 
 
 def _height(of, value, number=0) -> float:
-    """Where a value lies on its axis, 0 to 1; lines through one choice are spread a little by trial number."""
+    """Return the position of a value on its axis, 0 to 1.
+
+    Lines through the same choice are spread slightly, by trial number.
+    """
     if isinstance(of, Choices):
-        place = [type(v) is type(value) and v == value for v in of.values].index(True)
+        index = [type(v) is type(value) and v == value for v in of.values].index(True)
         spread = 0.0 if not number else (number * 0.618 % 1 - 0.5) * 0.3 / len(of.values)
-        return (place + 0.5 + spread) / len(of.values)
-    return _share(of, value)
+        return (index + 0.5 + spread) / len(of.values)
+    return _scaled(of, value)
 
 
-def _share(of: Range, value) -> float:
+def _scaled(of: Range, value) -> float:
     scale = math.log if of.log else float
     return min(1.0, max(0.0, (scale(value) - scale(of.low)) / (scale(of.high) - scale(of.low) or 1)))
 
 
 def _ends(values, mode) -> tuple[float, float]:
-    """The ends of the metric's axis: from the best value to the worst that is not far off."""
+    """Return the limits of the metric's axis: the best value, and the worst value that is not an outlier."""
     low, middle, high = np.percentile(values, [0, 50, 100])
     if mode == "max":
         return max(low, high - 4 * (high - middle)) if high > middle else low, high
@@ -201,20 +204,20 @@ def _ends(values, mode) -> tuple[float, float]:
 
 
 def _best(sweep, trials) -> list:
-    done = [t for t in trials if t.state == "finished"]
-    if not done:
-        return [element("p", "No trial has finished.", class_="remark")]
-    words = f"{sweep.metric} {format_number(done[0].value)} by trial {done[0].number}"
-    return [element("p", element("b", words)), element("pre", command_of(sweep, done[0], Path(sweep.file).name))]
+    finished = [t for t in trials if t.state == "finished"]
+    if not finished:
+        return [element("p", "No finished trial yet.", class_="remark")]
+    headline = f"{sweep.metric} {format_number(finished[0].value)} by trial {finished[0].number}"
+    return [element("p", element("b", headline)), element("pre", command_of(sweep, finished[0], Path(sweep.file).name))]
 
 
 def _table(sweep, trials) -> Html:
     names = list(sweep.space.searched)
     rows = []
     for t in trials:
-        remark = t.error or (f"the knobs of trial {t.same_as}" if t.same_as is not None else "")
+        remark = t.error or (f"same knobs as trial {t.same_as}" if t.same_as is not None else "")
         badge = element("span", t.state, class_=f"badge {'preempted' if t.state == 'pruned' else t.state}")
-        knobs = [_written(t.knobs.get(name, "")) for name in names]
+        knobs = [_format(t.knobs.get(name, "")) for name in names]
         rows.append(
             [t.number, badge, format_number(t.value), *knobs, t.steps, duration(t.seconds), shortened(remark, 200)]
         )
@@ -222,5 +225,5 @@ def _table(sweep, trials) -> Html:
     return table(head, rows, numeric=("trial", sweep.metric, "steps", "time", *names))
 
 
-def _written(value) -> str:
+def _format(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,8 +1,8 @@
-"""The record of a sweep: `sweep.json`, the source, and a journal of trials that any number of workers share.
+"""The record of a sweep: `sweep.json`, the source, and a journal of trials that all workers share.
 
-A worker holds the lock of its trial, `locks/<number>`, as long as it lives; the system frees it when the process
-dies, however it dies. So a trial that is marked as running and whose lock is free is one whose worker is gone: the
-next worker takes it over, in the same run folder, from its checkpoint.
+A worker holds the lock of its trial, `locks/<number>`, while it lives. The operating system releases the lock when the
+process dies, however it dies. A trial that is marked as running but whose lock is free has thus lost its worker; the
+next worker resumes it in the same run folder, from its checkpoint.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ from research.search import gp
 from research.search.budget import Budget, spent
 from research.search.space import Space, first, from_json, grid, suggest, to_json
 
-MAX_LIVES = 3  # of a trial at one checkpoint: what ends its worker each time is not tried for ever
-GRACE = 5  # seconds after which the journal's lock is taken from a worker that died while it wrote
+MAX_LIVES = 3  # attempts of a trial from one checkpoint, so that a trial that kills its workers is given up
+GRACE = 5  # seconds after which the journal's lock is broken, because a worker died while writing
 POPULATION = 10
-REPEATS = 20  # in a row, of knobs that were tried: then the search has nothing new to propose
+REPEATS = 20  # consecutive trials that repeat earlier knobs, after which the search is exhausted
 
 SEARCHES = {
-    "grid": lambda optuna, seed: optuna.samplers.RandomSampler(seed=seed),  # never asked: all points are in the queue
+    "grid": lambda optuna, seed: optuna.samplers.RandomSampler(seed=seed),  # unused: all points are queued
     "random": lambda optuna, seed: optuna.samplers.RandomSampler(seed=seed),
     "tpe": lambda optuna, seed: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
-    "gp": lambda optuna, seed: optuna.samplers.RandomSampler(seed=seed),  # for its first trials; see gp.py
+    "gp": lambda optuna, seed: optuna.samplers.RandomSampler(seed=seed),  # for the first trials; see gp.py
     "evolution": lambda optuna, seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION),
 }
-# Counted in evaluations of the run: rungs after 1, 3, 9, ... of them.
+# Rungs are counted in evaluations of the run: after 1, 3, 9, ... evaluations.
 STOPPINGS = {
     "none": lambda optuna: optuna.pruners.NopPruner(),
     "asha": lambda optuna: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
@@ -45,7 +45,7 @@ STOPPINGS = {
 
 
 class Sweep(NamedTuple):
-    """What `sweep.json` says. `metric` and `mode` are empty until a worker has asked the experiment (`settle`)."""
+    """The content of `sweep.json`. `metric` and `mode` are empty until `settle` reads them from the experiment."""
 
     folder: Path
     file: str
@@ -60,7 +60,7 @@ class Sweep(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """A trial that is this worker's until `lock` is closed, with all its knobs and its run folder."""
+    """A trial that belongs to this worker until `lock` is closed, with all its knobs and its run folder."""
 
     trial: Any
     knobs: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Claimed(NamedTuple):
 
 
 def library():
-    """optuna, quiet. Raises UserError with the name of the extra where it is not installed."""
+    """Import optuna, silenced. Raises UserError with the name of the extra if it is not installed."""
     try:
         import optuna
     except ImportError:
@@ -79,63 +79,64 @@ def library():
 
 
 def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) -> Sweep:
-    """Writes the folder of a sweep, or finds it: only the budget may have changed since, to go on with it.
+    """Create the folder of a sweep, or reopen it to continue; only the budget may differ then.
 
-    Raises UserError where the source was edited, or the folder is of another sweep.
+    Raises UserError if the source was edited, or if the folder belongs to another sweep.
     """
     folder = Path(folder)
-    told = {**options, "name": loaded.name, "space": to_json(space)}
+    settings = {**options, "name": loaded.name, "space": to_json(space)}
     path = folder / "sweep.json"
     folder.mkdir(parents=True, exist_ok=True)
     with mutex(folder):
         if path.exists():
-            known = read_json(path)
+            record = read_json(path)
             saved = read_sources(folder / "source")
             if saved != loaded.sources:
                 edited = next(p for p in {**saved, **loaded.sources} if saved.get(p) != loaded.sources.get(p))
                 raise UserError(
-                    f"{edited} was edited since the sweep in {folder} began, and a sweep compares runs of one source. "
-                    "Undo the edit, or begin another sweep with --folder."
+                    f"{edited} was edited after the sweep in {folder} started; all trials must run the same source. "
+                    "Undo the edit, or start another sweep with --folder."
                 )
-            was = known["given"]
-            differ = [f"{key}: {was[key]} there, {now} given" for key, now in told.items() if was[key] != now]
-            if differ:
-                raise UserError(f"{folder} holds another sweep ({'; '.join(differ)}); give another --folder.")
+            was = record["given"]
+            changes = [f"{key}: {was[key]} there, {new} given" for key, new in settings.items() if was[key] != new]
+            if changes:
+                raise UserError(f"{folder} contains another sweep ({'; '.join(changes)}); give another --folder.")
         else:
             write_sources(folder / "source", loaded.sources)
             file = next(p for p in loaded.sources if Path(loaded.file).as_posix().endswith(p))
-            known = {"file": file, "sources": list(loaded.sources), "given": told, "metric": "", "mode": ""}
-        write_json(path, {**known, "budget": budget._asdict()})
+            record = {"file": file, "sources": list(loaded.sources), "given": settings, "metric": "", "mode": ""}
+        write_json(path, {**record, "budget": budget._asdict()})
     return read_sweep(folder)
 
 
 def read_sweep(folder) -> Sweep:
-    """The sweep of a folder. Raises UserError where there is none."""
+    """Read the sweep of a folder. Raises UserError if there is none."""
     folder = Path(folder).absolute()
     if not (folder / "sweep.json").is_file():
         near = nearest(folder.name, [path.parent.name for path in folder.parent.glob("*/sweep.json")])
-        raise UserError(f"{folder} is not the folder of a sweep.{near}")
-    known = read_json(folder / "sweep.json")
-    given = known["given"]
+        raise UserError(f"{folder} is not a sweep folder.{near}")
+    record = read_json(folder / "sweep.json")
+    options = record["given"]
     return Sweep(
-        folder, str(folder / "source" / known["file"]), given["name"], given["seed"], given["search"],
-        given["stopping"], known["metric"], known["mode"], Budget(**known["budget"]), from_json(given["space"]),
+        folder, str(folder / "source" / record["file"]), options["name"], options["seed"], options["search"],
+        options["stopping"], record["metric"], record["mode"], Budget(**record["budget"]), from_json(options["space"]),
     )  # fmt: skip
 
 
 def settle(folder) -> tuple[Sweep, Any]:
-    """The Sweep with its objective, and its study; makes both the first time.
+    """Return the Sweep with its objective, and its optuna study; the first call determines both.
 
-    The objective is the metric that was given, or the one by which the experiment keeps its best checkpoint. Raises
-    UserError where there is none, where the experiment has no such evaluation, or none before its end to stop by.
+    The objective is the metric given to the sweep, otherwise the metric that selects the experiment's best checkpoint.
+    Raises UserError if there is neither, if the experiment has no such evaluation, or if a stopping rule is given and
+    the evaluation runs only at the end.
     """
     optuna = library()
-    read_sweep(folder)  # there is one
+    read_sweep(folder)  # raises if there is none
     with mutex(folder):
         sweep = read_sweep(folder)
-        known = read_json(sweep.folder / "sweep.json")
+        record = read_json(sweep.folder / "sweep.json")
         if not sweep.metric:
-            metric, mode = _objective(sweep, known["given"]["metric"], known["given"]["mode"])
+            metric, mode = _objective(sweep, record["given"]["metric"], record["given"]["mode"])
             sweep = sweep._replace(metric=metric, mode=mode)
         path = str(sweep.folder / "journal.log")
         lock = optuna.storages.journal.JournalFileSymlinkLock(path, grace_period=GRACE)
@@ -145,23 +146,27 @@ def settle(folder) -> tuple[Sweep, Any]:
             pruner=STOPPINGS[sweep.stopping](optuna), sampler=SEARCHES[sweep.search](optuna, 0),
         )  # fmt: skip
         if sweep.search == "grid":
-            for point in grid(sweep.space)[len(study.trials) :]:  # a kill may have left half of the queue
+            for point in grid(sweep.space)[len(study.trials) :]:  # an interrupted call may have queued only a part
                 study.enqueue_trial(point)
-        write_json(sweep.folder / "sweep.json", {**known, "metric": sweep.metric, "mode": sweep.mode})
+        write_json(sweep.folder / "sweep.json", {**record, "metric": sweep.metric, "mode": sweep.mode})
     return sweep, study
 
 
 def claim(sweep: Sweep, study) -> Claimed | str:
-    """The next trial: one whose worker is gone, else a new one; or the reason why there is none, in words."""
+    """Claim the next trial, or return the reason why there is none.
+
+    Trials whose worker died come first, then new ones. A new trial with the same knobs as a finished one reuses its
+    value. A trial whose worker died `MAX_LIVES` times without a new checkpoint has failed.
+    """
     optuna = library()
     running = optuna.trial.TrialState.RUNNING
     with mutex(sweep.folder):
-        for found in study.get_trials(deepcopy=False, states=[running]):
-            if (lock := hold(sweep.folder, found.number)) is None:
+        for candidate in study.get_trials(deepcopy=False, states=[running]):
+            if (lock := hold(sweep.folder, candidate.number)) is None:
                 continue
-            study.sampler = _sampler(sweep, found.number)
-            trial = optuna.trial.Trial(study, found._trial_id)  # optuna has no other way back to a trial
-            folder, lives = folder_of(sweep, found.number), found.user_attrs.get("lives", [])
+            study.sampler = _sampler(sweep, candidate.number)
+            trial = optuna.trial.Trial(study, candidate._trial_id)  # optuna has no public way to reopen a trial
+            folder, lives = folder_of(sweep, candidate.number), candidate.user_attrs.get("lives", [])
             reached = max(scores_by_step(folder / "checkpoints"), default=0)
             if lives.count(reached) < MAX_LIVES:
                 trial.set_user_attr("lives", [*lives, reached])
@@ -171,7 +176,7 @@ def claim(sweep: Sweep, study) -> Claimed | str:
             lock.close()
         while True:
             trials = study.get_trials(deepcopy=False)
-            if reason := finished(read_sweep(sweep.folder), trials):  # read anew: the budget may have grown
+            if reason := finished(read_sweep(sweep.folder), trials):  # read again: the budget may have grown
                 return reason
             number = next((t.number for t in trials if t.state.name == "WAITING"), len(trials))
             study.sampler = _sampler(sweep, number)
@@ -181,32 +186,32 @@ def claim(sweep: Sweep, study) -> Claimed | str:
             lock = hold(sweep.folder, number)
             trial = study.ask()
             knobs = suggest(trial, sweep.space)
-            same = [t for t in trials if t.params == trial.params and t.state.name == "COMPLETE"]
-            if not same:
+            duplicates = [t for t in trials if t.params == trial.params and t.state.name == "COMPLETE"]
+            if not duplicates:
                 trial.set_user_attr("lives", [0])
                 return Claimed(trial, knobs, folder_of(sweep, number), lock)
-            # A run is a function of its knobs and seed.
-            trial.set_user_attr("same_as", same[0].user_attrs.get("same_as", same[0].number))
-            study.tell(trial, same[0].value)
+            # A run is determined by its knobs and seed, so its result can be reused.
+            trial.set_user_attr("same_as", duplicates[0].user_attrs.get("same_as", duplicates[0].number))
+            study.tell(trial, duplicates[0].value)
             lock.close()
 
 
 def finished(sweep: Sweep, trials) -> str:
-    """Why no new trial may begin, in words; empty where one may."""
-    begun = [t for t in trials if t.state.name != "WAITING"]
-    if sweep.search == "grid" and len(begun) == len(trials):
+    """Return the reason why no new trial may start; empty if one may."""
+    started = [t for t in trials if t.state.name != "WAITING"]
+    if sweep.search == "grid" and len(started) == len(trials):
         return f"all {len(trials)} points of the grid"
-    if len(begun) >= REPEATS and all("same_as" in t.user_attrs for t in begun[-REPEATS:]):
-        return f"{len(begun)} trials: the search proposes nothing new"
-    work = [t.user_attrs.get("work", {}) for t in begun]
+    if len(started) >= REPEATS and all("same_as" in t.user_attrs for t in started[-REPEATS:]):
+        return f"{len(started)} trials: the search proposes nothing new"
+    costs = [t.user_attrs.get("work", {}) for t in started]
     return spent(
-        sweep.budget, trials=len(begun), seconds=sum(w.get("seconds", 0) for w in work),
-        steps=sum(w.get("steps", 0) for w in work),
+        sweep.budget, trials=len(started), seconds=sum(cost.get("seconds", 0) for cost in costs),
+        steps=sum(cost.get("steps", 0) for cost in costs),
     )  # fmt: skip
 
 
 def left(sweep: Sweep, study) -> bool:
-    """Whether there is work that no worker has."""
+    """Check whether there is work that no worker has claimed."""
     with mutex(sweep.folder):
         trials = study.get_trials(deepcopy=False)
         if not finished(read_sweep(sweep.folder), trials):
@@ -215,20 +220,20 @@ def left(sweep: Sweep, study) -> bool:
 
 
 def folder_of(sweep: Sweep, number: int) -> Path:
-    """The run folder of a trial."""
+    """Return the run folder of a trial."""
     return sweep.folder / "trials" / f"{number:04d}"
 
 
 @contextlib.contextmanager
 def mutex(folder):
-    """One worker at a time in here: so no trial is claimed twice, and no budget overdrawn."""
+    """Lock the sweep: one worker at a time, so that no trial is claimed twice and the budget is not exceeded."""
     with open(Path(folder) / ".mutex", "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def hold(folder, number: int):
-    """The open file whose lock says that a worker has this trial; None where another worker does."""
+    """Lock a trial for this worker and return the open lock file, or None if another worker holds it."""
     path = Path(folder) / "locks" / f"{number:04d}"
     path.parent.mkdir(exist_ok=True)
     file = open(path, "a+")
@@ -252,28 +257,28 @@ def _held(folder, number):
 
 
 def _sampler(sweep, number):
-    """A sampler whose draws depend on the sweep's seed and the trial's number, not on the worker or its life."""
+    """Create a sampler that depends on the sweep's seed and the trial's number, but not on the worker."""
     seed = int(np.random.SeedSequence([sweep.seed, number]).generate_state(1)[0])
     return SEARCHES[sweep.search](library(), seed)
 
 
 def _objective(sweep, metric, mode):
-    """(metric, mode) as given, or as the experiment has it."""
+    """Return (metric, mode) as given, otherwise those of the experiment's best checkpoint."""
     loaded = load(sweep.file)
     experiment = loaded.function(**resolve(knobs_of(loaded.function), first(sweep.space)))
     best = experiment.best
     if not metric and not best:
         raise UserError(
-            f"{sweep.name} does not say what its best checkpoint is (best=Best(...)); give --metric, such as "
+            f"{sweep.name} does not define its best checkpoint (best=Best(...)); give --metric, such as "
             f"--metric {next(iter(experiment.evals), 'valid')}/loss, and --mode. Evaluations: "
             f"{', '.join(experiment.evals) or 'none'}."
         )
     if not mode and (best is None or metric not in (None, best.metric)):
-        raise UserError(f"is a high {metric} good? Give --mode max or --mode min.")
+        raise UserError(f"the mode of {metric} is unknown. Give --mode max or --mode min.")
     metric, mode = metric or best.metric, mode or best.mode
     name, slash, _ = metric.partition("/")
     if name not in experiment.evals or not slash:
         raise unknown("evaluation in --metric", metric, [f"{of}/..." for of in experiment.evals])
     if sweep.stopping != "none" and experiment.evals[name].every is None:
-        raise UserError(f"{name!r} is evaluated at the end of a run only, so --stopping {sweep.stopping} sees nothing.")
+        raise UserError(f"--stopping {sweep.stopping} needs {name!r} during training; it is evaluated at the end only.")
     return metric, mode

@@ -1,4 +1,4 @@
-"""A worker of a sweep: takes a trial, trains it as an ordinary run, says how it went, takes the next."""
+"""A worker of a sweep: claim a trial, train it as an ordinary run, record its result, and repeat."""
 
 import math
 import os
@@ -14,61 +14,61 @@ from research.search.report import report
 from research.search.study import Claimed, Sweep, claim, library, settle
 from research.verbs import train
 
-SAME_FAILURES = 3  # in a row: then it is not the knobs
+SAME_FAILURES = 3  # consecutive failures with one message: the knobs are not the cause
 
 
 class Pruned(Exception):
-    """Raised by the subscriber of a trial that is not worth going on with, at `step`."""
+    """The subscriber of a trial raises this at `step` if the stopping rule ends the trial."""
 
     def __init__(self, step):
-        super().__init__(f"stopped at step {step}: other trials were better by then.")
+        super().__init__(f"stopped at step {step}: other trials were better at this point.")
         self.step = step
 
 
 class Mistake(UserError):
-    """What is wrong with every trial of the sweep, not with the knobs of one."""
+    """An error in the settings of the sweep, which would affect every trial."""
 
 
 def worker_command(folder) -> tuple[str, ...]:
-    """The command of one more worker for the sweep in `folder`, on any host that shares the folder.
+    """Return the command that starts another worker of the sweep in `folder`, on any host that shares the folder.
 
-    A SLURM array runs it as it is, one element a worker. It ends with 0 when nothing is left to do or it was
-    preempted (its trial is saved, and the next worker goes on with it), with 2 where the sweep cannot go on.
+    A SLURM array can run it unchanged, with one worker per element. It exits with 0 if no work is left or if it was
+    preempted (its trial is saved, and the next worker resumes it), and with 2 if the sweep cannot continue.
     """
     return ("python", "-m", "research", "sweep", "--worker", str(folder))
 
 
 def work(folder, *, stream=None, tell=lambda study: None, draw: bool = True) -> bool:
-    """Works on the sweep in `folder` until there is no trial left to begin; True unless it was told to stop before.
+    """Train trials of the sweep in `folder` until none is left; return False if it was asked to stop before that.
 
-    `tell(study)` is called after every trial; progress of the runs goes to `stream` (sys.stdout). The last worker
-    draws the report where `draw`. Raises UserError where no trial can succeed, KeyboardInterrupt after Ctrl-C.
+    `tell(study)` is called after every trial. Progress of the runs goes to `stream` (default sys.stdout). If `draw`,
+    the last worker writes the report. Raises UserError if no trial can succeed, KeyboardInterrupt after Ctrl-C.
     """
     stream = stream or sys.stdout
     sweep, study = settle(folder)
     while isinstance(claimed := claim(sweep, study), Claimed):
         try:
-            going_on = _try(sweep, study, claimed, stream)
+            proceed = _try(sweep, study, claimed, stream)
         finally:
             claimed.lock.close()
         tell(study)
-        if not going_on:
+        if not proceed:
             return False
         _same_failure(study)
-    print(f"no trial is left to begin: {claimed}.", file=stream, flush=True)
+    print(f"no trial left to start: {claimed}.", file=stream, flush=True)
     if draw and not any(t.state.name == "RUNNING" for t in study.get_trials(deepcopy=False)):
         report(sweep, study)
     return True
 
 
 def leave_with_parent():
-    """Makes this process save and leave, as at SIGTERM, when the process that started it is gone.
+    """Make this process save and exit, as after SIGTERM, when its parent process is gone.
 
-    Its standard input is a pipe from there, which closes however that process ends.
+    Standard input is a pipe from the parent. The pipe closes however the parent ends.
     """
 
     def watch():
-        while os.read(0, 1024):  # not through sys.stdin, whose lock would abort the interpreter at its end
+        while os.read(0, 1024):  # not sys.stdin: its lock would abort the interpreter at exit
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -76,19 +76,19 @@ def leave_with_parent():
 
 
 def _try(sweep: Sweep, study, claimed: Claimed, stream) -> bool:
-    """Trains one trial and tells the study what came of it; False where the run was told to stop (it is saved)."""
+    """Train one trial and record its result; return False if the run was asked to stop (it is saved)."""
     trial, folder = claimed.trial, claimed.folder
     states = library().trial.TrialState
-    of, _, metric = sweep.metric.partition("/")
+    set_name, _, metric = sweep.metric.partition("/")
     print(f"trial {trial.number}: {trial.params}", file=stream, flush=True)
     try:
         trained = train(
             sweep.file, seed=sweep.seed, run_dir=folder, stream=stream, report=False, **claimed.knobs,
-            listen=[lambda *_: _subscriber(trial, of, metric)],
+            listen=[lambda *_: _subscriber(trial, set_name, metric)],
         )  # fmt: skip
         if trained.status == "preempted":
             return False
-        value = trained.results[of][metric]
+        value = trained.results[set_name][metric]
         if not math.isfinite(value):
             raise ArithmeticError(f"{sweep.metric} is {value} at the end")
     except Pruned as stop:
@@ -98,26 +98,26 @@ def _try(sweep: Sweep, study, claimed: Claimed, stream) -> bool:
     except Mistake:
         raise
     except Exception as error:
-        text = f"{type(error).__name__}: {error}".replace(str(folder), "RUN").strip()
-        trial.set_user_attr("error", text[:2000])
+        message = f"{type(error).__name__}: {error}".replace(str(folder), "RUN").strip()
+        trial.set_user_attr("error", message[:2000])
         study.tell(trial, state=states.FAIL)
-        print(f"trial {trial.number} failed: {text}", file=stream, flush=True)
+        print(f"trial {trial.number} failed: {message}", file=stream, flush=True)
     else:
         study.tell(trial, value)
     return True
 
 
-def _subscriber(trial, of, metric):
-    """Reports each evaluation to the study, once, and raises Pruned where the trial is to stop.
+def _subscriber(trial, set_name, metric):
+    """Return a subscriber that reports each evaluation to the study once, and raises Pruned to stop the trial.
 
-    What is reported is counted in evaluations, not steps. A run that goes on from a checkpoint evaluates again what
-    came after it, to the same numbers: `work["evaluated"]` are the steps that were reported.
+    Reports are counted in evaluations, not steps. A run that resumes from a checkpoint repeats the evaluations after
+    it, with the same numbers; `work["evaluated"]` lists the steps that were already reported.
     """
     work = {"evaluated": [], "seconds": 0.0, "steps": 0, **trial.user_attrs.get("work", {})}
-    before, began, total = work["seconds"], time.monotonic(), None
+    earlier_seconds, began, total = work["seconds"], time.monotonic(), None
 
-    def note(step):
-        work.update(seconds=before + time.monotonic() - began, steps=max(step, work["steps"]))
+    def record(step):
+        work.update(seconds=earlier_seconds + time.monotonic() - began, steps=max(step, work["steps"]))
         trial.set_user_attr("work", dict(work))
 
     def listen(event):
@@ -125,28 +125,28 @@ def _subscriber(trial, of, metric):
         match event:
             case events.Started():
                 total = event.total
-            case events.Evaluated(name=name) if name == of:
+            case events.Evaluated(name=name) if name == set_name:
                 numbers = event.results.numbers
                 if metric not in numbers:
-                    raise Mistake(str(unknown(f"metric of {of!r}", metric, numbers)))
+                    raise Mistake(str(unknown(f"metric of {set_name!r}", metric, numbers)))
                 if event.step not in work["evaluated"]:
                     number = len(work["evaluated"]) + 1
                     if number not in trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
                         trial.report(numbers[metric], number)
                     work["evaluated"] = [*work["evaluated"], event.step]
-                    note(event.step)
+                    record(event.step)
                 if event.step < total and trial.should_prune():
                     raise Pruned(event.step)
             case events.Ended():
-                note(event.step)
+                record(event.step)
 
     return listen
 
 
 def _same_failure(study):
-    """Raises UserError where the last trials all failed with the same words."""
-    ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    ended = sorted(ended, key=lambda t: t.datetime_complete)[-SAME_FAILURES:]
-    errors = {t.user_attrs.get("error") for t in ended}
-    if len(ended) == SAME_FAILURES and len(errors) == 1 and None not in errors:
-        raise UserError(f"the last {SAME_FAILURES} trials failed alike: {errors.pop()}")
+    """Raise UserError if the last `SAME_FAILURES` trials failed with the same message."""
+    finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    finished = sorted(finished, key=lambda t: t.datetime_complete)[-SAME_FAILURES:]
+    errors = {t.user_attrs.get("error") for t in finished}
+    if len(finished) == SAME_FAILURES and len(errors) == 1 and None not in errors:
+        raise UserError(f"the last {SAME_FAILURES} trials failed with the same error: {errors.pop()}")

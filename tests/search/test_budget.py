@@ -15,14 +15,14 @@ def test_every_unit():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is not a budget. Expected e.g. 50trials"),
+        ("", "is not a budget; expected, for example, 50trials"),
         ("fifty", "is not a budget"),
         ("1.2.3h", "'1.2.3' is not a number"),
         ("3hours", "unknown unit 'hours'.*Valid: trials, steps, s, min, h, d"),
         ("3trial s", "is not a budget"),
         ("3tials", "Did you mean 'trials'"),
-        ("0h", "allows nothing"),
-        ("1h,3min", "gives its seconds twice"),
+        ("0h", "must be positive"),
+        ("1h,3min", "sets seconds twice"),
     ],
 )
 def test_mistakes(text, message):

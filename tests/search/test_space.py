@@ -78,21 +78,21 @@ def test_json_and_back():
     ("given", "message"),
     [
         ({"learning_rte": "1:2"}, "Did you mean 'learning_rate'"),
-        ({"learning_rate": "1e-4:1e-2:lg"}, "'lg' in .* is not known. Did you mean 'log'.*A range looks like"),
+        ({"learning_rate": "1e-4:1e-2:lg"}, "unknown part 'lg' in .*Did you mean 'log'.*A range looks like"),
         ({"learning_rate": "1e-4:1e-2:log:x"}, "'x' in"),
         ({"learning_rate": "1:2:log:3:4"}, "'4' in"),
-        ({"learning_rate": "a:1"}, "must be float, not 'a'.*range from 'a:1'.*A range looks like 1e-4:1e-2"),
+        ({"learning_rate": "a:1"}, "must be float, not 'a'.*range 'a:1'.*A range looks like 1e-4:1e-2"),
         ({"learning_rate": ":"}, "must be float, not ''"),
         ({"width": "1.5:3"}, "width must be int, not '1.5'"),
-        ({"learning_rate": "1:1"}, "from a number to a larger one"),
-        ({"learning_rate": "2:1"}, "from a number to a larger one"),
-        ({"learning_rate": "nan:1"}, "from a number to a larger one"),
-        ({"learning_rate": "0:inf"}, "from a number to a larger one"),
-        ({"learning_rate": "0:1:log"}, "only where it begins above 0"),
-        ({"learning_rate": "0:1:1"}, "two values at least"),
+        ({"learning_rate": "1:1"}, "finite bounds, the lower one first"),
+        ({"learning_rate": "2:1"}, "finite bounds, the lower one first"),
+        ({"learning_rate": "nan:1"}, "finite bounds, the lower one first"),
+        ({"learning_rate": "0:inf"}, "finite bounds, the lower one first"),
+        ({"learning_rate": "0:1:log"}, "must start above 0"),
+        ({"learning_rate": "0:1:1"}, "must be at least 2"),
         ({"width": "1,2.5"}, "width must be int, not '2.5'"),
         ({"width": "1,,2"}, "none of them empty.*choices like 32,64,128"),
-        ({"width": [3]}, "two values or more"),
+        ({"width": [3]}, "two or more choices"),
         ({"width": "1,2,1"}, "the choice 1 is given twice"),
         ({"network": "mlp,cn"}, "Did you mean 'cnn'"),
         ({"network": "mlp:cnn"}, "unknown value of network"),
@@ -117,9 +117,9 @@ def test_a_grid_is_every_combination():
     points = grid(space)
     assert len(points) == 8 and points[0] == {"width": 1, "network": "mlp", "decay": None}
     assert points[1]["decay"] == 0.1 and len({str(point) for point in points}) == 8
-    with pytest.raises(UserError, match=r"learning_rate to try: 0.1:1.0:log:5, or choices"):
+    with pytest.raises(UserError, match=r"learning_rate, such as 0.1:1.0:log:5, or choices"):
         grid(space_of(KNOBS, {"learning_rate": "0.1:1:log"}))
-    with pytest.raises(UserError, match="10001 points, more than 10000"):
+    with pytest.raises(UserError, match="10001 points; expected at most 10000"):
         grid(space_of(KNOBS, {"width": "0:10000"}))
 
 

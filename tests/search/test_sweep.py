@@ -93,7 +93,7 @@ def test_a_killed_worker_costs_nothing(tmp_path):
     gate.touch()
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    assert "ended with -9; another takes over" in output
+    assert "exited with code -9; restarting it" in output
     _, study = settle(folder)
     assert [t.state.name for t in study.trials] == ["COMPLETE"] * 2  # none is there twice
     assert [t.user_attrs["lives"] for t in study.trials] == [[0, 6], [0]]
@@ -129,7 +129,7 @@ def test_workers_leave_with_their_parent_and_what_they_did_is_kept(tmp_path, num
     _, study = settle(folder)
     assert [t.state.name for t in study.trials] == ["RUNNING"] * 2
     if number == signal.SIGTERM:
-        assert "the same command goes on" in output
+        assert "run the same command again to continue" in output
         return
     # Any worker takes them over: here one that is started by hand.
     command = [sys.executable, *worker_command(folder)[1:]]
@@ -137,7 +137,7 @@ def test_workers_leave_with_their_parent_and_what_they_did_is_kept(tmp_path, num
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Resuming from the checkpoint of step 7") == 2
     assert [t.state.name for t in settle(folder)[1].trials] == ["COMPLETE"] * 2
-    assert "no trial is left to begin: 2 trials" in done.stdout and (folder / "report.html").exists()
+    assert "no trial left to start: 2 trials" in done.stdout and (folder / "report.html").exists()
 
 
 def test_a_mistake_that_a_worker_finds_ends_the_sweep(tmp_path, monkeypatch):
@@ -157,7 +157,7 @@ def test_zero_workers_prepare_and_say_how_to_begin(tmp_path):
     stream = io.StringIO()
     found = sweep(FILE, x="0:1", workers=0, budget="1", folder=tmp_path / "sweep", stream=stream)
     assert not found.finished and not found.trials
-    assert f"each worker: python -m research sweep --worker {found.folder}" in stream.getvalue()
+    assert f"start each worker with: python -m research sweep --worker {found.folder}" in stream.getvalue()
     assert settle(found.folder)[0].metric == "valid/cost"
 
 
@@ -168,7 +168,7 @@ def test_the_command_line_answers_mistakes(tmp_path, capsys):
         ([str(FILE), "--xx", "0:1"], "unknown argument '--xx'. Did you mean '--x'"),
         ([str(FILE), "--x"], "expected one argument"),
         ([str(FILE), "--x", "-1:1:lg"], "A range looks like 1e-4:1e-2 or 1e-4:1e-2:log"),
-        (["--worker", str(tmp_path / "none")], "is not the folder of a sweep"),
+        (["--worker", str(tmp_path / "none")], "is not a sweep folder"),
         ([str(FILE), "--x", "0:1:lg"], "A range looks like 1e-4:1e-2 or 1e-4:1e-2:log"),
     ):
         assert main(["sweep", *arguments, *(["--runs", str(tmp_path)] if arguments else [])]) == 2
