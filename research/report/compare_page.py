@@ -114,7 +114,7 @@ def described(group: Group) -> str:
 
 
 def _table_head(first) -> list[str]:
-    return [first, "group", "A", "group mean", "difference", "95 % interval", "p (Holm)", "significant"]
+    return [first, "group", "A", "new", "difference", "95 % interval", "p (Holm)", "significant"]
 
 
 def _cells(line: Line) -> list[str]:
@@ -206,7 +206,7 @@ def _curves(result) -> list:
 
 
 METHOD = (
-    f"The difference is the group mean minus A. It is significant if its p-value, corrected for all lines of the "
+    f"The difference is new minus A. It is significant if its p-value, corrected for all lines of the "
     f"table by Holm's method, is below {LEVEL}. McNemar's test and the paired bootstrap use the same examples and "
     "compare two networks. Welch's test over seeds compares two recipes on this evaluation set. Intervals are not "
     "corrected."

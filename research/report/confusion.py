@@ -58,7 +58,7 @@ def class_names(count: int, given=None) -> list[str]:
 
 
 def is_confusion(matrix) -> bool:
-    """Check that `matrix` is a square table of two or more classes."""
+    """Return whether `matrix` is a square table of two or more classes."""
     return matrix is not None and matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] > 1
 
 

@@ -64,7 +64,7 @@ def recipe(run: Run, *, same_code: bool = False) -> dict:
 
 
 def alike(runs: Sequence[Run], *, same_code: bool = False) -> bool:
-    """Check that all runs have the same recipe."""
+    """Return whether all runs have the same recipe."""
     return len({_key(recipe(run, same_code=same_code)) for run in runs}) == 1
 
 

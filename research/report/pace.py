@@ -11,10 +11,11 @@ ROUTINE = ("saved", "evaluated")  # frequent events; consecutive ones share a ro
 
 
 class Pace(NamedTuple):
-    """Timing totals of a run over all its lives, in seconds, and the average speed of its steps.
+    """Timing totals of a run over all its attempts, in seconds, and the average speed of its steps.
 
-    A life is one process, from its start to its end. A run that was restarted has several. `steps_per_second` and
-    `data_wait` (fraction of time) leave out the first interval of each life, and are None if there is no other.
+    An attempt is one process, from its start to its end. `lives` counts attempts: an interrupted run has several.
+    `steps_per_second` and `data_wait` (fraction of time) omit the first interval of each attempt, and are None if there
+    is no other interval.
     """
 
     training: float
@@ -36,7 +37,7 @@ class Happening(NamedTuple):
 def pace(lines) -> Pace:
     """Compute the time totals from the lines of timing.jsonl.
 
-    The first interval of each life includes compilation, and is left out of the rates.
+    The first interval of each attempt includes compilation, and is left out of the rates.
     """
     training = evaluating = steps = steady = waited = 0.0
     lives, first = 0, True
@@ -57,8 +58,8 @@ def pace(lines) -> Pace:
 def happenings(lines) -> list[Happening]:
     """Build the rows of the timeline.
 
-    Consecutive checkpoints share one row, as do consecutive evaluations of one set. The start of a life notes if the
-    previous life was cut off, that is, ended without a record.
+    Consecutive checkpoints share one row, as do consecutive evaluations of one set. The start of an attempt
+    notes if the previous attempt was cut off, that is, ended without a record.
     """
     rows: list[Happening] = []
     routine: dict[tuple[str, str], list[dict]] = {}
@@ -86,7 +87,7 @@ def happenings(lines) -> list[Happening]:
             description = line.get("text") or ""
             if event == "started":
                 description = f"of {line['total']} steps" if "total" in line else ""
-                description += " (the previous life was cut off)" * running
+                description += " (the previous attempt was cut off)" * running
             running = event not in ENDS
             rows.append(Happening(seconds_since_start(line), line["step"], event, description))
     close()
@@ -138,7 +139,7 @@ def described(found: Pace) -> str:
     if not found.training:
         return ""
     summary = f"Training steps: {duration(found.training)}; evaluations: {duration(found.evaluating)}"
-    summary += f"; {found.lives} lives." if found.lives > 1 else "."
+    summary += f"; {found.lives} attempts." if found.lives > 1 else "."
     if found.steps_per_second is not None:
         summary += (
             f" Without the first interval, which includes compilation: {found.steps_per_second:.4g} steps/s, "

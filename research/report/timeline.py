@@ -7,20 +7,20 @@ from research.report.pace import ENDS, happenings
 
 RED = "#d0453f"
 KINDS = {"saved": "checkpoints", "evaluated": "evaluations", "noted": "notices", "failed": "failed"}
-LANES = ("lives", "evaluations", "checkpoints", "notices")
+LANES = ("attempts", "evaluations", "checkpoints", "notices")
 
 
 def timeline(lines) -> str:
-    """Draw the lives of a run as bars over the step, with evaluations, checkpoints and notices, as an SVG element.
+    """Draw the attempts of a run as bars over the step, with evaluations, checkpoints and notices, as an SVG element.
 
-    A restart resumes from a checkpoint and repeats the steps since, which appear as overlapping bars. Returns "" if
-    there is only one life without any event.
+    A restart resumes from a checkpoint and repeats the steps since then. Such steps appear as overlapping bars. Returns
+    "" if nothing started, or if there is a single attempt without any event.
     """
     intervals = lives(lines)
     marks = {kind: [line["step"] for line in lines if line.get("event") == kind] for kind in KINDS}
     if not intervals or (len(intervals) == 1 and not any(marks.values())):
         return ""
-    rows = [lane for lane in LANES if lane == "lives" or any(marks[k] for k in marks if KINDS[k] == lane)]
+    rows = [lane for lane in LANES if lane == "attempts" or any(marks[k] for k in marks if KINDS[k] == lane)]
     with style():
         figure, (ax,) = new_figure(9.0, 0.55 + 0.3 * len(rows) + 0.14 * (len(intervals) - 1))
         offset = 0.45 * (len(intervals) - 1)
@@ -47,14 +47,14 @@ def timeline(lines) -> str:
         ax.set_xlabel("step")
         step_axis(ax)
         counts = ", ".join(f"{len(steps)} {KINDS[kind]}" for kind, steps in marks.items() if steps)
-        return inline_svg(figure, label=f"timeline: {len(intervals)} lives, {counts}")
+        return inline_svg(figure, label=f"timeline: {len(intervals)} attempts, {counts}")
 
 
 def lives(lines) -> list[tuple[int, int, str]]:
-    """Return (first step, last recorded step, end) of each life of a run.
+    """Return (first step, last recorded step, outcome) of each attempt of a run, from its start to its end.
 
-    The end is "finished", "preempted", "failed" or "running"; it is "cut off" if the next life started and the end was
-    not recorded.
+    The outcome is "finished", "preempted", "failed" or "running". It is "cut off" if the next attempt started before
+    an end was recorded.
     """
     intervals: list[list] = []
     for line in lines:

@@ -110,7 +110,7 @@ def test_the_timeline_tells_routine_together_and_names_a_life_that_was_cut_off()
         (0.0, "started", "of 30 steps"),
         (12.0, "valid evaluated", "at step 10"),
         (16.0, "checkpoint saved", "2 times, steps 10 to 20"),
-        (100.0, "started", "of 30 steps (the previous life was cut off)"),
+        (100.0, "started", "of 30 steps (the previous attempt was cut off)"),
         (110.0, "preempted", "asked to"),
         (200.0, "started", "of 30 steps"),
     ]

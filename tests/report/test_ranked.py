@@ -127,7 +127,7 @@ LINES = [
 def test_the_timeline_shows_lives_and_notices_stand_out(tmp_path):
     assert lives(LINES) == [(0, 12, "cut off"), (10, 30, "finished")]
     svg = timeline(LINES)
-    assert "2 lives, 1 checkpoints, 1 evaluations, 1 notices" in svg
+    assert "2 attempts, 1 checkpoints, 1 evaluations, 1 notices" in svg
     page = Page(happened(LINES))
     badges = [attrs["class"] for tag, attrs in page.tags if tag == "span"]
     assert badges == ["badge preempted", "badge preempted", "badge finished"]
