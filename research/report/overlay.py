@@ -25,21 +25,22 @@ def bands(groups: Sequence[Group]) -> dict[tuple[str, str], dict[str, Band]]:
     order = list(curves([line for group in groups for run in group.runs for line in run.metrics]))
     for group in groups:
         runs = [curves(run.metrics) for run in group.runs]
-        for metric, of in dict.fromkeys((metric, of) for run in runs for metric, plot in run.items() for of in plot):
-            series = [run[metric][of] for run in runs if of in run.get(metric, {})]
+        keys = dict.fromkeys((metric, name) for run in runs for metric, plot in run.items() for name in plot)
+        for metric, set_name in keys:
+            series = [run[metric][set_name] for run in runs if set_name in run.get(metric, {})]
             values = [dict(zip(one.steps, one.values, strict=True)) for one in series]
             steps = sorted(set.intersection(*map(set, values)))
             if steps:
                 table = np.array([[one[step] for step in steps] for one in values])
                 band = Band(np.array(steps), table.mean(0), table.min(0), table.max(0))
-                result.setdefault((metric, of), {})[group.name] = band
+                result.setdefault((metric, set_name), {})[group.name] = band
     return dict(sorted(result.items(), key=lambda item: order.index(item[0][0])))
 
 
 def overlaid(groups: Sequence[Group]) -> list[str]:
     """Draw the plots as SVG elements, with one colour per group, in order.
 
-    A metric with a single point is omitted. At most `MAX_PLOTS` plots are drawn.
+    Plots without a curve of two or more points are omitted. At most `MAX_PLOTS` plots are drawn.
     """
     colours = {group.name: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
     dashes = {group.name: ("-", "--", ":", "-.")[i // len(COLOURS) % 4] for i, group in enumerate(groups)}

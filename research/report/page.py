@@ -82,7 +82,7 @@ def _headline(run: Run, name) -> Html:
         element("p", element("span", state, class_=f"badge {state}"), " ", step, class_="status"),
         element("pre", status["text"], class_=f"said {state}") if status.get("text") else "",
         *[element("p", problem, class_="remark") for problem in run.problems],
-        section("Result" if state == "finished" else "Result so far", numbers, _claims(run, evaluations, state)),
+        section("Results" if state == "finished" else "Results so far", numbers, _claims(run, evaluations, state)),
     ])  # fmt: skip
 
 

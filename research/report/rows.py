@@ -56,9 +56,11 @@ def auc_scores(label, probabilities) -> np.ndarray:
     """Return per-example scores, float [N], whose mean is the AUC, for labels int [N] and probabilities float [N, C].
 
     With two classes, this is the AUC of class 1; with more, the mean AUC of each class against the rest. All scores are
-    NaN if a class is absent. The AUC is a mean over pairs. To first order it is the mean of these scores: each is the
-    fraction of the other side that the example is ranked above (or below), weighted by the size of its side (DeLong,
-    DeLong & Clarke-Pearson 1988). The mean over a subset of examples is not the AUC of the subset.
+    NaN if a class is absent. The AUC is a mean over pairs of a positive and a negative example. For a positive example,
+    take the fraction of negatives ranked below it; for a negative, the fraction of positives ranked above it. The score
+    is the AUC plus the deviation of this fraction from the AUC, divided by the fraction of examples on the same side
+    (DeLong, DeLong & Clarke-Pearson 1988). It is a first-order expansion: the mean over a subset of examples is not the
+    AUC of the subset.
     """
     from scipy.stats import rankdata
 

@@ -61,8 +61,8 @@ def runs(
     direction is known, otherwise the largest values. "-NAME" reverses the order. Runs without the name come last.
     `status` is finished, running, preempted, failed, "not started" or damaged. A killed run still has status running.
 
-    Runs that cannot be read are listed as damaged. Raises UserError if `folder` does not exist, a condition is
-    malformed, or no run has a name.
+    Runs that cannot be read are listed as damaged. Raises UserError if `folder` does not exist, if a condition is
+    malformed, and for a NAME that no run has.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -178,7 +178,7 @@ def test_a_failed_run_says_what_went_wrong_and_judges_so_far(tmp_path):
     numbers = {"test": {"accuracy": 0.5}}
     write_json(folder / "status.json", {"status": "failed", "step": 7, "results": numbers, "text": "the loss is <nan>"})
     text = read(report(folder)).text
-    assert "failed" in text and "the loss is <nan>" in text and "missed so far" in text and "Result so far" in text
+    assert "failed" in text and "the loss is <nan>" in text and "missed so far" in text and "Results so far" in text
 
 
 def test_what_is_broken_is_named_and_left_out(tmp_path):
