@@ -59,31 +59,31 @@ def expected_improvement(mean, deviation, best):
 def encode(space: Space, params) -> np.ndarray:
     """Encode the searched knobs as a point of the unit cube; a choice has one axis per value (one-hot)."""
     point = []
-    for name, of in space.searched.items():
-        if isinstance(of, Choices):
-            point += [float(params[name] == value and type(params[name]) is type(value)) for value in of.values]
+    for name, spec in space.searched.items():
+        if isinstance(spec, Choices):
+            point += [float(params[name] == value and type(params[name]) is type(value)) for value in spec.values]
         else:
-            point.append(_scaled(of, params[name]))
+            point.append(_scaled(spec, params[name]))
     return np.asarray(point)
 
 
-def _scaled(of: Range, value) -> float:
-    scale = np.log if of.log else float
-    return (scale(value) - scale(of.low)) / (scale(of.high) - scale(of.low))
+def _scaled(spec: Range, value) -> float:
+    scale = np.log if spec.log else float
+    return (scale(value) - scale(spec.low)) / (scale(spec.high) - scale(spec.low))
 
 
 def _draw(space, rng, around=None) -> dict:
     """Draw a random setting of the knobs, anywhere in the space or near `around`."""
     point = {}
-    for name, of in space.searched.items():
-        if isinstance(of, Choices):
+    for name, spec in space.searched.items():
+        if isinstance(spec, Choices):
             keep = around is not None and rng.random() < 0.8
-            point[name] = around[name] if keep else of.values[rng.integers(len(of.values))]
+            point[name] = around[name] if keep else spec.values[rng.integers(len(spec.values))]
             continue
-        position = rng.random() if around is None else np.clip(_scaled(of, around[name]) + 0.05 * rng.normal(), 0, 1)
-        low, high = (np.log(of.low), np.log(of.high)) if of.log else (of.low, of.high)
+        position = rng.random() if around is None else np.clip(_scaled(spec, around[name]) + 0.05 * rng.normal(), 0, 1)
+        low, high = (np.log(spec.low), np.log(spec.high)) if spec.log else (spec.low, spec.high)
         value = low + position * (high - low)
-        value = float(np.exp(value)) if of.log else float(value)
-        value = round(value) if isinstance(of.low, int) else value
-        point[name] = min(max(value, of.low), of.high)
+        value = float(np.exp(value)) if spec.log else float(value)
+        value = round(value) if isinstance(spec.low, int) else value
+        point[name] = min(max(value, spec.low), spec.high)
     return point

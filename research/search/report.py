@@ -20,7 +20,7 @@ MAX_LINES = 500  # trials in the plot
 class Trial(NamedTuple):
     """One trial. `state` is finished, pruned, failed, running or waiting; `value` is its metric, or None.
 
-    `same_as` is the earlier trial with the same knobs whose result was reused, else None.
+    `same_as` is the earlier trial with the same knobs whose result was reused, otherwise None.
     """
 
     number: int
@@ -163,36 +163,36 @@ def _axis(ax, x, name, ticks):
         ax.text(x - 0.04, height, shortened(label, 12), ha="right", va="center", fontsize=8)
 
 
-def _ticks(of) -> list[tuple[float, str]]:
+def _ticks(spec) -> list[tuple[float, str]]:
     """Return (height, label) for each tick on the axis of a knob."""
-    if isinstance(of, Choices):
-        return [(_height(of, value), _format(value)) for value in of.values]
-    if of.log:
-        first, last = math.ceil(math.log10(of.low) - 1e-9), math.floor(math.log10(of.high) + 1e-9)
+    if isinstance(spec, Choices):
+        return [(_height(spec, value), _format(value)) for value in spec.values]
+    if spec.log:
+        first, last = math.ceil(math.log10(spec.low) - 1e-9), math.floor(math.log10(spec.high) + 1e-9)
         decades = [10.0**power for power in range(first, last + 1)]
-        marks = decades[:: -(-len(decades) // 6)] if len(decades) > 1 else np.geomspace(of.low, of.high, 4).tolist()
+        marks = decades[:: -(-len(decades) // 6)] if len(decades) > 1 else np.geomspace(spec.low, spec.high, 4).tolist()
     else:
-        marks = np.linspace(of.low, of.high, 5).tolist()
-    if isinstance(of.low, int):
-        marks = sorted({min(max(round(mark), of.low), of.high) for mark in marks})
-    return [(_scaled(of, mark), _format(mark)) for mark in marks]
+        marks = np.linspace(spec.low, spec.high, 5).tolist()
+    if isinstance(spec.low, int):
+        marks = sorted({min(max(round(mark), spec.low), spec.high) for mark in marks})
+    return [(_scaled(spec, mark), _format(mark)) for mark in marks]
 
 
-def _height(of, value, number=0) -> float:
+def _height(spec, value, number=0) -> float:
     """Return the position of a value on its axis, 0 to 1.
 
     Lines through the same choice are spread slightly, by trial number.
     """
-    if isinstance(of, Choices):
-        index = [type(v) is type(value) and v == value for v in of.values].index(True)
-        spread = 0.0 if not number else (number * 0.618 % 1 - 0.5) * 0.3 / len(of.values)
-        return (index + 0.5 + spread) / len(of.values)
-    return _scaled(of, value)
+    if isinstance(spec, Choices):
+        index = [type(v) is type(value) and v == value for v in spec.values].index(True)
+        spread = 0.0 if not number else (number * 0.618 % 1 - 0.5) * 0.3 / len(spec.values)
+        return (index + 0.5 + spread) / len(spec.values)
+    return _scaled(spec, value)
 
 
-def _scaled(of: Range, value) -> float:
-    scale = math.log if of.log else float
-    return min(1.0, max(0.0, (scale(value) - scale(of.low)) / (scale(of.high) - scale(of.low) or 1)))
+def _scaled(spec: Range, value) -> float:
+    scale = math.log if spec.log else float
+    return min(1.0, max(0.0, (scale(value) - scale(spec.low)) / (scale(spec.high) - scale(spec.low) or 1)))
 
 
 def _ends(values, mode) -> tuple[float, float]:

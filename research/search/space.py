@@ -71,12 +71,12 @@ def first(space: Space) -> dict[str, Any]:
 def suggest(trial, space: Space) -> dict[str, Any]:
     """Return all knobs of an optuna trial. Values that the trial already has do not change."""
     values = dict(space.fixed)
-    for name, of in space.searched.items():
-        if isinstance(of, Choices):
-            values[name] = trial.suggest_categorical(name, of.values)
+    for name, spec in space.searched.items():
+        if isinstance(spec, Choices):
+            values[name] = trial.suggest_categorical(name, spec.values)
         else:
-            draw = trial.suggest_int if isinstance(of.low, int) else trial.suggest_float
-            values[name] = draw(name, of.low, of.high, log=of.log)
+            draw = trial.suggest_int if isinstance(spec.low, int) else trial.suggest_float
+            values[name] = draw(name, spec.low, spec.high, log=spec.log)
     return values
 
 
@@ -86,10 +86,10 @@ def grid(space: Space) -> list[dict[str, Any]]:
     Raises UserError for a range of floats, which has no finite list of values, and for more than 10,000 combinations.
     """
     axes, count = {}, 1
-    for name, of in space.searched.items():
-        if isinstance(of, Range) and not isinstance(of.low, int):
-            raise UserError(f"a grid needs the number of values of {name}, such as {_text(of)}:5, or choices.")
-        axes[name] = range(of.low, of.high + 1) if isinstance(of, Range) else of.values
+    for name, spec in space.searched.items():
+        if isinstance(spec, Range) and not isinstance(spec.low, int):
+            raise UserError(f"a grid needs the number of values of {name}, such as {_text(spec)}:5, or choices.")
+        axes[name] = range(spec.low, spec.high + 1) if isinstance(spec, Range) else spec.values
         count *= len(axes[name])
     if count > MAX_GRID:
         raise UserError(f"the grid has {count} points; expected at most {MAX_GRID}. Use --search random instead.")
@@ -99,7 +99,7 @@ def grid(space: Space) -> list[dict[str, Any]]:
 def to_json(space: Space) -> dict:
     """Convert the space to a value that JSON can store."""
     listed = lambda part: list(part) if isinstance(part, tuple) else part  # JSON returns lists
-    searched = {name: [type(of).__name__, *map(listed, of)] for name, of in space.searched.items()}
+    searched = {name: [type(spec).__name__, *map(listed, spec)] for name, spec in space.searched.items()}
     return {"searched": searched, "fixed": dict(space.fixed)}
 
 
@@ -165,5 +165,5 @@ def _number(kind):
     return kind if kind in (int, float) else None
 
 
-def _text(of: Range) -> str:
-    return f"{of.low!r}:{of.high!r}{':log' * of.log}"
+def _text(spec: Range) -> str:
+    return f"{spec.low!r}:{spec.high!r}{':log' * spec.log}"

@@ -172,9 +172,9 @@ def share_of_gpus(number: int, count: int, env, *, present: int | None = None) -
 
 def _progress(study, ended, deaths, tell):
     """Return (number of ended trials, worker deaths since the last trial ended)."""
-    now = sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
+    num_finished = sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
     tell(study)
-    return now, 0 if now > ended else deaths
+    return num_finished, 0 if num_finished > ended else deaths
 
 
 def _last_words(folder, number) -> str:
