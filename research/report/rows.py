@@ -71,9 +71,9 @@ def auc_scores(label, probabilities) -> np.ndarray:
         if true.all() or not true.any():
             return np.full(len(label), np.nan)
         fraction, area = true.mean(), 0.0
-        for side, positive in ((true, False), (~true, True)):
+        for side, negative in ((true, False), (~true, True)):
             below = (ranks[side] - rankdata(probabilities[side, c])) / (~side).sum()
-            score = 1 - below if positive else below
+            score = 1 - below if negative else below
             area = score.mean()
             total[side] += area + (score - area) / (fraction if side is true else 1 - fraction)
     return total / len(classes)
