@@ -1,12 +1,12 @@
-"""Handwritten digits from 1,000 labelled images: the first thing to run.
+"""Classify handwritten digits from 1,000 labelled images: the first experiment to run.
 
-scikit-learn's 1,797 real images of 8 x 8 pixels (Alpaydin & Kaynak 1998), split by class into 1,000 for training,
-300 for validation and 497 for test. The handbooks of the field promise 95 % from 1,000 labelled images.
+The data are scikit-learn's 1,797 real images of 8 x 8 pixels (Alpaydin & Kaynak 1998), split by class into 1,000 for
+training, 300 for validation and 497 for test. Textbooks promise 95 % from 1,000 labelled images.
 
     python -m research train experiments/digits.py
     python -m research train experiments/digits.py --network mlp --epochs 100
 
-Expected: 97 % or more on the test images with either network (claimed by us). Under a minute on two cores.
+Expected: at least 97 % on the test images with either network (our claim). Time: under a minute on two cores.
 """
 
 from typing import Literal
@@ -37,10 +37,10 @@ def experiment(
     epochs: int = 60,
     channels: tuple[int, ...] = (32, 64),
 ) -> Experiment:
-    """One screen from data to claims.
+    """Return the complete experiment, from data to claims.
 
-    network: a small convolutional network, or a multilayer perceptron
-    learning_rate: the highest; it warms up over a twentieth of the run and falls as a cosine
+    network: a small convolutional network or a multilayer perceptron
+    learning_rate: peak; linear warmup over the first twentieth of the run, then cosine decay
     """
     data = digits()
     train, valid, test = (subset(data, rows) for rows in stratified(column(data, "label"), (1000, 300, None), seed=0))
@@ -49,7 +49,7 @@ def experiment(
         "cnn": lambda rngs: CNN((8, 8, 1), channels=channels, dropout=0.3, rngs=rngs),
         "mlp": lambda rngs: MLP((8, 8, 1), hidden=(256, 256), dropout=0.3, rngs=rngs),
     }
-    # Pixels count ink from 0 to 16.
+    # Pixel values range from 0 to 16, not 255.
     model = preprocessed(from_nnx(networks[network]), lambda image: normalize(image, mean=5 / 255, std=6 / 255))
 
     def shift(key, batch):

@@ -1,16 +1,17 @@
-"""Distillation: what a teacher knows from 54,000 labels, passed on by what it says of 1,000 images.
+"""Distil a teacher trained on 54,000 labels into a student that sees 1,000 images.
 
-Soft targets as regularisers (Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 6): a student that sees 2 % of
-the images learns from the teacher's probabilities, softened by a temperature, far more than from their labels. Both
-are perceptrons and see the very same augmented images (Beyer et al. 2022, arXiv:2106.05237). The first command trains
-the teacher, on all images but the validation set; the second the student; the third the same student alone.
+Soft targets as regularizers (Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 6). The student sees 2 % of the
+images. It learns far more from the teacher's temperature-softened probabilities than from the labels. Both networks
+are perceptrons and see the same augmented images (Beyer et al. 2022, arXiv:2106.05237). The first command trains the
+teacher on all images except the validation set, the second trains the student, and the third trains the same student
+without a teacher.
 
     python -m research train experiments/distil.py --run-dir runs/teacher
     python -m research train experiments/distil.py --role student --teacher runs/teacher
     python -m research train experiments/distil.py --role student
 
-Expected: 84.4 % by the distilled student and 80.5 % by the same student alone (ours; seeds 0 to 2: 84.6, 84.3 and
-84.3 % beside 80.4, 80.8 and 80.4 %), with teachers of 87.9 %. Time: under a minute of processor time for each.
+Expected: 84.4 % for the distilled student and 80.5 % for the same student without a teacher (ours, seeds 0 to 2: 84.6,
+84.3, 84.3 and 80.4, 80.8, 80.4). The teachers reach 87.9 %. Time: under a minute of CPU time for each.
 """
 
 from typing import Literal
@@ -33,7 +34,7 @@ from research.optim.schedules import warmup_cosine
 from research.runs.pretrained import pretrained
 from research.wrappers.preprocess import preprocessed
 
-# Means over three seeds, less a margin; the distilled student has to beat the one alone by a point at least.
+# Means over three seeds, less a margin. The distilled student must beat the student without a teacher.
 LEAST = {"teacher": 0.87, "distilled": 0.83, "alone": 0.79}
 
 
@@ -50,14 +51,14 @@ def experiment(
     weight: float = 1.0,
     learning_rate: float = 2e-3,
 ) -> Experiment:
-    """One screen from data to claims.
+    """Return the complete experiment, from data to claims.
 
-    role: which network is trained
-    teacher: the run folder of a teacher of the same width; without one the student learns alone
-    images: how many the student sees
-    wide: layers of the teacher
-    narrow: layers of the student
-    weight: the share of the teacher in the student's loss; the labels have the rest
+    role: network to train
+    teacher: run folder of a teacher with the same `wide`; empty trains the student on labels alone
+    images: training images of the student
+    wide: hidden layer sizes of the teacher
+    narrow: hidden layer sizes of the student
+    weight: fraction of the student's loss that the teacher contributes; the labels contribute the rest
     """
     data = fashion_mnist("train")
     few, valid, most = (

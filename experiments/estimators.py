@@ -1,19 +1,20 @@
-"""Eight estimates of the gradient on digits with wrong labels: a flat minimum does not learn them by heart.
+"""Compare eight gradient estimators on digits with wrong labels; SAM's flat minima resist memorization.
 
-Of 1,000 training images 40 % carry the label of another class; those for validation and test are right. SAM resists
-such labels (Foret et al. 2021, section 3.3; ASAM: Kwon et al. 2021). The others are for large machines: microbatches,
-gradients 4 steps late, and gradients of 1 % of the entries (Lin et al. 2018), 8 bits (Alistarh et al. 2017) or signs
-(Karimireddy et al. 2019): they should cost next to nothing against plain gradients.
+Of 1,000 training images, 40 % carry the label of another class; validation and test labels are correct. SAM resists
+such labels (Foret et al. 2021, section 3.3; ASAM: Kwon et al. 2021). The other estimators serve large-scale training:
+microbatches, gradients delayed by 4 steps, and gradients compressed to 1 % of the entries (Lin et al. 2018), to 8 bits
+(Alistarh et al. 2017) or to signs (Karimireddy et al. 2019). They should lose almost nothing compared with plain
+gradients.
 
     python -m research train experiments/estimators.py
     python -m research train experiments/estimators.py --gradient plain
 
-Expected test accuracy in %, ours, the mean over seeds 0, 1 and 2; rho was chosen on validation images (at 0.6 SAM
-climbs so far that nothing is learned any more):
+Expected test accuracy in % (ours, mean of seeds 0, 1 and 2). rho was chosen on validation images; at 0.6, SAM's
+perturbation is so large that training fails:
 
     plain 70.0    accumulate 70.0    sam 90.1    asam 90.5    delayed 74.9    top_k 70.8    int8 70.2    sign 71.0
 
-Time: 25 seconds of CPU a run, on two shared cores (AMD EPYC, AVX2).
+Time: 25 seconds of CPU time per run, on two shared cores (AMD EPYC, AVX2).
 """
 
 from typing import Literal
@@ -47,18 +48,18 @@ def experiment(
     batch_size: int = 32,
     epochs: int = 50,
 ) -> Experiment:
-    """One line an estimator.
+    """Return the experiment with the chosen gradient estimator.
 
-    gradient: how it is estimated
-    wrong: the share of training labels that is replaced by another class, drawn once for all runs
-    rho: how far SAM climbs; ASAM, which measures in shares of the weights, climbs eight times as far
+    gradient: gradient estimator
+    wrong: fraction of training labels replaced by another class; the same labels in every run
+    rho: perturbation radius of SAM; ASAM, whose radius is relative to the weights, uses 8 * rho
     """
     data = digits()
     train, valid, test = (subset(data, rows) for rows in stratified(column(data, "label"), (1000, 300, None), seed=0))
     train = mislabelled(train, share=wrong)
 
     network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(256, 256), rngs=rngs))
-    # Pixels count ink from 0 to 16.
+    # Pixel values range from 0 to 16, not 255.
     model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
     plain = core.gradient(classify(model))
     remembering = {"delayed": delayed(plain, steps=4), "top_k": top_k(plain, fraction=0.01), "sign": ef_sign(plain)}
@@ -90,7 +91,7 @@ def experiment(
 
 
 def mislabelled(data, *, share):
-    """The digits, `share` of them with the label of another class."""
+    """Return the digits with the fraction `share` of the labels replaced by another class."""
     fields = data.take(np.arange(len(data)))
     rng = np.random.default_rng(0)
     other = (fields["label"] + rng.integers(1, 10, len(data))) % 10

@@ -1,17 +1,17 @@
-"""Handwritten digits drawn by a generative adversarial network.
+"""Generate handwritten digits with a generative adversarial network (GAN).
 
-Three games: the non-saturating one (Goodfellow et al. 2014, arXiv:1406.2661), hinge (Lim & Ye 2017,
-arXiv:1705.02894) and Wasserstein with a gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028), on scikit-learn's
-8 x 8 digits. Judged by improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991) against images that
-were held out, with the moving average of the generator's weights.
+Three losses on scikit-learn's 8 x 8 digits: non-saturating (Goodfellow et al. 2014, arXiv:1406.2661), hinge (Lim & Ye
+2017, arXiv:1705.02894) and Wasserstein with a gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028). Samples from
+the moving average of the generator's weights are compared with held-out images by improved precision and recall
+(Kynkäänniemi et al. 2019, arXiv:1904.06991).
 
     python -m research train experiments/generative/gan.py
     python -m research train experiments/generative/gan.py --game hinge
     python -m research train experiments/generative/gan.py --game wasserstein
 
-Expected: a precision of 80 % and a recall of 60 % or more. Measured over seeds 0 to 2: 85 % (83.3, 85.7, 86.3) and
-67 % (67.3, 61.7, 71.7); the other two games are there to be tried. Time: under a minute on two cores (80 seconds of
-processor time; AMD EPYC with AVX2).
+Expected with the non-saturating loss: precision of at least 80 % and recall of at least 60 %. Measured over seeds 0 to
+2: precision 85 % (83.3, 85.7, 86.3) and recall 67 % (67.3, 61.7, 71.7). The other two losses are included to try.
+Time: under a minute on two cores (80 seconds of CPU time; AMD EPYC with AVX2).
 """
 
 from typing import Literal
@@ -42,13 +42,13 @@ def experiment(
     learning_rate: float = 5e-4,
     steps: int = 10_000,
 ) -> Experiment:
-    """One screen from data to claims.
+    """Return the complete experiment, from data to claims.
 
-    game: what the two players minimise; Wasserstein comes with a gradient penalty of weight 10
-    latent: numbers that an image is drawn from
+    game: loss of the two players; wasserstein adds a gradient penalty of weight 10
+    latent: dimension of the latent vector
     """
     data = digits()
-    images = column(data, "image").astype(np.float32) / 8 - 1  # ink from 0 to 16, as -1 to 1
+    images = column(data, "image").astype(np.float32) / 8 - 1  # from the range 0 to 16 to -1 to 1
     noise = np.random.default_rng(0).normal(size=(len(images), latent)).astype(np.float32)
     data_and_noise = arrays(image=images, latent=noise)
     train, valid, test = (
@@ -72,7 +72,7 @@ def experiment(
     average = ema(0.999)
     compared = compare_samples()
     measure = measure_samples()
-    # Each player has an optimizer of its own; the short memory is that of Gulrajani et al. 2017.
+    # Each player has its own optimizer; the low b1 and b2 follow Gulrajani et al. 2017.
     adam = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b1=0.5, b2=0.9)
     return Experiment(
         init=init_together(generator=generator, discriminator=discriminator),

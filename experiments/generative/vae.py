@@ -1,16 +1,17 @@
-"""Handwritten digits by a variational auto-encoder.
+"""Model handwritten digits with a variational autoencoder (VAE).
 
-Kingma & Welling 2014 (arXiv:1312.6114) on scikit-learn's 8 x 8 digits; ink is read as the probability of a black
-pixel. Judged by the negative evidence lower bound of held-out images, in nats, and by the tighter bound of 50 samples
-(Burda et al. 2016, arXiv:1509.00519); images drawn from the prior by improved precision and recall (Kynkäänniemi et
-al. 2019).
+Kingma & Welling 2014 (arXiv:1312.6114) on scikit-learn's 8 x 8 digits. A pixel's intensity is treated as the
+probability of a black pixel. Held-out images are scored by the negative evidence lower bound, in nats, and by the
+tighter importance-weighted bound with 50 samples (Burda et al. 2016, arXiv:1509.00519). Samples from the prior are
+scored by improved precision and recall (Kynkäänniemi et al. 2019).
 
     python -m research train experiments/generative/vae.py
     python -m research train experiments/generative/vae.py --beta 4
 
 Expected: at most 24.2 nats. Measured over seeds 0 to 2: 23.90 (23.89, 23.90, 23.91), and 23.58 by the tighter bound.
-Of the images drawn from the prior nearly all look real, but they cover 3 to 11 % of the real ones: they are means of
-pixels, which have no noise. Time: half a minute on two cores (45 seconds of processor time; AMD EPYC with AVX2).
+Nearly all samples from the prior look real (high precision), but they cover only 3 to 11 % of the real images (low
+recall), because they are pixel means without noise. Time: half a minute on two cores (45 seconds of CPU time; AMD EPYC
+with AVX2).
 """
 
 import jax
@@ -37,10 +38,10 @@ def experiment(
     learning_rate: float = 1e-3,
     steps: int = 6_000,
 ) -> Experiment:
-    """One screen from data to claims.
+    """Return the complete experiment, from data to claims.
 
-    latent: numbers that an image is coded by
-    beta: the weight of the code's divergence from the prior (Higgins et al. 2017)
+    latent: dimension of the latent code
+    beta: weight of the KL divergence of the posterior from the prior (Higgins et al. 2017)
     """
     data = digits()
     images = column(data, "image").astype(np.float32) / 16
@@ -82,6 +83,6 @@ def experiment(
 
 
 def shaped(outcome):
-    """The decoder's flat logits as images."""
+    """Reshape the decoder's flat logits to images."""
     logits, changed = outcome
     return logits.reshape(-1, 8, 8, 1), changed

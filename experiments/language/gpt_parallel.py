@@ -1,15 +1,15 @@
-"""The GPT of gpt_stdlib.py on any mesh: split copies, matrices, layers, experts or rows.
+"""Train the GPT of gpt_stdlib.py with FSDP, tensor, pipeline, expert or context parallelism on any mesh.
 
     python -m research train experiments/language/gpt_parallel.py --fsdp 4 --tensor 2
     python -m research train experiments/language/gpt_parallel.py --pipeline 4 --microbatches 16
     python -m research train experiments/language/gpt_parallel.py --experts 8 --expert 8
     python -m research train experiments/language/gpt_parallel.py --length 8192 --batch-size 8 --context 8
 
-The devices that no knob takes hold copies of all, each with its part of the batch. To try it without accelerators, put
-JAX_NUM_CPU_DEVICES=8 in front.
+Devices that no knob claims run data-parallel replicas, each on its part of the batch. To try it without accelerators,
+prefix the command with JAX_NUM_CPU_DEVICES=8.
 
-Expected: the loss of one device, to rounding, for the same knobs of the model; nothing is claimed of how well it
-learns, which was not measured. Time: as gpt_stdlib.py, divided among the devices.
+Expected: the same loss as on one device, up to rounding, for the same model knobs. The quality of the trained model was
+not measured and nothing is claimed. Time: that of gpt_stdlib.py, divided by the number of devices.
 """
 
 import functools
@@ -49,17 +49,17 @@ def experiment(
     expert: int = 1,
     context: int = 1,
 ) -> Experiment:
-    """A decoder of width / 32 heads, trained by Adam.
+    """A decoder with width / 32 attention heads, trained with AdamW.
 
-    experts: feed-forward layers in each block, of which a token takes two; 0 is one for all
-    fsdp: devices over which params and moments are split, and the batch too
-    tensor: devices over which heads and hidden units are split
-    pipeline: stages of layers
-    microbatches: parts in which a batch goes through the pipeline; 0 is four for each stage
-    expert: devices over which the experts are split, and the batch too
-    context: devices over which each row is split; they attend in a ring, but in a pipeline
+    experts: experts per block, two active per token; 0 is a dense feed-forward layer
+    fsdp: devices over which params, moments and the batch are sharded
+    tensor: devices over which heads and hidden units are sharded
+    pipeline: number of pipeline stages
+    microbatches: microbatches per batch in the pipeline; 0 is four per stage
+    expert: devices over which the experts and the batch are sharded
+    context: devices over which each sequence is sharded; ring attention, except in a pipeline
     """
-    # A pipeline has no room for a ring in it: there the keys and values are gathered.
+    # Ring attention does not run inside a pipeline; there, keys and values are gathered instead.
     ring = context > 1 and pipeline == 1
     train, valid, test = (
         byte_rows(column(stdlib_text(split), "text"), length) for split in ("train", "validation", "test")

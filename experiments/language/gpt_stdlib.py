@@ -1,15 +1,15 @@
-"""A small byte-level GPT on the source text of Python's standard library.
+"""Train a small byte-level GPT on the source code of Python's standard library.
 
-GPT-2's architecture (Radford et al. 2019) at a hundredth of its size. Files are cut into pieces of `length - 1`
-bytes, each behind a token that says where a text begins, so that every byte is predicted once, from at most that
-many bytes before it. The splits are by file.
+The architecture is GPT-2's (Radford et al. 2019) at a hundredth of its size. Files are cut into chunks of `length - 1`
+bytes, each preceded by a begin token. Every byte is therefore predicted once, from at most `length - 1` bytes before
+it. The splits are by file.
 
     python -m research train experiments/language/gpt_stdlib.py
 
-Expected: 1.75 bits per byte of the test files, or less. Measured with seeds 0 to 2 (Python 3.11's library): 1.70, 1.72,
-1.71. On the same files single bytes give 4.63, pairs of bytes 3.50 (both counted on the training files), gzip -9 2.02
-and xz -9e 1.87, file by file. Time: 16.5 minutes of processor time; 10.5 on two cores of an AMD EPYC with other work
-(jax 0.10.2).
+Expected: at most 1.75 bits per byte on the test files. Measured with seeds 0 to 2 (Python 3.11's library): 1.70, 1.72,
+1.71. Baselines on the same files: byte unigrams 4.63 and bigrams 3.50 (both estimated on the training files), gzip -9
+2.02 and xz -9e 1.87, file by file. Time: 16.5 minutes of CPU time; 10.5 on two shared cores of an AMD EPYC (jax
+0.10.2).
 """
 
 import functools
@@ -45,12 +45,12 @@ def experiment(
     weight_decay: float = 0.01,
     sample_length: int = 128,
 ) -> Experiment:
-    """A decoder of width / 32 heads, trained on a third of the text.
+    """A decoder with width / 32 attention heads, trained on a third of the text.
 
-    length: tokens in a row: how far back the model sees
-    learning_rate: the highest of Muon, for the matrices of the blocks
-    adam_learning_rate: the highest of Adam, for embeddings, norms and biases
-    sample_length: bytes of each sample that is printed at the end, prompt included
+    length: context length in tokens
+    learning_rate: peak rate of Muon, for the matrices of the blocks
+    adam_learning_rate: peak rate of Adam, for embeddings, norms and biases
+    sample_length: bytes per printed sample, prompt included; at most `length`
     """
     splits = ("train", "validation", "test")
     train, valid, test = (byte_rows(column(stdlib_text(split), "text"), length) for split in splits)
@@ -80,12 +80,12 @@ def experiment(
 
 
 def sample(trained, batch):
-    """The prompts, continued at random; the same way each time, so that runs can be compared."""
+    """Sample continuations of the prompts, with a fixed key so that runs can be compared."""
     given = {"prompts": batch["tokens"], "lengths": batch["length"]}
     tokens = generate(trained, **given, key=jax.random.key(0), temperature=0.8)
     return {"rows": Rows({"tokens": tokens}, batch["mask"])}
 
 
 def as_text(results):
-    """The samples as one text."""
+    """Join the samples into one text."""
     return {"samples": "\n-----\n".join(decoded(results["rows"]["tokens"]))}

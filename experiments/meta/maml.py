@@ -1,19 +1,19 @@
-"""Learning a new character from one image of it, by model-agnostic meta-learning.
+"""Classify new characters from one image each with model-agnostic meta-learning (MAML).
 
 Finn, Abbeel & Levine 2017 (arXiv:1703.03400), section 5.2, with its fully connected network, on tasks of five
-characters that were never trained on. The images are 371 characters of five scripts in twelve fonts, distorted, as
-matplotlib's DejaVu fonts render them: 271 characters to train on, each in four directions that count as characters of
-their own (as in the paper), 40 for validation and 60 for test. Beside it stands what it has to beat: a network trained
-to tell all of these apart, whose last layer is replaced and which is then fine-tuned on the same one image a character.
+characters that were not seen in training. The images are 371 characters of five scripts in twelve fonts, distorted, as
+rendered by matplotlib's DejaVu fonts. 271 characters are for training, 40 for validation and 60 for test. As in the
+paper, each training character appears in four rotations that count as separate classes. The baseline is a classifier
+of all these classes whose last layer is replaced, and which is then fine-tuned on the same one image per character.
 
     python -m research train experiments/meta/maml.py
     python -m research train experiments/meta/maml.py --method first_order
     python -m research train experiments/meta/maml.py --method pretrained --batch-size 128
 
-Expected: 81.1, 79.4 and 79.9 % of the test characters with seeds 0 to 2, and from the classifier more: 89.4, 90.1 and
-88.9 % where its rate is tuned on the validation characters, though 31 % at MAML's own rate of 0.1. So at this size
-MAML does not beat it, as Chen et al. 2019 (arXiv:1904.04232) and Tian et al. 2020 (arXiv:2003.11539) found of well
-trained classifiers elsewhere, and nothing is claimed. Time: 4.5 minutes of processor time.
+Expected: 81.1, 79.4 and 79.9 % on the test characters with seeds 0 to 2. The fine-tuned classifier reaches more: 89.4,
+90.1 and 88.9 % with its rate tuned on the validation characters, but only 31 % at MAML's own rate of 0.1. At this size,
+MAML therefore does not beat the baseline. Chen et al. 2019 (arXiv:1904.04232) and Tian et al. 2020 (arXiv:2003.11539)
+report the same for well-trained classifiers on other data. Nothing is claimed. Time: 4.5 minutes of CPU time.
 """
 
 from typing import Literal
@@ -38,13 +38,13 @@ from research.wrappers.preprocess import preprocessed
 
 
 def half_size(images):
-    """u8 [B, 28, 28, 1] -> f32 [B, 14, 14, 1]: every task has weights of its own, which a smaller image keeps few."""
+    """u8 [B, 28, 28, 1] -> f32 [B, 14, 14, 1]. Each task has its own weights; smaller images keep them small."""
     pixels = normalize(images, mean=0.13, std=0.31)
     return pixels.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4))
 
 
 def turned(images, labels, count):
-    """The data with every image in its four directions, each of which is a class of its own."""
+    """Return every image in its four rotations; each rotation is a separate class."""
     every = [np.rot90(images, quarter, axes=(1, 2)) for quarter in range(4)]
     return arrays(image=np.concatenate(every), label=np.concatenate([labels + q * count for q in range(4)]))
 
@@ -63,13 +63,13 @@ def experiment(
     learning_rate: float = 1e-3,
     steps: int = 4_000,
 ) -> Experiment:
-    """One screen from data to claims.
+    """Return the complete experiment, from data to claims.
 
-    method: second-order MAML, its first-order form, or the fine-tuned classifier
-    inner_learning_rate: of the descent within a task while training
-    tuned_learning_rate: of the descent within a task that was not trained on; by default what suits the method
-    tuned_steps: how many steps that descent takes; likewise
-    batch_size: tasks, or images for the classifier
+    method: second-order MAML, first-order MAML, or the fine-tuned classifier
+    inner_learning_rate: inner-loop learning rate in training
+    tuned_learning_rate: adaptation rate in evaluations; the default depends on the method
+    tuned_steps: adaptation steps in evaluations; the default depends on the method
+    batch_size: tasks per batch, or images per batch for the classifier
     """
     images, labels = (column(glyphs(), name) for name in ("image", "label"))
     count = labels.max() + 1

@@ -1,16 +1,17 @@
-"""DP-SGD on Fashion-MNIST: a classifier that no single training image may have changed by much.
+"""Train on Fashion-MNIST with DP-SGD: differential privacy bounds the influence of each training image.
 
-Abadi et al. 2016 (arXiv:1607.00133): every image's gradient is clipped, noise is added to their sum, batches are
-Poisson samples, and an accountant says what that costs: epsilon, at delta = 1e-5, for one image added or removed.
-55,000 images train. Learning rate and clip were chosen on the 5,000 others, among four pairs; epsilon does not count
-that. Bounded activations help under clipping (Papernot et al. 2021, arXiv:2007.14191), large batches too (De et al.
-2022, arXiv:2204.13650). Matrix products, not convolutions: those are slow for the gradients of single images.
+Abadi et al. 2016 (arXiv:1607.00133). The gradient of each image is clipped, noise is added to the sum, and batches are
+Poisson samples. An accountant computes the privacy cost: epsilon at delta = 1e-5, for adding or removing one image. The
+training set has 55,000 images. Learning rate and clip were chosen among four pairs on the other 5,000 images; epsilon
+does not cover that choice. Bounded activations help under clipping (Papernot et al. 2021, arXiv:2007.14191), as do
+large batches (De et al. 2022, arXiv:2204.13650). The network uses matrix products because per-example gradients of
+convolutions are slow.
 
     python -m research train experiments/privacy/dp_sgd.py
     python -m research train experiments/privacy/dp_sgd.py --epsilon 1.0
 
-Expected: 83.7 % of the test images (83.4 to 83.9) at epsilon 3.00: ours, measured over 3 seeds.
-Time: 80 seconds of processor time, so about a minute on two free cores (AMD EPYC with AVX2, jax 0.10.2).
+Expected: 83.7 % on the test images (83.4 to 83.9) at epsilon 3.00 (ours, measured over 3 seeds).
+Time: 80 seconds of CPU time, about a minute on two free cores (AMD EPYC with AVX2, jax 0.10.2).
 """
 
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ from research.wrappers.preprocess import preprocessed
 
 
 class Patches(nnx.Module):
-    """A linear map shared by all patches of 4 x 4 pixels, tanh, and a linear head: [B, 28, 28, 1] -> logits [B, 10]."""
+    """A shared linear map of 4 x 4 patches, tanh, and a linear head: [B, 28, 28, 1] -> logits [B, 10]."""
 
     def __init__(self, width, *, rngs):
         self.embed, self.head = nnx.Linear(16, width, rngs=rngs), nnx.Linear(49 * width, 10, rngs=rngs)
@@ -53,17 +54,17 @@ def experiment(
     width: int = 32,
     microbatch: int = 64,
 ) -> Experiment:
-    """One screen from data to claims.
+    """Return the complete experiment, from data to claims.
 
-    epsilon: what the whole run may spend at delta = 1e-5; with epochs and batch_size it sets the noise
-    clip: the L2 norm that the gradient of one image may have at most
-    batch_size: the number of images expected in a Poisson sample
-    microbatch: how many gradients of single images are held at a time; it changes nothing but speed and memory
+    epsilon: privacy budget of the run at delta = 1e-5; with epochs and batch_size it sets the noise
+    clip: maximum L2 norm of the gradient of one image
+    batch_size: expected number of images in a Poisson sample
+    microbatch: per-example gradients in memory at a time; affects only speed and memory
     """
     data = fashion_mnist("train")
     train, valid = (subset(data, rows) for rows in stratified(column(data, "label"), (None, 5_000), seed=0))
     network = from_nnx(lambda rngs: Patches(width, rngs=rngs))
-    # The mean and deviation of the pixels are public numbers; to compute them here would cost privacy.
+    # Mean and deviation are published constants; computing them from the data would cost privacy.
     model = preprocessed(network, lambda image: normalize(image, mean=0.286, std=0.353))
 
     steps = batches(train, batch_size).steps(epochs)
@@ -89,6 +90,6 @@ def experiment(
         predict=predict_classes(),
         claims=(
             Claim("test/accuracy", at_least=0.80, reference="ours, measured over 3 seeds"),
-            Claim("test/epsilon", at_most=3.0, reference="what noise_for was asked for, at delta = 1e-5"),
+            Claim("test/epsilon", at_most=3.0, reference="the target of noise_for, at delta = 1e-5"),
         ),
     )

@@ -1,15 +1,16 @@
-"""Double DQN balances the pole: off-policy learning from a replay, in the same loop.
+"""Solve CartPole with double DQN: off-policy learning from a replay buffer, in the same training loop.
 
 Deep Q-learning (Mnih et al. 2015) with the double estimator (van Hasselt et al. 2016). A step of the run is one
-optimizer step on a batch of the replay; before every `updates` of them, `environments` play `length` steps.
+optimizer step on one batch from the replay buffer. Before every `updates` optimizer steps, `environments` environments
+advance by `length` steps each.
 
     python -m research train experiments/rl/dqn_cartpole.py
     python -m research train experiments/rl/dqn_cartpole.py --no-double
     python -m research train experiments/rl/dqn_cartpole.py --delta 1
 
-Expected: a mean return of 498.5 of at most 500 over 100 episodes (ours, seeds 0 to 2: 500, 500 and 495.6). With
---delta 1, an error that is cut much earlier, seed 0 ends at 179. Time: under a minute on two cores (47 seconds of
-processor time; AMD EPYC, AVX2).
+Expected: a mean return of 498.5 over 100 episodes, of at most 500 (ours, seeds 0 to 2: 500, 500 and 495.6). With
+--delta 1, which clips the error much earlier, seed 0 ends at 179. Time: under a minute on two cores (47 seconds of CPU
+time; AMD EPYC, AVX2).
 """
 
 import jax.numpy as jnp
@@ -48,12 +49,12 @@ def experiment(
     exploration: float = 0.05,
     delta: float = 100.0,
 ) -> Experiment:
-    """Values of actions, learnt from what was done some time ago.
+    """Learn action values from replayed transitions.
 
-    updates: optimizer steps after each `environments * length` steps of play
-    rounds: how often that is done in one dispatch
-    exploration: the share of random actions, reached from 1 over a tenth of the run
-    delta: the error from which on the loss is linear; returns are up to 1 / (1 - discount)
+    updates: optimizer steps after every `environments * length` environment steps
+    rounds: rounds of play and updates in one dispatch
+    exploration: final fraction of random actions; it falls from 1 over the first tenth of the run
+    delta: error beyond which the loss is linear; returns reach 1 / (1 - discount)
     """
     world = cartpole()
     network = from_nnx(lambda rngs: MLP((4,), hidden=(128, 128), num_classes=world.num_actions, rngs=rngs))

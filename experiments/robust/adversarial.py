@@ -1,18 +1,23 @@
-"""A small network on Fashion-MNIST that withstands changes of every pixel by a tenth of its range.
+"""Train a small Fashion-MNIST network that is robust to pixel changes of a tenth of the range.
 
 Adversarial training with PGD (Madry et al. 2018), with one step from a random start (FGSM; Wong et al. 2020), or with
-TRADES (Zhang et al. 2019); epsilon is 25.5 of pixels 0 to 255. The test is PGD of 40 steps from 5 random starts, on
-the first 2,000 test images; an image counts if the network is right before the attack and after each.
+TRADES (Zhang et al. 2019). Epsilon is 25.5 on pixels from 0 to 255. The test attack is PGD with 40 steps from 5 random
+starts, on the first 2,000 test images. An image counts as correct if the network is correct before the attack and after
+every restart.
 
     python -m research train experiments/robust/adversarial.py
     python -m research train experiments/robust/adversarial.py --method plain --epochs 3
     python -m research train experiments/robust/adversarial.py --method fgsm
     python -m research train experiments/robust/adversarial.py --method trades
 
-Expected: 73.8 % right under attack and 85.0 % without by PGD (ours, seeds 0 to 2: 74.1, 73.9 and 73.4 %); 0.1 % and
-90.1 % without adversarial training (0.10, 0.05 and 0.10 %, after 3 epochs); 62.5 % and 86.1 % by FGSM, 72.9 % and
-86.2 % by TRADES (seed 0). All are of the attacked images. Time: 8.5 minutes of processor time, so about five minutes
-on two cores (AMD EPYC, AVX2).
+Expected accuracy on the attacked images (ours):
+
+    pgd      73.8 % under attack, 85.0 % without    (seeds 0 to 2 under attack: 74.1, 73.9, 73.4)
+    plain     0.1 % under attack, 90.1 % without    (seeds 0 to 2 under attack: 0.10, 0.05, 0.10; after 3 epochs)
+    fgsm     62.5 % under attack, 86.1 % without    (seed 0)
+    trades   72.9 % under attack, 86.2 % without    (seed 0)
+
+Time: 8.5 minutes of CPU time, about five minutes on two cores (AMD EPYC, AVX2).
 """
 
 from typing import Literal
@@ -49,12 +54,12 @@ def experiment(
     channels: tuple[int, ...] = (16, 32, 64),
     tested: int = 2_000,
 ) -> Experiment:
-    """One screen from data to claims.
+    """Return the complete experiment, from data to claims.
 
-    epsilon: by how much the attack may change a pixel, of 255
-    attack_steps: steps of the attack in training, for pgd and trades
+    epsilon: maximum change of a pixel by the attack, on the scale 0 to 255
+    attack_steps: attack steps in training, for pgd and trades
     beta: weight of the divergence in trades
-    tested: how many test images are attacked
+    tested: number of attacked test images
     """
     data, test = fashion_mnist("train"), fashion_mnist("test")
     train, valid = (subset(data, rows) for rows in stratified(column(data, "label"), (None, 1_000), seed=0))

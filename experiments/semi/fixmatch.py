@@ -1,15 +1,15 @@
-"""Learning Fashion-MNIST from 40 labels a class and 50,000 unlabelled images.
+"""Learn Fashion-MNIST from 40 labels per class and 50,000 unlabelled images.
 
-FixMatch (Sohn et al. 2020, arXiv:2001.07685) with distribution alignment and the guesses of the moving average,
-beside mean teacher (Tarvainen & Valpola 2017), pseudo-labels (Lee 2013) and training on the 400 labels alone. All share
-the network, the weak augmentation (mirrored, shifted by up to two pixels), the labelled batches, the number of steps,
-and are evaluated on the moving average of the weights.
+FixMatch (Sohn et al. 2020, arXiv:2001.07685) with distribution alignment and pseudo-labels from the moving average of
+the weights. It is compared with mean teacher (Tarvainen & Valpola 2017), pseudo-labels (Lee 2013) and training on the
+400 labels alone. All methods share the network, the weak augmentation (flips, shifts of up to two pixels), the labelled
+batches and the number of steps. All are evaluated on the moving average of the weights.
 
     python -m research train experiments/semi/fixmatch.py
     python -m research train experiments/semi/fixmatch.py --method supervised
 
-Expected: 83.8 % by FixMatch and 79.2 % from the labels alone (ours, seeds 0 to 2: 83.3, 84.1, 83.9 and 79.1, 79.1,
-79.5). Time: 9.5 minutes of processor time, so about five on two cores; the labels alone take 1.6 (AMD EPYC, AVX2).
+Expected: 83.8 % with FixMatch and 79.2 % with the labels alone (ours, seeds 0 to 2: 83.3, 84.1, 83.9 and 79.1, 79.1,
+79.5). Time: 9.5 minutes of CPU time, about five on two cores; the labels alone need 1.6 (AMD EPYC, AVX2).
 """
 
 from typing import Literal
@@ -57,10 +57,10 @@ def experiment(
     weight: float = 1.0,
     hole: int = 10,
 ) -> Experiment:
-    """One screen from data to claims.
+    """Return the complete experiment, from data to claims.
 
-    ratio: unlabelled images in a batch for each labelled one
-    threshold: how sure a guess must be to count, in fixmatch and pseudo_label
+    ratio: unlabelled images per labelled image in a batch
+    threshold: minimum confidence of a pseudo-label, in fixmatch and pseudo_label
     """
     data = fashion_mnist("train")
     sizes = (10 * labels_per_class, 5_000, unlabelled)

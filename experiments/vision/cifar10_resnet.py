@@ -1,13 +1,14 @@
-"""ResNet-20, 32, 44 or 56 on CIFAR-10, as in the paper that introduced them.
+"""Train ResNet-20, 32, 44 or 56 on CIFAR-10 with the recipe of the original paper.
 
-He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016, arXiv:1512.03385), section 4.2:
-batches of 128 on two GPUs (so BatchNorm over 64 images at a time), SGD with momentum 0.9 and weight decay 1e-4,
-learning rate 0.1 divided by 10 at 32,000 and 48,000 of 64,000 steps, images padded by 4, cropped and flipped. Here
-the mean is taken per channel, not per pixel, and only kernels decay. 5,000 training images are held out, as theirs.
+He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016, arXiv:1512.03385), section 4.2.
+Batches of 128 on two GPUs, and therefore BatchNorm over 64 images at a time. SGD with momentum 0.9 and weight decay
+1e-4. Learning rate 0.1, divided by 10 at 32,000 and 48,000 of 64,000 steps. Images are padded by 4, cropped and
+flipped. Two differences from the paper: the mean is per channel, not per pixel, and weight decay applies only to
+kernels. As in the paper, 5,000 training images are held out.
 
     python -m research train experiments/vision/cifar10_resnet.py --depth 20
 
-Expected: the test accuracies of table 6: 91.25, 92.49, 92.83 and 93.03 %. Time: not timed here (one accelerator).
+Expected: the test accuracies of table 6: 91.25, 92.49, 92.83 and 93.03 %. Time: not measured (one accelerator).
 """
 
 import numpy as np
@@ -40,11 +41,11 @@ def experiment(
     learning_rate: float = 0.1,
     weight_decay: float = 1e-4,
 ) -> Experiment:
-    """The recipe of the paper; the learning rate falls at a half and at three quarters of the steps.
+    """The recipe of the paper; the learning rate drops at one half and at three quarters of the steps.
 
-    depth: layers, 6n + 2; from 110 on the paper warms up at a learning rate of 0.01 first
+    depth: number of layers, 6n + 2; for 110 layers the paper first warms up at a learning rate of 0.01
     width: channels of the first stage
-    groups: parts of the batch that BatchNorm normalises apart: the paper's GPUs
+    groups: parts of the batch that BatchNorm normalizes separately, as the paper's GPUs do
     """
     images = in_memory(tfds_source("cifar10", "train"))
     held_out = len(images) // 10
@@ -55,13 +56,13 @@ def experiment(
         lambda image: normalize(image, mean=MEAN, std=STD),
     )
     measure = measure_classification(num_classes=10)
-    # Padding with the mean colour is padding with zeros once the mean is taken off.
+    # Padding with the mean colour equals zero padding after normalization.
     augment = crop_and_flip(padding=4, fill=np.round(255 * MEAN))
     return Experiment(
         init=model.init,
         apply=model.apply,
         loss=classify(model, augment=augment),
-        # The decay goes through the momentum and the learning rate, as the gradient of an L2 penalty would.
+        # Coupled weight decay: it passes through momentum and learning rate like the gradient of an L2 penalty.
         learning_rate=step_decay(learning_rate, at=(steps // 2, steps * 3 // 4)),
         optimizer=lambda rate: optax.chain(
             optax.add_decayed_weights(weight_decay, decay_mask()), optax.sgd(rate, momentum=0.9)

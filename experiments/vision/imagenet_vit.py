@@ -1,15 +1,16 @@
-"""ViT-S/16 on ImageNet-1k from scratch, with a plain recipe.
+"""Train ViT-S/16 on ImageNet-1k from scratch with a plain recipe.
 
 Beyer, Zhai & Kolesnikov, "Better plain ViT baselines for ImageNet-1k" (arXiv:2205.01580), after its released
-configuration (big_vision, vit_s16_i1k): inception crop, flip, RandAugment(2, 10), mixup 0.2; mean of the patches
-through a tanh layer, fixed positions; Adam with decoupled decay, gradient norm at most 1; batch 1024, 90 epochs.
-As theirs, 1 % of the training images is held out, and the official validation set is the test set.
+configuration (big_vision, vit_s16_i1k): inception crop, flip, RandAugment(2, 10), mixup 0.2; mean pooling of the
+patches followed by a tanh layer, fixed position embeddings; Adam with decoupled weight decay, gradient norm clipped at
+1; batch size 1024, 90 epochs. As in the paper, 1 % of the training images is held out for validation, and the official
+validation set is the test set.
 
     python -m research train experiments/vision/imagenet_vit.py
 
-Expected: 76.5 % after 90 epochs (the released configuration), 80 % after 300 (the abstract). Time: 6 to 7 hours on
-TPU v3-8 (theirs); not timed here. ImageNet must be prepared by hand for TFDS, as array_record; images are decoded and
-cropped on the host, and that, not the accelerator, is likely to set the pace.
+Expected: 76.5 % after 90 epochs (the released configuration), 80 % after 300 (the paper's abstract). Time: 6 to 7 hours
+on TPU v3-8 (from the paper); not measured here. Prepare ImageNet for TFDS by hand, as array_record. The host decodes
+and crops the images and is probably the bottleneck, not the accelerator.
 """
 
 import functools
@@ -49,12 +50,12 @@ def experiment(
     weight_decay: float = 1e-4,
     dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> Experiment:
-    """The recipe of the paper, for a ViT of width / 64 heads.
+    """The recipe of the paper, for a ViT with width / 64 attention heads.
 
-    size: pixels of the square images
-    warmup: steps until the learning rate is reached
-    weight_decay: share taken off the kernels at every step of the full learning rate, and not multiplied by it
-    dtype: what the network computes in; bfloat16 is faster and was not what the paper's number came from
+    size: side length of the square images in pixels
+    warmup: warmup steps until the peak learning rate
+    weight_decay: fraction by which a step at the peak learning rate shrinks the kernels; not multiplied by that rate
+    dtype: compute dtype of the network; bfloat16 is faster, but the paper's figure was not obtained with it
     """
 
     def augment(rng, record):
@@ -71,7 +72,7 @@ def experiment(
     network = from_nnx(lambda rngs: ViT(**shape, positions="sincos2d", pool="gap", rngs=rngs))
     model = preprocessed(mixed_precision(network, jnp.dtype(dtype)), lambda image: normalize(image, mean=0.5, std=0.5))
     steps = source.steps(epochs)
-    # Optax multiplies the decay by the learning rate; the paper's schedule alone scales it, from 0 to 1.
+    # Optax multiplies the decay by the learning rate; in the paper, only the schedule (0 to 1) multiplies it.
     decay = weight_decay / learning_rate
     adamw = functools.partial(optax.adamw, weight_decay=decay, mask=decay_mask(), mu_dtype=jnp.bfloat16)
     measure = measure_classification(num_classes=1000)
