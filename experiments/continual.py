@@ -55,26 +55,26 @@ def experiment(
         return arrays(image=images.reshape(len(part), 64)[:, order].reshape(images.shape), label=labels)
 
     def all_tasks(part):
-        seen = [permuted(part, order).columns for order in orders]
-        return arrays(**{name: np.concatenate([columns[name] for columns in seen]) for name in ("image", "label")})
+        parts = [permuted(part, order).columns for order in orders]
+        return arrays(**{name: np.concatenate([columns[name] for columns in parts]) for name in ("image", "label")})
 
     train = [permuted(rows[0], order) for order in orders]
     network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(width, width), rngs=rngs))
     model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
-    each = batches(train[0], batch_size).steps(epochs)
+    steps_per_task = batches(train[0], batch_size).steps(epochs)
 
     def fisher_of(task):
         return fisher_diagonal(model.apply, column(train[task], "image")[:200], microbatch=20)
 
-    fishers = {each * (task + 1): fisher_of(task) for task in range(tasks - 1)}
+    fishers = {steps_per_task * (task + 1): fisher_of(task) for task in range(tasks - 1)}
     measure = measure_classification(num_classes=10)
     return Experiment(
         init=model.init,
         apply=model.apply,
         techniques=(elastic(classify(model), fishers, strength=strength),),
         optimizer=optax.adam(learning_rate),
-        source=in_sequence([batches(part, batch_size) for part in train], steps=[each] * tasks),
-        steps=each * tasks,
+        source=in_sequence([batches(part, batch_size) for part in train], steps=[steps_per_task] * tasks),
+        steps=steps_per_task * tasks,
         evals={
             "first": Eval(eval_batches(permuted(rows[1], orders[0]), 300), measure, every=percent(5)),
             "valid": Eval(eval_batches(all_tasks(rows[1]), 300), measure, every=percent(5)),

@@ -61,13 +61,13 @@ def experiment(
     weight: fraction of the student's loss that the teacher contributes; the labels contribute the rest
     """
     data = fashion_mnist("train")
-    few, valid, most = (
+    small, valid, full = (
         subset(data, rows) for rows in stratified(column(data, "label"), (images, 5_000, None), seed=0)
     )  # fmt: skip
 
     def network(hidden):
-        made = from_nnx(lambda rngs: MLP((28, 28, 1), hidden=hidden, rngs=rngs))
-        return preprocessed(made, lambda image: normalize(image, mean=0.286, std=0.353))
+        mlp = from_nnx(lambda rngs: MLP((28, 28, 1), hidden=hidden, rngs=rngs))
+        return preprocessed(mlp, lambda image: normalize(image, mean=0.286, std=0.353))
 
     model, large = network(wide if role == "teacher" else narrow), network(wide)
     augment, start, kind = crop_and_flip(padding=1), None, role
@@ -85,7 +85,7 @@ def experiment(
         loss=loss,
         learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=steps // 20),
         optimizer=lambda rate: optax.adamw(rate, weight_decay=1e-2, mask=decay_mask()),
-        source=batches(most if role == "teacher" else few, batch_size),
+        source=batches(full if role == "teacher" else small, batch_size),
         init_from=start,
         steps=steps,
         evals={

@@ -56,13 +56,13 @@ def experiment(
     """
     data = digits()
     train, valid, test = (subset(data, rows) for rows in stratified(column(data, "label"), (1000, 300, None), seed=0))
-    train = mislabelled(train, share=wrong)
+    train = mislabelled(train, fraction=wrong)
 
     network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(256, 256), rngs=rngs))
     # Pixel values range from 0 to 16, not 255.
     model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
     plain = core.gradient(classify(model))
-    remembering = {"delayed": delayed(plain, steps=4), "top_k": top_k(plain, fraction=0.01), "sign": ef_sign(plain)}
+    stateful = {"delayed": delayed(plain, steps=4), "top_k": top_k(plain, fraction=0.01), "sign": ef_sign(plain)}
     grad_fns = {
         "plain": plain,
         "accumulate": accumulate(plain, 4),
@@ -79,7 +79,7 @@ def experiment(
         apply=model.apply,
         loss=classify(model),
         grad_fn=grad_fns.get(gradient),
-        techniques=(remembering[gradient],) if gradient in remembering else (),
+        techniques=(stateful[gradient],) if gradient in stateful else (),
         learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20)),
         optimizer=lambda rate: optax.sgd(rate, momentum=0.9),
         source=source,
@@ -90,10 +90,10 @@ def experiment(
     )
 
 
-def mislabelled(data, *, share):
-    """Return the digits with the fraction `share` of the labels replaced by another class."""
+def mislabelled(data, *, fraction):
+    """Return the digits with the fraction `fraction` of the labels replaced by another class."""
     fields = data.take(np.arange(len(data)))
     rng = np.random.default_rng(0)
     other = (fields["label"] + rng.integers(1, 10, len(data))) % 10
-    chosen = rng.permutation(len(data)) < share * len(data)
+    chosen = rng.permutation(len(data)) < fraction * len(data)
     return arrays(**{**fields, "label": np.where(chosen, other, fields["label"])})

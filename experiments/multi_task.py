@@ -75,11 +75,11 @@ def experiment(
     """
     data = digits().columns
     rows = stratified(data["label"], (1000, 300, None), seed=0)
-    known = rows[0][stratified(data["label"][rows[0]], (labelled, None), seed=0)[0]]
+    tagged = rows[0][stratified(data["label"][rows[0]], (labelled, None), seed=0)[0]]
     train, valid, test = (
         arrays(
             image=data["image"][part],
-            label=np.where(np.isin(part, known), data["label"][part], -1) if part is rows[0] else data["label"][part],
+            label=np.where(np.isin(part, tagged), data["label"][part], -1) if part is rows[0] else data["label"][part],
             high=(data["label"][part] > 4).astype(np.int32),
             odd=data["label"][part] % 2,
             ink=data["image"][part].sum((1, 2, 3), dtype=np.float32) - 312,
@@ -95,19 +95,19 @@ def experiment(
     steps = source.steps(epochs)
 
     model = with_log_variances(network, TASKS)
-    one = {"digit": TASKS["digit"]}
+    digit_only = {"digit": TASKS["digit"]}
     # Losses are means over all images, labelled or not; this weight makes the class loss a mean over its labels.
-    alike = {**dict.fromkeys(TASKS, 1.0), "digit": len(rows[0]) / labelled}
+    task_weights = {**dict.fromkeys(TASKS, 1.0), "digit": len(rows[0]) / labelled}
     objectives = {
         "uncertainty": multi_task(model, TASKS, weigh=uncertainty),
-        "fixed": multi_task(model, TASKS, weigh=fixed(alike)),
-        "single": multi_task(model, one, weigh=fixed({"digit": 1.0})),
+        "fixed": multi_task(model, TASKS, weigh=fixed(task_weights)),
+        "single": multi_task(model, digit_only, weigh=fixed({"digit": 1.0})),
         "deep": deep_supervision(model, final="digit", companions={"early": 0.3}, steps=steps),
     }
     balance = grad_norm(lambda weigh: multi_task(model, TASKS, weigh=weigh), TASKS, shared=r"layers/1/kernel$")
     # The log variance of the ink is far from its initial value of 0.
-    faster = optax.masked(optax.scale(10.0), decay_mask(r"task_log_variance"))
-    slower = reduce_on_plateau("valid/digit_loss", factor=1 / 3, patience=plateau)
+    scale_log_variances = optax.masked(optax.scale(10.0), decay_mask(r"task_log_variance"))
+    plateau_schedule = reduce_on_plateau("valid/digit_loss", factor=1 / 3, patience=plateau)
     stop = early_stop("valid/digit_loss", patience=patience)
 
     def predict(trained, batch):
@@ -117,8 +117,8 @@ def experiment(
         init=model.init,
         apply=model.apply,
         loss=objectives.get(method),
-        techniques=(*((balance,) if method == "gradnorm" else ()), slower, stop),
-        optimizer=optax.chain(optax.adam(learning_rate), faster),
+        techniques=(*((balance,) if method == "gradnorm" else ()), plateau_schedule, stop),
+        optimizer=optax.chain(optax.adam(learning_rate), scale_log_variances),
         source=source,
         steps=steps,
         evals={

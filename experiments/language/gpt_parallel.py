@@ -64,7 +64,7 @@ def experiment(
     train, valid, test = (
         byte_rows(column(stdlib_text(split), "text"), length) for split in ("train", "validation", "test")
     )
-    some = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
+    valid_rows = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
     model = from_nnx(
         lambda rngs: GPT(
             vocabulary=VOCABULARY, length=length, width=width, depth=depth, heads=max(1, width // 32),
@@ -84,7 +84,7 @@ def experiment(
         source=batches(train, batch_size),
         steps=steps,
         evals={
-            "valid": Eval(eval_batches(some, batch_size), measure, every=percent(20)),
+            "valid": Eval(eval_batches(valid_rows, batch_size), measure, every=percent(20)),
             "test": Eval(eval_batches(test, batch_size), measure),
         },
         mesh={"data": -1, "fsdp": fsdp, "tensor": tensor, "pipeline": pipeline, "expert": expert, "context": context},

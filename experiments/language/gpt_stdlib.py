@@ -54,8 +54,8 @@ def experiment(
     """
     splits = ("train", "validation", "test")
     train, valid, test = (byte_rows(column(stdlib_text(split), "text"), length) for split in splits)
-    begun = byte_prompts(PROMPTS, min(length, sample_length))
-    some = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
+    prompt_rows = byte_prompts(PROMPTS, min(length, sample_length))
+    valid_rows = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
     network = dict(vocabulary=VOCABULARY, length=length, width=width, depth=depth, heads=max(1, width // 32))
     model = from_nnx(lambda rngs: GPT(**network, rngs=rngs))
     schedule = functools.partial(warmup_cosine, steps=steps, warmup=max(1, steps // 20))
@@ -70,9 +70,9 @@ def experiment(
         source=batches(train, batch_size),
         steps=steps,
         evals={
-            "valid": Eval(eval_batches(some, batch_size), measure, every=percent(20)),
+            "valid": Eval(eval_batches(valid_rows, batch_size), measure, every=percent(20)),
             "test": Eval(eval_batches(test, batch_size), measure),
-            "samples": Eval(eval_batches(begun, len(PROMPTS)), sample, finish=as_text),
+            "samples": Eval(eval_batches(prompt_rows, len(PROMPTS)), sample, finish=as_text),
         },
         best=Best("valid/bits_per_byte", mode="min"),
         claims=(Claim("test/bits_per_byte", at_most=1.75, reference="ours, measured over 3 seeds"),),
@@ -81,8 +81,8 @@ def experiment(
 
 def sample(trained, batch):
     """Sample continuations of the prompts, with a fixed key so that runs can be compared."""
-    given = {"prompts": batch["tokens"], "lengths": batch["length"]}
-    tokens = generate(trained, **given, key=jax.random.key(0), temperature=0.8)
+    prompts = {"prompts": batch["tokens"], "lengths": batch["length"]}
+    tokens = generate(trained, **prompts, key=jax.random.key(0), temperature=0.8)
     return {"rows": Rows({"tokens": tokens}, batch["mask"])}
 
 

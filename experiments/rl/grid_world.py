@@ -63,17 +63,17 @@ def experiment(
         return acting(step, world, policy=policy, batches=memory.use, length=1, updates=1)
 
     def compare(trained, batch):
-        found, exact = trained(batch["observation"]), batch["value"]
-        chosen = jnp.take_along_axis(exact, found.argmax(-1)[:, None], -1)[:, 0]
+        estimated, exact = trained(batch["observation"]), batch["value"]
+        chosen = jnp.take_along_axis(exact, estimated.argmax(-1)[:, None], -1)[:, 0]
         return {
-            "error": weighted_mean(jnp.abs(found - exact).max(-1), batch["mask"]),
+            "error": weighted_mean(jnp.abs(estimated - exact).max(-1), batch["mask"]),
             "regret": weighted_mean(exact.max(-1) - chosen, batch["mask"]),
         }
 
-    inside = exact.reachable.nonzero()[0]
+    reachable = exact.reachable.nonzero()[0]
     truth = eval_batches(
-        arrays(observation=np.eye(cells, dtype=np.float32)[inside], value=best.action[inside].astype(np.float32)),
-        len(inside),
+        arrays(observation=np.eye(cells, dtype=np.float32)[reachable], value=best.action[reachable].astype(np.float32)),
+        len(reachable),
     )
     optimum = float(exact.starts @ best.state)
     return Experiment(

@@ -39,7 +39,7 @@ from research.wrappers.chain import chain, part
 from research.wrappers.preprocess import preprocessed
 
 FEATURES, EMBEDDING = 256, 64
-SOURCE = "ours, measured over 3 seeds: the encoder trained with labels reaches 0.863; less 4 points"
+SOURCE = "ours, measured over 3 seeds: the encoder trained with labels reaches 0.863; minus 4 points"
 
 
 def experiment(
@@ -88,8 +88,8 @@ def experiment(
     features = part(encoder, "online", "encoder") if method == "byol" else part(encoder, "encoder")
     apply = classifier.apply if method == "supervised" else features
     evals = {
-        name: probe(train, others, features=features, penalty=10.0)
-        for name, others in {"valid": valid, "test": test}.items()
+        name: probe(train, records, features=features, penalty=10.0)
+        for name, records in {"valid": valid, "test": test}.items()
     }
     if method == "supervised":
         evals["classifier"] = Eval(eval_batches(test, 500), measure_classification(num_classes=10))

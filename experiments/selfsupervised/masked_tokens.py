@@ -52,7 +52,7 @@ def experiment(
     """
     splits = ("train", "validation", "test")
     train, valid, test = (byte_rows(column(stdlib_text(split), "text"), length) for split in splits)
-    some, others = (subset(data, np.arange(0, len(data), max(1, len(data) // 1024))) for data in (valid, test))
+    valid_rows, test_rows = (subset(data, np.arange(0, len(data), max(1, len(data) // 1024))) for data in (valid, test))
     shape = dict(vocabulary=VOCABULARY + 1, length=length, width=width, depth=depth, heads=max(1, width // 32))
     model = from_nnx(lambda rngs: GPT(**shape, mask=full_mask, rngs=rngs))
     schedule = functools.partial(warmup_cosine, steps=steps, warmup=max(1, steps // 20))
@@ -68,8 +68,8 @@ def experiment(
         source=batches(train, batch_size),
         steps=steps,
         evals={
-            "valid": Eval(eval_batches(some, 64), measure, every=percent(20)),
-            "test": Eval(eval_batches(others, 64), measure),
+            "valid": Eval(eval_batches(valid_rows, 64), measure, every=percent(20)),
+            "test": Eval(eval_batches(test_rows, 64), measure),
         },
         claims=(Claim("test/accuracy", at_least=0.45, reference="ours, measured over 3 seeds"),),
     )  # fmt: skip

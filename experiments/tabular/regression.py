@@ -56,9 +56,9 @@ def experiment(
     """
     features, target = load_diabetes(return_X_y=True)
     parts = shuffled(len(target), (None, 60, 140), seed=0)
-    known = parts[0]
-    features = (features - features[known].mean(0)) / features[known].std(0)
-    target = ((target - target[known].mean()) / target[known].std())[:, None]
+    train_rows = parts[0]
+    features = (features - features[train_rows].mean(0)) / features[train_rows].std(0)
+    target = ((target - target[train_rows].mean()) / target[train_rows].std())[:, None]
     data = arrays(features=features.astype(np.float32), target=target.astype(np.float32))
     train, valid, test = (subset(data, rows) for rows in parts)
 

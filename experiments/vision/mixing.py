@@ -50,9 +50,9 @@ def experiment(
     """
     data = digits()
     train, valid, test = (subset(data, rows) for rows in stratified(column(data, "label"), (1000, 300, None), seed=0))
-    rng, known = np.random.default_rng(0), train.take(np.arange(len(train)))
-    drawn = rng.integers(10, size=len(train), dtype=np.int32)
-    train = arrays(image=known["image"], label=np.where(rng.random(len(train)) < corrupted, drawn, known["label"]))
+    rng, clean = np.random.default_rng(0), train.take(np.arange(len(train)))
+    noise = rng.integers(10, size=len(train), dtype=np.int32)
+    train = arrays(image=clean["image"], label=np.where(rng.random(len(train)) < corrupted, noise, clean["label"]))
 
     network = from_nnx(lambda rngs: MLP((8, 8, 1), hidden=(256, 256), rngs=rngs))
     model = preprocessed(network, lambda image: normalize(image, mean=5 / 255, std=6 / 255))
