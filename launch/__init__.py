@@ -1,1 +1,1 @@
-"""Where an experiment runs: each place turns the same command into a Plan, and submits it."""
+"""Run an experiment on another platform: each module turns a train command into a Plan and submits it."""

@@ -1,13 +1,13 @@
-"""One life of a job: runs a command, and says by its exit status whether the job may be started again.
+"""Run one attempt of a job; the exit status tells the queue whether to restart it.
 
     python -m launch.life --max-restarts 20 -- python -m research train FILE
 
     0   finished
-    75  told to end, saved before its end: start it again (AGAIN)
-    3   it may not be started again: too many restarts, or two lives on end that came no step further (OVER)
-    *   the command's own
+    75  stopped by a signal and saved: restart it (AGAIN)
+    3   do not restart it: too many restarts, or two consecutive attempts without progress (OVER)
+    *   the command's own exit status
 
-The command tells how far it came through RESEARCH_STATUS_FILE, which must be on a disk that the next life sees too.
+The command reports its progress in RESEARCH_STATUS_FILE, which must be on a disk that the next attempt can read.
 """
 
 import argparse
@@ -24,35 +24,35 @@ NOTHING = {"status": "nothing", "step": -1, "folder": ""}
 
 
 def read_status(status_file) -> dict:
-    """What the command last told: {"status": ..., "step": ...}; status "nothing" and step -1 where it did not."""
+    """Return the last reported {"status", "step", "folder"}; status "nothing" and step -1 if there is no report."""
     with contextlib.suppress(FileNotFoundError):
         return json.loads(Path(status_file).read_text(encoding="utf-8"))
     return NOTHING
 
 
 def barred(status_file, max_restarts: int) -> str:
-    """Counts a life that begins, in a file beside `status_file`; gives the reason why it may not begin, or ''."""
+    """Count a new attempt in `{status_file}.lives`; return the reason why it must not start, or ''."""
     path = Path(f"{status_file}.lives")
-    now = read_status(status_file)
+    status = read_status(status_file)
     lives = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    lives.append([now["folder"], now["step"]])
+    lives.append([status["folder"], status["step"]])
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(lives), encoding="utf-8")
-    os.replace(part, path)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(lives), encoding="utf-8")
+    os.replace(temporary, path)
     if len(lives) > max_restarts + 1:
-        return f"it was restarted {max_restarts} times, the most that is allowed (--max-restarts)."
-    # The first life began where an earlier launch may have left the run: that is no step to compare with. The worker
-    # of a sweep goes on in another folder.
+        return f"restarted {max_restarts} times, the limit (--max-restarts)."
+    # Do not compare with the first attempt: it began before any report, and an earlier launch may have left a
+    # checkpoint. Do not compare across folders either: a sweep worker moves on to another run.
     if len(lives) > 2 and lives[-1][0] == lives[-2][0] and lives[-1][1] <= lives[-2][1]:
-        return f"no progress: it was at step {max(lives[-1][1], 0)} before its last life, and is there still."
+        return f"no progress: the last attempt ended at step {max(lives[-1][1], 0)}, no further than it began."
     return ""
 
 
 def live(command, *, status_file, max_restarts: int, worker: int = 0) -> int:
-    """Runs one life of `command`, passes SIGTERM and SIGUSR1 on to it, and gives the exit status to leave with.
+    """Run one attempt of `command`, forward SIGTERM and SIGUSR1 to it, and return the exit status to report.
 
-    Of several workers that share a status file, worker 0 counts the lives.
+    If several workers share a status file, worker 0 counts the attempts.
     """
     process = None
 
@@ -61,11 +61,11 @@ def live(command, *, status_file, max_restarts: int, worker: int = 0) -> int:
             sys.exit(AGAIN)
         process.send_signal(number)
 
-    # As the first process of a container it would get no signal that it does not handle.
+    # The first process of a container (PID 1) receives only signals for which it has a handler.
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        if worker == 0 and (why := barred(status_file, max_restarts)):
-            print(f"not started again: {why}", file=sys.stderr, flush=True)
+        if worker == 0 and (reason := barred(status_file, max_restarts)):
+            print(f"not restarted: {reason}", file=sys.stderr, flush=True)
             return OVER
         process = subprocess.Popen(command)
         code = process.wait()
@@ -78,14 +78,14 @@ def live(command, *, status_file, max_restarts: int, worker: int = 0) -> int:
 
 
 def main(arguments=None) -> int:
-    """The command line; gives the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m launch.life", description=__doc__.split("\n")[0])
-    parser.add_argument("--max-restarts", type=int, default=20)
+    parser.add_argument("--max-restarts", type=int, default=20, help="restarts before the job ends")
     parser.add_argument("--worker", type=int, default=os.environ.get("JOB_COMPLETION_INDEX", "0"))
     parser.add_argument("command", nargs="+")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     status_file = os.environ.get("RESEARCH_STATUS_FILE") or parser.error("RESEARCH_STATUS_FILE is not set.")
-    return live(given.command, status_file=status_file, max_restarts=given.max_restarts, worker=given.worker)
+    return live(args.command, status_file=status_file, max_restarts=args.max_restarts, worker=args.worker)
 
 
 if __name__ == "__main__":

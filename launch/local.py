@@ -1,7 +1,7 @@
-"""Several processes on this host, as a cluster would run them: each with its share of the devices.
+"""Run several processes on this host as on a cluster, each with its own devices.
 
-They are watched to the end: their output is shown with the rank before each line, signals are passed on, and when one
-of them fails the others are not left behind.
+The launcher watches the processes until they end. It prefixes each output line with the rank, forwards signals, and
+ends the other processes if one fails.
 """
 
 import argparse
@@ -21,38 +21,38 @@ from launch.life import OVER, barred, read_status
 from launch.plan import Job, Plan
 from research.errors import UserError
 
-GRACE = 15.0  # seconds that the other processes get when one has failed; mostly they leave within one
-PATIENCE = 600.0  # seconds to save after a signal; then it may have been swallowed
+GRACE = 15.0  # seconds for the other processes to exit after a failure; most exit within one
+PATIENCE = 600.0  # seconds to save after a signal; later, the process probably ignored it
 
 
 def arguments(parser):
-    """Adds the resources of a job on this host."""
-    parser.add_argument("--processes", type=int, default=1, metavar="N")
-    parser.add_argument("--devices", type=int, metavar="N", help="per process; of a CPU as many as wished")
+    """Add the resource options of a job on this host."""
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="number of processes")
+    parser.add_argument("--devices", type=int, metavar="N", help="devices per process; any number on a CPU")
     parser.add_argument("--max-restarts", type=int, default=0, metavar="N", help="after a crash or preemption")
     parser.add_argument("--patience", type=float, default=PATIENCE, metavar="S", help="seconds to save after a signal")
 
 
 def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
-    """One command, which starts the processes. Raises UserError for counts below 1, and for what is no training."""
+    """Plan one command that starts the processes. Raises UserError for counts below 1, or a sweep in several."""
     for name in ("processes", "devices"):
         if resources[name] is not None and resources[name] < 1:
             raise UserError(f"--{name} {resources[name]}; expected at least 1.")
     if resources["processes"] > 1 and job.arguments[0] != "train":
-        raise UserError(f"{job.arguments[0]} runs in one process; --processes is for train.")
+        raise UserError(f"{job.arguments[0]} runs in one process; --processes applies only to train.")
     options = [f"--{name.replace('_', '-')}={value}" for name, value in resources.items() if value is not None]
     status = f"--status-file={job.folder}/status.json"
     return Plan({}, ((job.python, "-m", "launch.local", *options, status, "--", *job.command()),))
 
 
 def submit(plan: Plan) -> int:
-    """Becomes the plan's command, so that signals meet it without a process between."""
+    """Replace this process by the plan's command, so that signals reach it directly."""
     sys.stdout.flush()
     os.execv(plan.commands[0][0], plan.commands[0])
 
 
 def environment(rank: int, *, processes: int, devices: int | None, port: int) -> dict[str, str]:
-    """What the process of a rank finds in its environment besides what is there already."""
+    """Return the variables that the launcher adds to the environment of a rank."""
     env = {"RESEARCH_COORDINATOR": f"127.0.0.1:{port}", "RESEARCH_PROCESSES": str(processes)}
     env |= {"RESEARCH_PROCESS": str(rank), "PYTHONUNBUFFERED": "1"}
     if devices:
@@ -63,7 +63,7 @@ def environment(rank: int, *, processes: int, devices: int | None, port: int) ->
 
 
 class Life:
-    """One life of a job: its processes from the start to their end. `stop` is what a signal handler calls."""
+    """One attempt of a job: starts the processes and waits for them. Signal handlers call `stop`."""
 
     def __init__(self, command, *, status_file, processes: int, devices: int | None):
         with socket.socket() as probe:
@@ -74,18 +74,18 @@ class Life:
         for rank in range(processes):
             env = os.environ | environment(rank, processes=processes, devices=devices, port=port)
             env |= {"RESEARCH_STATUS_FILE": os.path.abspath(status_file)}
-            whole = processes == 1  # then it has the terminal for itself
+            single = processes == 1  # a single process writes to the terminal directly
             process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
-                stdout=None if whole else subprocess.PIPE, stderr=None if whole else subprocess.STDOUT,
+                stdout=None if single else subprocess.PIPE, stderr=None if single else subprocess.STDOUT,
             )  # fmt: skip
             self._ranks.append(process)
-            if not whole:
+            if not single:
                 self._pumps.append(threading.Thread(target=_pump, args=(rank, process.stdout), daemon=True))
                 self._pumps[-1].start()
 
     def stop(self, number: int, patience: float):
-        """Passes a signal on; kills after `patience` seconds, or at once at the second Ctrl-C."""
+        """Forward a signal; kill after `patience` seconds, or immediately on the second Ctrl-C."""
         for process in self._ranks:
             if process.poll() is None:
                 process.send_signal(number)
@@ -94,17 +94,17 @@ class Life:
         self.until = 0 if again else min(self.until, time.monotonic() + patience)
 
     def wait(self) -> int:
-        """Waits for all processes; gives the first exit status that was not 0, else 0."""
+        """Wait for all processes; return the exit status of the first failure, otherwise 0."""
         code = 0
         try:
             while (codes := [process.poll() for process in self._ranks]).count(None):
                 failed = [(rank, code) for rank, code in enumerate(codes) if code]
                 if failed and not code:
                     code = failed[0][1]
-                    _say(f"rank {failed[0][0]} ended with {_describe_exit(code)}; the others have {GRACE:g} s")
+                    _say(f"rank {failed[0][0]} ended with {_describe_exit(code)}; {GRACE:g} s left for the others")
                     self.until = min(self.until, time.monotonic() + GRACE)
                 if time.monotonic() > self.until:
-                    _say("killing what still runs")
+                    _say("killing the remaining processes")
                     break
                 time.sleep(0.05)
         finally:
@@ -117,14 +117,13 @@ class Life:
 
 
 def run(command, *, status_file, processes=1, devices=None, max_restarts=0, patience=PATIENCE) -> int:
-    """Runs a command in `processes` processes, life after life, and gives its exit status (128 + n for signal n).
+    """Run a command in `processes` processes, with restarts, and return its exit status (128 + n for signal n).
 
-    A job that was preempted (other than through this process) or that crashed is started again, up to
-    `max_restarts` times, unless a life came no step further than the one before; a mistake of the user, exit
-    status 2, is not.
+    A job that crashed or was preempted restarts up to `max_restarts` times, unless an attempt made no progress. A
+    signal to this process, or a user error (exit status 2), causes no restart.
     """
     life, ended = None, []
-    for path in (status_file, f"{status_file}.lives"):  # of another launch
+    for path in (status_file, f"{status_file}.lives"):  # from an earlier launch
         Path(path).unlink(missing_ok=True)
 
     def handle(number, frame):
@@ -136,13 +135,13 @@ def run(command, *, status_file, processes=1, devices=None, max_restarts=0, pati
     try:
         code = 0
         while not ended:
-            if why := barred(status_file, max_restarts):
-                if not max_restarts:  # the status of its only life is the answer
+            if reason := barred(status_file, max_restarts):
+                if not max_restarts:  # report the exit status of the only attempt
                     return code
-                _say(f"not started again: {why}")
+                _say(f"not restarted: {reason}")
                 return code or OVER
             life = Life(command, status_file=status_file, processes=processes, devices=devices)
-            for number in ended:  # that came while the processes were started
+            for number in ended:  # signals that arrived while the processes started
                 life.stop(number, patience)
             code = life.wait()
             preempted = code == 0 and read_status(status_file)["status"] == "preempted"
@@ -168,7 +167,7 @@ def _say(text):
 
 
 def _write(data):
-    sys.stdout.buffer.write(data)  # one call is one line, also of several threads
+    sys.stdout.buffer.write(data)  # one call per line, so that lines from several threads do not mix
     sys.stdout.buffer.flush()
 
 
@@ -179,24 +178,24 @@ def _describe_exit(code):
 def _kill_group(pid):
     try:
         os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # nothing of it is left; macOS says the latter of zombies
+    except (ProcessLookupError, PermissionError):  # the group is gone; macOS raises PermissionError for zombies
         pass
 
 
 def _die_with_parent():
-    """Processes in sessions of their own would outlive a launcher that is killed."""
+    """Ask Linux to kill this process with its parent; its own session would otherwise outlive a killed launcher."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def main(given=None) -> int:
-    """The command line; gives the exit status."""
+def main(args=None) -> int:
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m launch.local", description=__doc__)
     arguments(parser)
-    parser.add_argument("--status-file", required=True, help="where the job tells how far it is")
+    parser.add_argument("--status-file", required=True, help="file in which the job reports its progress")
     parser.add_argument("command", nargs="+")
-    given = vars(parser.parse_args(given))
-    return run(given.pop("command"), **given)
+    options = vars(parser.parse_args(args))
+    return run(options.pop("command"), **options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a launch does before it does it: a Job, and the Plan (files and commands) that a place makes of it."""
+"""Describe a launch before it happens: a Job, and the Plan (files and commands) that a place makes of it."""
 
 import os
 import shlex
@@ -12,10 +12,10 @@ from research.errors import UserError
 
 
 class Job(NamedTuple):
-    """What is to run: `python -m research ARGUMENTS`, such as ("train", FILE, "--hidden", "64").
+    """A command to launch: `python -m research ARGUMENTS`, such as ("train", FILE, "--hidden", "64").
 
-    `name` is new for every launch and fit for a queue (small letters, digits, dashes); `folder` holds its script,
-    logs and status; `python` is the interpreter where launcher and job share a disk.
+    `name` is unique to the launch and valid in every queue (lower-case letters, digits, dashes). `folder` holds the
+    script, logs and status. `python` is the interpreter if launcher and job share a disk.
     """
 
     arguments: tuple[str, ...]
@@ -24,11 +24,11 @@ class Job(NamedTuple):
     python: str = sys.executable
 
     def command(self, python: str | None = None) -> tuple[str, ...]:
-        """The command of one process."""
+        """Return the command of one process."""
         return (python or self.python, "-m", "research", *self.arguments)
 
     def given(self, *options: str) -> str | None:
-        """The first of the `options` of train that its command line has, with its value; None for none of them."""
+        """Return the first of `options` on the command line, with its value, or None if there is none."""
         for option, value in zip(self.arguments, [*self.arguments[1:], ""], strict=True):
             if option.partition("=")[0] in options:
                 return option if "=" in option else f"{option} {value}"
@@ -36,26 +36,26 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All that a launch will do: `files` {path: text} to write, then `commands` to run in order."""
+    """The complete effect of a launch: `files` {path: text} to write, then `commands` to run in order."""
 
     files: Mapping[str, str]
     commands: tuple[tuple[str, ...], ...]
 
     def __str__(self):
-        """As `--dry-run` prints it: every file under its path, then the commands as a shell takes them."""
+        """Format the plan for `--dry-run`: every file under its path, then the commands in shell syntax."""
         parts = [f"==> {path} <==\n{text.rstrip()}\n" for path, text in self.files.items()]
         return "\n".join([*parts, *(f"$ {shlex.join(command)}" for command in self.commands)])
 
 
 def launched() -> str:
-    """The folder that holds a folder for each launch."""
+    """Return the folder that contains one folder per launch."""
     return f"{os.environ.get('RESEARCH_RUNS', 'runs')}/launched"
 
 
 def submit(plan: Plan) -> int:
-    """Writes the files and runs the commands; gives the first exit status that is not 0, else 0.
+    """Write the files and run the commands; return the first nonzero exit status, otherwise 0.
 
-    Raises UserError where a program is not installed here.
+    Commands after a failure do not run. Raises UserError if a program is not installed.
     """
     for path, text in plan.files.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -67,28 +67,29 @@ def submit(plan: Plan) -> int:
 
 
 def call(command: tuple[str, ...]) -> int:
-    """Runs one command in the foreground; gives its exit status. Raises UserError where there is no such program."""
+    """Run one command in the foreground and return its exit status. Raises UserError if the program is missing."""
     try:
         return subprocess.call(command)
     except FileNotFoundError:
-        raise UserError(f"{command[0]} is not installed here, or not on PATH: {shlex.join(command)}") from None
+        raise UserError(f"{command[0]} is not installed, or not on PATH: {shlex.join(command)}") from None
 
 
 def copied(job: Job, place: str) -> Job:
-    """The job itself. Raises UserError where it is not the training of a file below the working folder, of which
-    `place` gets a copy.
+    """Return the job, checked for a `place` that gets a copy of the working folder.
+
+    Raises UserError unless the job trains an experiment file inside the working folder.
     """
     verb, file, *_ = job.arguments
     if verb != "train":
-        raise UserError(f"{place} trains; to {verb}, use local or slurm.")
+        raise UserError(f"{place} supports only train; for {verb}, use local or slurm.")
     if Path(file).is_absolute():
-        raise UserError(f"{file} is outside the working folder, of which {place} gets a copy.")
+        raise UserError(f"{file} is outside the working folder; {place} gets a copy of that folder only.")
     return job
 
 
-def pairs(option: str, given) -> dict[str, str]:
-    """The texts NAME=VALUE that an option was given, by name. Raises UserError for another form."""
-    for text in given:
+def pairs(option: str, values) -> dict[str, str]:
+    """Parse the NAME=VALUE values of an option into a dict. Raises UserError for any other form."""
+    for text in values:
         if "=" not in text:
-            raise UserError(f"{option} takes NAME=VALUE, not {text!r}.")
-    return dict(text.split("=", 1) for text in given)
+            raise UserError(f"{option} must be NAME=VALUE, got {text!r}.")
+    return dict(text.split("=", 1) for text in values)

@@ -1,7 +1,7 @@
-"""A Cloud TPU slice as a queued resource: create, wait, copy the code, install, run on all workers, delete.
+"""Run an experiment on a Cloud TPU slice (queued resource): create, wait, copy the code, install, run, delete.
 
-All is one shell script in the foreground, so that the slice is deleted whatever happens: it costs money while it is
-there. States: https://cloud.google.com/tpu/docs/queued-resources
+Everything is one shell script in the foreground, because an idle slice costs money: the script deletes the slice on
+every exit. States: https://cloud.google.com/tpu/docs/queued-resources
 """
 
 import shlex
@@ -44,7 +44,7 @@ life() {{
         *) sleep {poll} ;;
         esac
     done
-    for try in 1 2 3; do # the first ones can come before the keys
+    for try in 1 2 3; do # early attempts can precede the SSH keys
         copy --worker=all "$code" "$name:code.tar.gz" && break
         ((try < 3)) && sleep {poll} || return 1
     done
@@ -53,9 +53,9 @@ life() {{
     result=$?
     if ((result)); then
         case $(state) in
-        ACTIVE) workers true || return {again} ;; # who does not answer is being taken away
+        ACTIVE) workers true || return {again} ;; # an unresponsive worker is being preempted
         SUSPEND*) return {again} ;;
-        *) return $result ;; # deleted by another hand
+        *) return $result ;; # deleted by someone else
         esac
     fi
     {fetch}
@@ -68,16 +68,16 @@ for ((restart = 0; ; restart++)); do
     life
     result=$?
     ((result == {again})) || exit $result
-    say "the slice was taken away{advice}"
+    say "the slice was preempted{advice}"
     ((restart < {max_restarts})) || exit 1
     remove
 done
 """
 FETCH = """copy --recurse --worker=0 "$name:code/runs" . || {
-        say "cannot copy the runs: the slice is kept. Fetch code/runs from it, then delete it."
+        say "cannot copy the runs: the slice is not deleted. Fetch code/runs from it, then delete it."
         trap - EXIT
     }"""
-# The images come with a Python that is too old.
+# The Python of the runtime images is too old.
 INSTALL = (
     "curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv venv --quiet --clear --python 3.12 ~/venv && "
     "~/.local/bin/uv pip install --quiet --python ~/venv/bin/python -c constraints.txt -e '.[tpu]'"
@@ -87,17 +87,17 @@ PYTHON = "~/venv/bin/python"
 
 
 def arguments(parser):
-    """Adds the resources of a slice."""
+    """Add the resource options of a TPU slice."""
     parser.add_argument("--accelerator", required=True, metavar="TYPE", help="such as v5litepod-16")
     parser.add_argument("--runtime", required=True, metavar="VERSION", help="such as v2-alpha-tpuv5-lite")
     parser.add_argument("--zone", required=True, metavar="ZONE")
     parser.add_argument("--project", metavar="PROJECT")
-    parser.add_argument("--mount", metavar="COMMAND", help="mounts the folder `runs` on each worker from a shared disk")
-    parser.add_argument("--spot", action="store_true", help="cheaper; where it is taken away, it is asked for anew")
+    parser.add_argument("--mount", metavar="COMMAND", help="mount a shared disk as `runs` on each worker")
+    parser.add_argument("--spot", action="store_true", help="cheaper; requested again after preemption")
     parser.add_argument("--reserved", action="store_true")
-    parser.add_argument("--wait", metavar="DURATION", help="give up where there is no slice after, such as 6h")
-    parser.add_argument("--create", action="append", default=[], metavar="OPTION", help="more for gcloud's create")
-    parser.add_argument("--setup", metavar="COMMAND", default=INSTALL, help=f"installs into ~/venv (default {INSTALL})")
+    parser.add_argument("--wait", metavar="DURATION", help="give up if no slice comes in time, such as 6h")
+    parser.add_argument("--create", action="append", default=[], metavar="OPTION", help="option for gcloud create")
+    parser.add_argument("--setup", metavar="COMMAND", default=INSTALL, help=f"install into ~/venv (default {INSTALL})")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--keep", action="store_true", help="do not delete the slice")
     parser.add_argument("--poll", type=float, default=30, metavar="SECONDS")
@@ -105,10 +105,10 @@ def arguments(parser):
 
 
 def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
-    """The script that does it all, and the command that runs it."""
+    """Plan the script and the command that runs it. Raises UserError for options that a slice cannot honour."""
     r = dict(resources)
-    if found := copied(job, "a TPU VM").given("--runs", "--run-dir"):
-        raise UserError(f"{found}: on a slice runs go to `runs`, and come back from there; see --mount. Leave it out.")
+    if option := copied(job, "a TPU VM").given("--runs", "--run-dir"):
+        raise UserError(f"{option}: on a slice, runs go to `runs` and are copied back (see --mount); remove it.")
     place = {"zone": r["zone"], "project": r["project"]}
     resource = {
         "accelerator-type": r["accelerator"],
@@ -132,11 +132,11 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
     )
     script = TEMPLATE.format(
         name=job.name, folder=shlex.quote(job.folder), place=_flags(place), resource=_flags(resource, r["create"]),
-        remove=f'say "kept: delete it with {shlex.join(cancel(job.name)[0])} {_flags(place)}"' if r["keep"]
+        remove=f'say "not deleted; delete it with {shlex.join(cancel(job.name)[0])} {_flags(place)}"' if r["keep"]
         else "queued delete --force --quiet",
         poll=r["poll"], again=AGAIN, install=shlex.quote(install),
         run=shlex.quote(run), fetch=":" if r["mount"] else FETCH,
-        advice="" if r["mount"] else "; with --mount the runs would outlive it, and it would be asked for anew",
+        advice="" if r["mount"] else "; with --mount, the runs survive and a new slice is requested",
         max_restarts=r["max_restarts"] if r["mount"] else 0,
     )  # fmt: skip
     path = f"{job.folder}/slice.sh"
@@ -149,16 +149,16 @@ def _flags(values, more=()):
 
 
 def status(job: str) -> tuple[tuple[str, ...], ...]:
-    """The commands that show a slice."""
+    """Return the commands that show a slice."""
     return (("gcloud", "compute", "tpus", "queued-resources", "describe", job),)
 
 
 def cancel(job: str) -> tuple[tuple[str, ...], ...]:
-    """The commands that end a slice for good."""
+    """Return the commands that end a slice permanently."""
     return (("gcloud", "compute", "tpus", "queued-resources", "delete", job, "--force", "--quiet"),)
 
 
 def logs(job: str) -> tuple[tuple[str, ...], ...]:
-    """The commands that follow the output of all workers."""
+    """Return the commands that follow the output of all workers."""
     follow = ("--worker=all", "--command=tail -n +1 -F train.log")
     return (("gcloud", "compute", "tpus", "tpu-vm", "ssh", job, *follow),)

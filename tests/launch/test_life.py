@@ -76,9 +76,9 @@ def reasons(path, steps, *, restarts=20):
 
 def test_two_lives_without_a_step_are_the_last(tmp_path):
     *before, last = reasons(tmp_path / "status.json", [3, 5, 5, 5])
-    assert before == [""] * 3 and last == "no progress: it was at step 5 before its last life, and is there still."
+    assert before == [""] * 3 and last == "no progress: the last attempt ended at step 5, no further than it began."
     code, output = life(tmp_path, "preempted", 9, "-", 0)
-    assert code == OVER and "not started again: no progress" in output and "ready" not in output
+    assert code == OVER and "not restarted: no progress" in output and "ready" not in output
 
 
 def test_a_command_that_never_begins_is_given_up(tmp_path):
@@ -88,7 +88,7 @@ def test_a_command_that_never_begins_is_given_up(tmp_path):
 def test_the_cap_on_restarts(tmp_path):
     assert reasons(tmp_path / "status.json", [1, 2], restarts=1) == ["", ""]
     code, output = life(tmp_path, "preempted", 3, "-", 0, restarts=1)
-    assert code == OVER and "not started again: it was restarted 1 times, the most that is allowed" in output
+    assert code == OVER and "not restarted: restarted 1 times, the limit" in output
     assert "ready" not in output
 
 

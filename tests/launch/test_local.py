@@ -142,7 +142,7 @@ def test_what_swallows_the_signal_is_killed(tmp_path):
     until(lambda: (tmp_path / "deaf0").exists() and (tmp_path / "deaf1").exists())
     process.send_signal(signal.SIGTERM)
     status, output = end(process)
-    assert status == 137 and "killing what still runs" in output and lives(tmp_path) == 1
+    assert status == 137 and "killing the remaining processes" in output and lives(tmp_path) == 1
 
 
 def test_a_second_ctrl_c_kills_at_once(tmp_path):
@@ -170,9 +170,9 @@ def test_a_launcher_that_is_killed_leaves_nothing(tmp_path):
     [
         ("tell('preempted' if life < 3 else 'finished', life)", 9, 0, 4, "preempted at step 2"),
         ("tell('running', life)\nif life < 3: os.kill(os.getpid(), 9)", 9, 0, 4, "ended with 137 at step 2"),
-        ("tell('preempted', life)", 2, OVER, 3, "restarted 2 times, the most that is allowed"),
-        ("tell('preempted', min(life, 2))", 9, OVER, 4, "no progress: it was at step 2"),
-        ("tell('running', 7)\nsys.exit(1)", 9, 1, 2, "no progress: it was at step 7"),
+        ("tell('preempted', life)", 2, OVER, 3, "restarted 2 times, the limit"),
+        ("tell('preempted', min(life, 2))", 9, OVER, 4, "no progress: the last attempt ended at step 2"),
+        ("tell('running', 7)\nsys.exit(1)", 9, 1, 2, "no progress: the last attempt ended at step 7"),
         ("tell('running', life)\nsys.exit(2)", 9, 2, 1, ""),
         ("tell('running', life)\nsys.exit(1)", 0, 1, 1, ""),
         ("tell('preempted', life)", 0, 0, 1, ""),

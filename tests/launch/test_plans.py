@@ -1,6 +1,6 @@
 """What each place would write and run, letter by letter; and the mistakes that are found before anything is queued.
 
-`python -m tests.launch.test_plans` writes the golden files anew.
+`python -m tests.launch.test_plans` rewrites the golden files.
 """
 
 import json
@@ -59,23 +59,23 @@ def test_plans_are_as_they_were_read(name):
 @pytest.mark.parametrize(
     ("place", "arguments", "resources", "words"),
     [
-        (slurm, TRAIN, "--seeds 5:5", "A:B with A below B.*not '5:5'"),
-        (slurm, TRAIN, "--seeds 1,b", "not '1,b'"),
-        (slurm, TRAIN, "--seeds 0:2 --workers 2", "two kinds of array"),
-        (slurm, (*TRAIN, "--seed=1"), "--seeds 0:2", "leave out --seed"),
-        (slurm, (*TRAIN, "--run-dir", "r"), "--seeds 0:2", "leave out --seed and --run-dir"),
-        (slurm, ("sweep", "--worker", "r"), "--seeds 0:2", "of a train command"),
+        (slurm, TRAIN, "--seeds 5:5", "A:B with A < B.*got '5:5'"),
+        (slurm, TRAIN, "--seeds 1,b", "got '1,b'"),
+        (slurm, TRAIN, "--seeds 0:2 --workers 2", "use only one of them"),
+        (slurm, (*TRAIN, "--seed=1"), "--seeds 0:2", "remove --seed"),
+        (slurm, (*TRAIN, "--run-dir", "r"), "--seeds 0:2", "remove --seed and --run-dir"),
+        (slurm, ("sweep", "--worker", "r"), "--seeds 0:2", "needs a train command"),
         (slurm, TRAIN, "--gpus-per-node 8 --tasks-per-node 8", "one process drives all GPUs"),
         (slurm, TRAIN, "--gpu-per-node 8", "unknown argument '--gpu-per-node'. Did you mean '--gpus-per-node'"),
         (kubernetes, TRAIN, "--image i", "required: --volume"),
-        (kubernetes, TRAIN, "--image i --volume v --tpu-type t", "--tpu-type and --tpu-topology; give both"),
-        (kubernetes, TRAIN, "--image i --volume v --tpu-type t --tpu-topology 4y4", "such as 2x2x4, not '4y4'"),
+        (kubernetes, TRAIN, "--image i --volume v --tpu-type t", "needs both --tpu-type and --tpu-topology"),
+        (kubernetes, TRAIN, "--image i --volume v --tpu-type t --tpu-topology 4y4", "such as 2x2x4; got '4y4'"),
         (kubernetes, TRAIN, "--image i --volume v --tpu-type t --tpu-topology 2x3", "6 chips are not a multiple"),
         (kubernetes, TRAIN, "--image i --volume v --tpu-type t --tpu-topology 4x4 --gpus-per-node 1", "GPUs or TPUs"),
-        (kubernetes, TRAIN, "--image i --volume v --env A", "--env takes NAME=VALUE, not 'A'"),
+        (kubernetes, TRAIN, "--image i --volume v --env A", "--env must be NAME=VALUE, got 'A'"),
         (kubernetes, (*TRAIN, "--run-dir", "/there"), "--image i --volume v", "--run-dir /there would be lost"),
         (kubernetes, ("train", "/else/where.py"), "--image i --volume v", "outside the working folder"),
-        (kubernetes, ("sweep", "--worker", "r"), "--image i --volume v", "to sweep, use local or slurm"),
+        (kubernetes, ("sweep", "--worker", "r"), "--image i --volume v", "for sweep, use local or slurm"),
         (tpu_vm, TRAIN, "--zone z --accelerator a", "required: --runtime"),
         (tpu_vm, (*TRAIN, "--runs=r"), "--zone z --accelerator a --runtime r", "--runs=r: on a slice"),
         (tpu_vm, ("train", "/else/where.py"), "--zone z --accelerator a --runtime r", "outside the working folder"),
@@ -92,8 +92,8 @@ def test_a_mistake_in_a_knob_is_found_here(capsys, monkeypatch):
         (["experiments/digits.py", "--netwrk", "mlp"], "unknown argument '--netwrk'. Did you mean '--network'"),
         (["experiments/digits.py", "--epochs", "many"], "epochs must be int, not 'many'"),
         (["experiments/digts.py"], "no experiment file .* Did you mean 'digits.py'"),
-        (["--seed", "1", "experiments/digits.py"], "FILE comes first"),
-        (["sweep", "nowhere"], "takes the folder of a sweep, not nowhere"),
+        (["--seed", "1", "experiments/digits.py"], "FILE must come first"),
+        (["sweep", "nowhere"], "expects the folder of a sweep, got nowhere"),
     ]:
         with pytest.raises(UserError, match=words):
             job_of(arguments)
@@ -114,8 +114,8 @@ def test_the_command_line(capsys, monkeypatch, tmp_path):
     for arguments, words in [
         (["slrm", file], "unknown place 'slrm'. Did you mean 'slurm'"),
         (["logs", "slrm", "1"], "unknown place for logs 'slrm'. Did you mean 'slurm'"),
-        (["logs", "slurm"], "takes PLACE and JOB"),
-        (["logs", "slurm", "1"], "no output of job 1 below"),
+        (["logs", "slurm"], "expects PLACE and JOB"),
+        (["logs", "slurm", "1"], "no output of job 1 under"),
     ]:
         assert main(arguments) == 2
         assert words in capsys.readouterr().err
@@ -157,7 +157,7 @@ def test_what_fails_or_is_absent_ends_the_launch(tmp_path):
     commands = (("cat", path), ("sh", "-c", "exit 7"), ("rm", path))
     assert submit(Plan({path: "text"}, commands)) == 7
     assert Path(path).read_text() == "text"
-    with pytest.raises(UserError, match="no-such-program is not installed here"):
+    with pytest.raises(UserError, match="no-such-program is not installed"):
         submit(Plan({}, (("no-such-program", "x"),)))
 
 

@@ -110,7 +110,7 @@ def test_cancelled_by_a_person_it_saves_and_stays_away(slurm, submit, capfd):
     assert job.number in capfd.readouterr().out
     assert main(["cancel", "slurm", job.number]) == 0
     ended(slurm, job, "CANCELLED")
-    until(lambda: "by another hand" in job.output(), 60)
+    until(lambda: "not by this script" in job.output(), 60)
     assert job.told()["status"] == "preempted" and job.told()["step"] >= 5
     assert main(["logs", "slurm", job.number, "--", "--pid=1000000000"]) == 0  # until that process is gone
     assert "preempted at step" in capfd.readouterr().out
@@ -157,14 +157,14 @@ def test_told_before_it_could_listen_it_begins_anew(slurm, submit):
     slurm.run("scancel", "--signal=TERM", job.number)
     slurm.run("scancel", "--batch", "--signal=TERM", job.number)
     again(slurm, job)
-    assert job.told()["status"] == "nothing" and "told to end, or" in job.output()
+    assert job.told()["status"] == "nothing" and "stop requested, or" in job.output()
 
 
 @pytest.mark.parametrize(
     ("lives", "words"),
     [
-        ([["", -1], ["r", 5]], "no progress: it was at step 5 before its last life"),
-        ([["", -1], ["r", 1], ["r", 2]], "restarted 2 times, the most that is allowed"),
+        ([["", -1], ["r", 5]], "no progress: the last attempt ended at step 5"),
+        ([["", -1], ["r", 1], ["r", 2]], "restarted 2 times, the limit"),
     ],
 )
 def test_restarts_end_at_the_cap_and_without_progress(slurm, submit, lives, words):

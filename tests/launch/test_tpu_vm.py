@@ -170,7 +170,7 @@ def test_a_slice_that_is_taken_away_is_asked_for_anew(slice_, capfd):
     (slice_.cloud / "calls").unlink()
     code, found = slice_("--spot", states=["ACTIVE", "SUSPENDING"], codes=[1])  # the runs went with it
     assert code == 1 and found == [*once, "delete"]
-    assert "with --mount the runs would outlive it" in capfd.readouterr().err
+    assert "with --mount, the runs survive" in capfd.readouterr().err
 
 
 def test_deleted_by_another_hand_it_stays_away(slice_):
