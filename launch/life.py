@@ -1,10 +1,10 @@
-"""Run one attempt of a job; the exit status tells the queue whether to restart it.
+"""Run one attempt of a job; the exit status determines whether the queue restarts it.
 
     python -m launch.life --max-restarts 20 -- python -m research train FILE
 
     0   finished
-    75  stopped by a signal and saved: restart it (AGAIN)
-    3   do not restart it: too many restarts, or two consecutive attempts without progress (OVER)
+    75  stopped by a signal after saving: restart the job (AGAIN)
+    3   do not restart the job: too many restarts, or no progress in the last attempt (OVER)
     *   the command's own exit status
 
 The command reports its progress in RESEARCH_STATUS_FILE, which must be on a disk that the next attempt can read.

@@ -22,7 +22,7 @@ from launch.plan import Job, Plan
 from research.errors import UserError
 
 GRACE = 15.0  # seconds for the other processes to exit after a failure; most exit within one
-PATIENCE = 600.0  # seconds to save after a signal; later, the process probably ignored it
+PATIENCE = 600.0  # seconds to save after a signal; after that, assume that the process ignored it
 
 
 def arguments(parser):

@@ -64,7 +64,7 @@ def arguments(parser):
     parser.add_argument("--partition", metavar="NAME")
     parser.add_argument("--account", metavar="NAME")
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION", help="such as --sbatch=--qos=low")
-    parser.add_argument("--warning", type=int, default=120, metavar="SECONDS", help="time to save before --time")
+    parser.add_argument("--warning", type=int, default=120, metavar="SECONDS", help="save this long before --time")
     parser.add_argument("--seeds", metavar="A:B", help="job array over seeds A to B-1, or a list: 0,3,7")
     parser.add_argument("--workers", type=int, metavar="N", help="job array of N sweep workers")
     parser.add_argument("--max-restarts", type=int, default=20, metavar="N")

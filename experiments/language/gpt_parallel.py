@@ -5,7 +5,7 @@
     python -m research train experiments/language/gpt_parallel.py --experts 8 --expert 8
     python -m research train experiments/language/gpt_parallel.py --length 8192 --batch-size 8 --context 8
 
-Devices that no knob claims run data-parallel replicas, each on its part of the batch. To try it without accelerators,
+Devices that no knob uses hold data-parallel replicas, each with its part of the batch. To try it without accelerators,
 prefix the command with JAX_NUM_CPU_DEVICES=8.
 
 Expected: the same loss as on one device, up to rounding, for the same model knobs. The quality of the trained model was

@@ -1,4 +1,4 @@
-"""Train a residual network on Fashion-MNIST that is small enough for two CPU cores.
+"""Train a residual network, small enough for two CPU cores, on Fashion-MNIST.
 
 The data are those of Xiao, Rasul & Vollgraf 2017 (arXiv:1708.07747), with 5,000 training images held out for
 validation, stratified by class. The recipe is ours, chosen on validation images: nine epochs with Muon (Jordan et al.
