@@ -1,7 +1,9 @@
 """Run an experiment on a Cloud TPU slice (queued resource): create, wait, copy the code, install, run, delete.
 
 Everything is one shell script in the foreground, because an idle slice costs money. The script deletes the slice on
-every exit, except with --keep or if it cannot copy the runs back. States: https://cloud.google.com/tpu/docs/queued-resources
+every exit, except with --keep or if it cannot copy the runs back.
+
+States: https://cloud.google.com/tpu/docs/queued-resources
 """
 
 import shlex
