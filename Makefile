@@ -1,5 +1,5 @@
-# `make demo` and `make test` need Python >= 3.11, make and a package index; PYTHON=python3.12 chooses another Python, and
-# TESTS=tests/models some of the tests.
+# `make demo` and `make test` need Python >= 3.11, make and a package index. PYTHON=python3.12 selects another Python;
+# TESTS=tests/models runs only these tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -15,7 +15,7 @@ test: $(VENV)/.ready
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow
 
-# The slow tests with all that they need: a real SLURM and network tools from Debian's packages (as root).
+# Install everything that the slow tests need, then run them. Needs root: SLURM and network tools are Debian packages.
 nightly: $(VENV)/.ready
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge iproute2 dataset-fashion-mnist
@@ -28,19 +28,19 @@ check: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	  { echo "Python 3.11 or newer is required, found $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Speed, side by side with Keras and PyTorch, which want an environment of their own. Hours; WORKS="mlp gpt" and
-# ARGS="--rounds 5" narrow it down.
+# Measure speed against Keras and PyTorch, which need a separate environment. Takes hours; WORKS="mlp gpt" and
+# ARGS="--rounds 5" shorten it.
 bench:
 	$(MAKE) VENV=.venv-bench .venv-bench/.ready
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	.venv-bench/bin/python -m tests.benchmarks $(WORKS) $(ARGS)
 
-# New pins: the newest versions that pyproject.toml allows, on each Python. Needs both of them.
+# Pin the newest versions that pyproject.toml allows, for each Python. Needs both interpreters.
 lock:
 	$(PYTHON) .ci/lock.py python3.11 python3.12 > constraints.new && mv constraints.new constraints.txt
 
