@@ -31,7 +31,7 @@ def test_the_python_blocks_run_in_order_and_then_the_commands(tmp_path, monkeypa
     assert accuracy and float(accuracy[1]) > 0.9
     lines = re.findall(r"^python -m research ((?:evaluate|predict|report|train mine).*)$", TEXT, re.MULTILINE)
     for line in [*lines, *(line for line in lines if "report" not in line)]:  # they work when they are typed again
-        line = line.replace("-s0", "-s1").replace("--hidden 64", "--hidden 32")
+        line = line.replace("-s0", "-s1").replace("--hidden 512", "--hidden 32")
         words = [found for word in line.split() for found in glob.glob(word) or [word]]  # as a shell reads them
         assert main(words) == 0, line
 
