@@ -72,7 +72,7 @@ def experiment(
     average = ema(0.999)
     compared = compare_samples()
     measure = measure_samples()
-    # Each player has its own optimizer; the low b1 and b2 follow Gulrajani et al. 2017.
+    # Each player has its own optimizer, with b1 of Radford et al. 2016 (arXiv:1511.06434) and b2 of Gulrajani et al.
     adam = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b1=0.5, b2=0.9)
     return Experiment(
         init=init_together(generator=generator, discriminator=discriminator),
@@ -92,5 +92,7 @@ def experiment(
         claims=(
             Claim("test/precision", at_least=0.8, reference="ours, measured over 3 seeds"),
             Claim("test/recall", at_least=0.6, reference="ours, measured over 3 seeds"),
-        ),
+        )
+        if game == "non_saturating"
+        else (),
     )

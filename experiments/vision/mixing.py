@@ -77,5 +77,7 @@ def experiment(
             "test": Eval(eval_batches(test, 500), measure),
         },
         predict=predict_classes(),
-        claims=(Claim("test/accuracy", at_least=0.87, reference="ours, measured over 3 seeds: 0.901"),),
+        claims=(Claim("test/accuracy", at_least=0.87, reference="ours, measured over 3 seeds: 0.901"),)
+        if method == "cutmix"
+        else (),
     )

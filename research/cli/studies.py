@@ -44,7 +44,7 @@ def sweep(
 
 
 def reproduce(files: list[str], *, seeds: int = 3, runs: str | None = None, **knobs):
-    """Check the claims of experiments over several seeds.
+    """Train experiments with several seeds; report means with standard errors, and check claims.
 
     files (FILE): experiment files, or finished RUN folders to record
     seeds: the number of seeds, from seed 0

@@ -1,7 +1,8 @@
 """Test the claims of experiments over several seeds; record results, confidence intervals, cost and hardware.
 
 Every finished run adds a record to `experiments/reproductions/<experiment>.json`. REPRODUCTIONS.md is generated from
-these records, plus the claims of experiments that have none.
+these records, plus the claims of experiments that have none. Outside a repository (a folder with `experiments/`), the
+summary is printed and nothing is stored: the run folders hold the results.
 """
 
 import ast
@@ -16,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.files import read_json, write_json
+from research.files import number, read_json, write_json
 from research.html.markup import duration
 from research.report.claims import judge
+from research.report.direction import main_metric
 from research.report.pace import pace
 from research.runs import folder as run_folder
 from research.runs.experiment_file import Loaded, experiments, load, read_sources
@@ -74,46 +76,57 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
 
     A finished run folder in `files` is recorded without training. Finished or recorded runs are not trained again, and
     an interrupted run resumes. `knobs` are allowed with a single file only. Returns all records of these experiments.
-    Raises UserError as `train` does, for an experiment without claims, for a run that is not finished, and for knobs
-    with several files.
+    Without the folder of the store's parent, `experiments/`, nothing is stored and the new records are returned.
+    Raises UserError as `train` does, for a run that is not finished, and for knobs with several files.
     """
     stream, files = stream or sys.stdout, [files] if isinstance(files, str | Path | Loaded) else list(files)
     if knobs and len(files) > 1:
         raise UserError(f"knobs are for one experiment; {len(files)} files were given with {sorted(knobs)}.")
-    names = []
-    for file in files:
-        if (Path(file) / "run.json").exists():
-            names.append(add(record(file), store))
-            continue
-        loaded = load(file)
-        values = knob_values(loaded, knobs)
+    repository = Path(store).parent.is_dir()
+    entries = []
+
+    def store_record(folder):
+        entries.append(record(folder))
+        if repository:
+            add(entries[-1], store)
+
+    # Load and check every file before the first run is trained.
+    folders = [file for file in files if not isinstance(file, Loaded) and (Path(file) / "run.json").exists()]
+    all_loaded = [load(file) for file in files if file not in folders]
+    values = [run_folder.plain(knob_values(loaded, knobs)) for loaded in all_loaded]
+    for folder in folders:
+        store_record(folder)
+    for loaded, plain_values in zip(all_loaded, values, strict=True):
         for seed in range(seeds):
-            key = (form(loaded.sources), run_folder.plain(values), seed)
-            if not any((r["form"], r["knobs"], r["seed"]) == key for r in stored(loaded.name, store)):
-                trained = train(loaded, seed=seed, runs=runs, listen=(metered,), stream=stream, **knobs)
-                if trained.status != "finished":
-                    raise UserError(f"seed {seed} of {file} was interrupted; run the same command again to resume.")
-                add(record(trained.folder), store)
-        names.append(loaded.name)
-    write_page(page, store=store)
-    entries = [entry for name in dict.fromkeys(names) for entry in stored(name, store)]
-    for row in rows(entries):
-        print(f"{row.what}: {row.claim}: {row.measured}: {row.outcome}", file=stream)
-    print(f"Updated {page}.", file=stream)
+            key = (form(loaded.sources), plain_values, seed)
+            if any((r["form"], r["knobs"], r["seed"]) == key for r in stored(loaded.name, store)):
+                continue
+            trained = train(loaded, seed=seed, runs=runs, listen=(metered,), stream=stream, **knobs)
+            if trained.status != "finished":
+                raise UserError(f"seed {seed} of {loaded.file} was interrupted; run the same command again to resume.")
+            store_record(trained.folder)
+    if repository:
+        names = dict.fromkeys([*(entry["experiment"] for entry in entries), *(loaded.name for loaded in all_loaded)])
+        entries = [entry for name in names for entry in stored(name, store)]
+    for row in rows(entries, every_metric=True):
+        print(": ".join(filter(None, (row.what, row.claim, row.measured, row.outcome))), file=stream)
+    if repository:
+        write_page(page, store=store)
+        print(f"Updated {page}.", file=stream)
+    else:
+        print(f"Nothing was stored, because there is no folder {Path(store).parent} here.", file=stream)
     return entries
 
 
 def record(folder) -> dict:
     """Return the record of a finished run: its claims, results, cost, hardware and versions.
 
-    Raises UserError for a run that is not finished, and for an experiment without claims.
+    Raises UserError for a run that is not finished.
     """
     run = read_run(folder)
     about, status = run.about, run.status
     if status.get("status") != "finished":
         raise UserError(f"the run in {folder} is {status.get('status', 'not started')}; expected a finished run.")
-    if not about.get("claims"):
-        raise UserError(f"{about['experiment']} has no claims with these knobs; see Claim in research/experiment.py.")
     source = run.folder / "source"
     sources = read_sources(source)
     defaults = run_folder.plain(
@@ -127,7 +140,7 @@ def record(folder) -> dict:
         "knobs": dict(about["knobs"]),
         "changed": {name: value for name, value in about["knobs"].items() if defaults.get(name) != value},
         "seed": about["seed"],
-        "claims": about["claims"],
+        "claims": about.get("claims") or [],
         "results": {f"{name}/{k}": v for name, numbers in status["results"].items() for k, v in numbers.items()},
         "seconds": round(spent.training + spent.evaluating, 1),
         "joules": round(sum(line["joules"] for line in costs)) if costs else None,
@@ -178,37 +191,54 @@ class Row(NamedTuple):
     circumstances: str = ""
 
 
-def rows(records: Sequence[Mapping[str, Any]], forms: Mapping[str, str] | None = None) -> list[Row]:
+def rows(
+    records: Sequence[Mapping[str, Any]], forms: Mapping[str, str] | None = None, *, every_metric: bool = False
+) -> list[Row]:
     """Return a Row for each claim and each combination of knobs among the records.
 
-    `forms` {experiment: form} are the hashes of the current files. A row is marked if any of its runs has another hash.
+    A combination without claims has a Row for each metric that another combination claims, otherwise for its main
+    metric. `every_metric` adds a Row for each other metric. `forms` {experiment: form} are the hashes of the current
+    files. A row is marked if any of its runs has another hash.
     """
     groups: dict[tuple, list] = {}
+    claimed: dict[str, list] = {}
     for entry in records:
         groups.setdefault((entry["experiment"], json.dumps(entry["changed"])), []).append(entry)
-    return [row for group in groups.values() for claim in group[-1]["claims"] for row in [_row(group, claim, forms)]]
+        claimed.setdefault(entry["experiment"], []).extend(claim["metric"] for claim in entry["claims"])
+    lines = []
+    for (name, _), group in groups.items():
+        results = [metric for metric, value in group[-1]["results"].items() if number(value) is not None]
+        metrics = [(claim["metric"], claim) for claim in group[-1]["claims"]]
+        metrics = metrics or [(metric, None) for metric in dict.fromkeys(claimed[name]) if metric in results]
+        metrics = metrics or [(metric, None) for metric in [main_metric((), results)] if metric]
+        if every_metric:
+            metrics += [(metric, None) for metric in results if metric not in dict(metrics)]
+        lines += [_row(group, metric, claim, forms) for metric, claim in metrics]
+    return lines
 
 
-def _row(group, claim, forms):
-    last, metric = group[-1], claim["metric"]
-    values = [e["results"][metric] for e in group if isinstance(e["results"].get(metric), int | float)]
+def _row(group, metric, claim, forms):
+    last = group[-1]
+    values = [value for entry in group if (value := number(entry["results"].get(metric))) is not None]
     knobs = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in last["changed"].items())
-    bound = judge(claim, {}).bound
+    bound = judge(claim, {}).bound if claim else ""
     if not values:
         measured, outcome = "not among the results", "not measured"
     else:
         result = estimate(values)
         error = f" ± {result.error:.2g}" if result.count > 1 else ""
-        measured, outcome = f"{result.mean:.4g}{error} (n = {result.count})", verdict(claim, result)
+        measured = f"{result.mean:.4g}{error} (n = {result.count})"
+        outcome = verdict(claim, result) if claim else ""
     if forms is not None and any(e["form"] != forms.get(e["experiment"]) for e in group):
-        outcome += ", with an earlier version of the file"
+        outcome = ", ".join(filter(None, (outcome, "with an earlier version of the file")))
     seconds, joules = (_mean(e[key] for e in group) for key in ("seconds", "joules"))
     cost = duration(seconds) + (f", {joules / 3600:.2g} Wh ({last['metered']})" if joules is not None else "")
     hardware, versions = last["hardware"], last["versions"]
     setup = f"{hardware['devices']} x {hardware['device']}, {hardware['cores']} cores of {hardware['processor']}"
     setup += f"; jax {versions['jax']}, python {versions['python']}; {last['commit'][:9]}"
+    reference = claim["reference"] if claim else ""
     return Row(
-        f"{last['file']} {knobs}".strip(), f"{metric} {bound}", claim["reference"], measured, outcome, cost, setup
+        f"{last['file']} {knobs}".strip(), f"{metric} {bound}".strip(), reference, measured, outcome, cost, setup
     )
 
 
@@ -224,7 +254,10 @@ def write_page(page=PAGE, *, store=STORE, folder="experiments"):
         lines += [
             Row(path, claim, "", "", "not run here") for claim in claims_in(file.sources[path]) if name not in measured
         ]
-    table = [[row.what, row.claim, row.measured, row.outcome, row.source, row.cost, row.circumstances] for row in lines]
+    table = [
+        [row.what, row.claim, row.measured, row.outcome or "no claim", row.source, row.cost, row.circumstances]
+        for row in lines
+    ]
     head = ["experiment", "claim", "measured", "verdict", "source of the claim", "cost per run", "setup"]
     text = [
         " | ".join(cell.replace("|", "/") for cell in cells) for cells in (head, ["---"] * len(head), *sorted(table))

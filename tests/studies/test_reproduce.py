@@ -138,9 +138,38 @@ def test_what_cannot_be_reproduced_is_said(folder, monkeypatch, capsys):
     with pytest.raises(UserError, match="is not started; expected a finished run"):
         run(begun)
     (begun / "run.json").write_text(json.dumps({"experiment": "toy"}))
-    (begun / "status.json").write_text(json.dumps({"status": "finished", "results": {}}))
-    with pytest.raises(UserError, match="has no claims"):
-        run(begun)
+
+
+def test_runs_without_claims_report_the_metrics_that_others_claim(folder):
+    file = Path("experiments/toy.py")
+    text = file.read_text().replace("claims=(\n", "claims=() if noise == 0.5 else (\n")
+    assert "if noise" in text
+    file.write_text(text)
+    run()
+    records, output = run(noise=0.5)
+    mean = np.mean([r["results"]["test/mse"] for r in records if r["changed"]])
+    page = Path("REPRODUCTIONS.md").read_text()
+    assert f"| experiments/toy.py --noise 0.5 | test/mse | {mean:.4g} ± " in page and "(n = 2) | no claim |" in page
+    assert "--noise 0.5 | test/other" not in page, "not among the results"
+    names = {name for name, value in records[0]["results"].items()}
+    assert len(names) > 1 and all(f"experiments/toy.py --noise 0.5: {name}: " in output for name in names)
+
+
+def test_outside_a_repository_the_summary_is_printed_and_nothing_is_stored(folder):
+    Path("mine.py").write_text(Path("experiments/toy.py").read_text())
+    Path("experiments").rename("elsewhere")
+    before = set(Path().iterdir())
+    records, output = run("mine.py")
+    mean = np.mean([r["results"]["test/mse"] for r in records])
+    assert f"mine.py: test/mse at most 5: {mean:.4g} ± " in output and "(n = 2): met" in output
+    assert "Nothing was stored, because there is no folder experiments here." in output
+    assert set(Path().iterdir()) - before == {Path("runs")}
+
+
+def test_all_files_are_checked_before_a_run_is_trained(folder):
+    with pytest.raises(UserError, match="there is no experiment file .*tyo.py. Did you mean 'toy.py'"):
+        run("experiments/toy.py", "experiments/tyo.py")
+    assert not Path("runs").exists()
 
 
 def test_claims_are_read_off_a_source_that_is_not_run():
