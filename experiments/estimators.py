@@ -25,7 +25,7 @@ import optax
 from research import core
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, column, digits, eval_batches, stratified, subset
+from research.data import arrays, batches, column, digits, eval_batches, in_memory, stratified, subset
 from research.experiment import Claim, Experiment
 from research.gradients.accumulate import accumulate
 from research.gradients.compressed import ef_sign, int8, top_k
@@ -94,7 +94,7 @@ def experiment(
 
 def mislabelled(data, *, fraction):
     """Return the digits with the fraction `fraction` of the labels replaced by another class."""
-    fields = data.take(np.arange(len(data)))
+    fields = in_memory(data).columns
     rng = np.random.default_rng(0)
     other = (fields["label"] + rng.integers(1, 10, len(data))) % 10
     chosen = rng.permutation(len(data)) < fraction * len(data)

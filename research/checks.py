@@ -5,8 +5,10 @@ import re
 import jax
 
 from research.core import Eval
+from research.data.readers.arrays import class_names
+from research.data.sampling.batches import Batches, EvalBatches
 from research.data.sampling.source import check_evaluation_source
-from research.errors import UserError, nearest, unknown
+from research.errors import UserError, format_names, nearest, unknown
 from research.tree import format_shapes, shapes
 
 RESERVED = ("train", "layers", "timing")  # prefixes of the metrics of training, `train --watch` and the clock
@@ -38,6 +40,19 @@ def check_settings(ex):
             raise UserError(
                 f"{source} names the metric {metric!r}; expected EVALUATION/METRIC. "
                 f"Evaluations: {', '.join(ex.evals) or 'none'}.{nearest(evaluation, ex.evals)}"
+            )
+
+
+def check_classes(source, evals):
+    """Raise UserError if the data of an evaluation and of the training number different classes."""
+    known = class_names(source.data) if isinstance(source, Batches) else None
+    for name, ev in evals.items():
+        classes = class_names(ev.source.data) if isinstance(ev.source, EvalBatches) else None
+        if known and classes and classes != known:
+            raise UserError(
+                f"the evaluation {name!r} numbers the classes {format_names(classes)}; the training data number "
+                f"{format_names(known)}. Open both with the same classes=, for example "
+                "image_folder(path, classes=train.classes)."
             )
 
 

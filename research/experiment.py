@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from research import duration, nonfinite
-from research.checks import check_evaluations, check_settings, check_step
+from research.checks import check_classes, check_evaluations, check_settings, check_step
 from research.core import (
     After,
     Eval,
@@ -220,6 +220,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     wired = wire(ex)
     check_settings(ex)
     check_source(ex.source)
+    check_classes(ex.source, ex.evals)
     mesh = sharding.make_mesh(ex.mesh, devices=devices)
     sharding.check_batch(ex.source.size, mesh)
 

@@ -218,12 +218,12 @@ class Sizeless:
     examples = data = None
 
     def __call__(self, seed):
-        return lambda step, rows=slice(None): toys.DATA.take(np.arange(8))
+        return lambda step, rows=slice(None): toys.DATA.take_columns(np.arange(8))
 
 
 @pytest.mark.parametrize(
     ("source", "missing"),
-    [(Sizeless(), "size"), (lambda seed: lambda step: toys.DATA.take(np.arange(8)), "size, examples, data")],
+    [(Sizeless(), "size"), (lambda seed: lambda step: toys.DATA.take_columns(np.arange(8)), "size, examples, data")],
 )
 def test_a_source_says_its_size(source, missing):
     refused(rf"source=\) is .*, which lacks {missing}\..*generated\(make, size\)", source=source)

@@ -20,7 +20,7 @@ import optax
 
 from research.augment.image import normalize
 from research.core import Eval
-from research.data import arrays, batches, column, digits, eval_batches, stratified, subset
+from research.data import arrays, batches, column, digits, eval_batches, in_memory, stratified, subset
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
@@ -50,7 +50,7 @@ def experiment(
     """
     data = digits()
     train, valid, test = (subset(data, rows) for rows in stratified(column(data, "label"), (1000, 300, None), seed=0))
-    rng, clean = np.random.default_rng(0), train.take(np.arange(len(train)))
+    rng, clean = np.random.default_rng(0), in_memory(train).columns
     noise = rng.integers(10, size=len(train), dtype=np.int32)
     train = arrays(image=clean["image"], label=np.where(rng.random(len(train)) < corrupted, noise, clean["label"]))
 

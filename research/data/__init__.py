@@ -1,7 +1,8 @@
 """Data: read records on the host, and form batches of numbers. A batch is a pure function of (seed, step, rows).
 
 A data set is any object with `len(data)` and `data[i] -> dict` of numpy arrays, numbers and strings. Lists, TFDS data
-sources and map-style data sets of torch or Grain qualify. The package provides
+sources and map-style data sets of Hugging Face, torch or Grain qualify. A pandas, polars or pyarrow table is read into
+memory. The package provides
 
     arrays(**columns)                          in memory, one array per field
     image_folder(path, size=None, ...)         one sub-folder per class
@@ -10,11 +11,12 @@ sources and map-style data sets of torch or Grain qualify. The package provides
     tfds_source(name_or_builder, split)        TFDS without TensorFlow
     indexed(path)                              the output of `prepare`
     digits()   fashion_mnist(split)   glyphs()   stdlib_text(split)
-    subset(data, indices)   mapped(data, fn)   in_memory(data)   column(data, name)
+    subset(data, indices)   mapped(data, fn)   in_memory(data)   labelled(data, name)
+    column(data, name)   field_names(data)   class_names(data)         "label" is column(data, "label")
     pack(documents, length)   pack_whole(documents, length)     fields tokens, segments, positions
 
-Optional methods make reading faster: `take(indices) -> dict` of stacked arrays, or `__getitems__(indices) -> list of
-dicts`. A data set with a field `label` may name its classes in `classes`.
+Optional methods make reading faster: `take_columns(indices) -> dict` of stacked arrays, or `__getitems__(indices)`, a
+list of dicts. A data set with a field `label` may name its classes in `classes`.
 
 A run reads a Source, `step -> batch`, built from a data set:
 
@@ -35,7 +37,17 @@ Importing this package does not import tensorflow_datasets, scikit-learn or Pill
 
 # These functions intentionally shadow submodules of the same name: `from research.data import batches` is the function,
 # while `from research.data.sampling.batches import Batches` still imports from the module.
-from research.data.readers.arrays import Arrays, arrays, column, in_memory, mapped, subset
+from research.data.readers.arrays import (
+    Arrays,
+    arrays,
+    class_names,
+    column,
+    field_names,
+    in_memory,
+    labelled,
+    mapped,
+    subset,
+)  # fmt: skip
 from research.data.readers.images import image_folder
 from research.data.readers.indexed import Indexed, indexed, write
 from research.data.readers.open import open_path
@@ -59,10 +71,12 @@ __all__ = [
     "EvalBatches",
     "arrays",
     "batches",
+    "class_names",
     "column",
     "csv",
     "digits",
     "fashion_mnist",
+    "field_names",
     "folds",
     "generated",
     "glyphs",
@@ -70,6 +84,7 @@ __all__ = [
     "in_memory",
     "indexed",
     "jsonl",
+    "labelled",
     "mapped",
     "mixture",
     "open_path",

@@ -51,7 +51,7 @@ def most_confused(matrix, names: Sequence[str], *, limit: int = 20) -> list[Pair
     return [Pair(names[i], names[j], int(wrong[i, j]), wrong[i, j] / total[i]) for i, j in order if wrong[i, j] > 0]
 
 
-def class_names(count: int, given=None) -> list[str]:
+def row_names(count: int, given=None) -> list[str]:
     """Return the names of `count` classes: those in `given` if their number matches, otherwise the indices."""
     fits = given is not None and len(given) == count
     return [str(name) for name in given] if fits else [str(i) for i in range(count)]

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from research.data.readers.arrays import class_names
 from research.diagnose.findings_page import diagnosis
 from research.errors import UserError
 from research.files import number
@@ -127,12 +128,12 @@ def _evaluation(name, evaluation: Evaluation, experiment, out: Path) -> Html:
     """Everything about an evaluation except its metrics: confusion matrix, curves, slices, worst errors, texts."""
     eval_spec = experiment.evals.get(name) if experiment else None
     data = eval_spec.source.data if eval_spec else None
-    names = getattr(data, "classes", None)
+    names = class_names(data)
     matrix = evaluation.arrays.get("confusion")
     step_note = f", step {evaluation.step}" if evaluation.step is not None else ""
     parts: list = []
     if confusion.is_confusion(matrix):
-        parts += _confusion(matrix, confusion.class_names(len(matrix), names), name, out / f"confusion_{name}.png")
+        parts += _confusion(matrix, confusion.row_names(len(matrix), names), name, out / f"confusion_{name}.png")
     plots, remark = ranked(evaluation, names or ())
     parts += [element("h3", "Ranking and calibration"), _grid(plots, "plots small")] if plots else []
     parts += [element("p", remark, class_="remark")] if remark else []

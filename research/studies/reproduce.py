@@ -170,8 +170,11 @@ def stored(name: str, store=STORE) -> list[dict]:
 
 
 def add(entry: dict, store=STORE) -> str:
-    """Store a record and return the name of its experiment. An older record of the same knobs and seed is replaced."""
-    same = lambda other: (other["knobs"], other["seed"]) == (entry["knobs"], entry["seed"])
+    """Store a record and return the name of its experiment. An older record of the same options and seed is replaced.
+
+    Options are the knobs that differ from their defaults: a record of other defaults gives way to the new one.
+    """
+    same = lambda other: (other["changed"], other["seed"]) == (entry["changed"], entry["seed"])
     entries = [other for other in stored(entry["experiment"], store) if not same(other)]
     entries = sorted([*entries, entry], key=lambda e: (json.dumps(e["changed"]), e["seed"]))
     Path(store).mkdir(parents=True, exist_ok=True)

@@ -100,11 +100,17 @@ def test_seeds_are_trained_stored_and_not_trained_again(folder, monkeypatch):
     file = Path("experiments/toy.py")
     file.write_text("# a comment\n" + file.read_text().replace("Second line.", "Another line."))
     assert run()[0] == records and Path("REPRODUCTIONS.md").read_text() == page
-    file.write_text(file.read_text().replace("noise=noise", "noise=2 * noise"))
+    file.write_text(
+        file.read_text().replace("noise=noise", "noise=2 * noise").replace("noise: float = 0.3", "noise: float = 0.2")
+    )
     reproduce.write_page()
     assert Path("REPRODUCTIONS.md").read_text().count("with an earlier version of the file") == 2
     with pytest.raises(TypeError):
         run()
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(verbs, "report_of", lambda *_: None)
+    assert [(r["seed"], r["knobs"]["noise"]) for r in run()[0]] == [(0, 0.2), (1, 0.2)], "not four: the default is new"
 
 
 def folder_of(entry):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import decoded_cache, records
-from research.errors import UserError, format_names
+from research.errors import UserError, format_names, unknown
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Arrays:
         """Return the column, not copied."""
         return records.field(self.columns, name)
 
-    def take(self, indices):
+    def take_columns(self, indices):
         """Return copies of the records at `indices` [m] as {field: [m, ...]}."""
         return {name: column[indices] for name, column in self.columns.items()}
 
@@ -61,23 +61,30 @@ class Subset:
         return column(self.data, name)[self.indices]
 
     @property
-    def take(self):
-        """The `take` of the data set. If that has none, accessing this attribute raises AttributeError."""
-        inner = self.data.take
+    def take_columns(self):
+        """The `take_columns` of the data set. If that has none, accessing this attribute raises AttributeError."""
+        inner = self.data.take_columns
         return lambda indices: inner(self.indices[indices])
 
     @property
     def classes(self):
         """The class names of the data set."""
-        return getattr(self.data, "classes", None)
+        return class_names(self.data)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mapped:
-    """A data set with `fn(record) -> record` applied to each record when it is read; created by `mapped`."""
+    """A data set with `fn(record) -> record` applied to each record when it is read; created by `mapped`.
+
+    `classes` has the class names of `label`, or is None.
+    """
 
     data: Any
     fn: Callable
+    classes: tuple[str, ...] | None = None
+
+    def __repr__(self):
+        return f"Mapped({self.data!r})"
 
     def __len__(self):
         return len(self.data)
@@ -88,10 +95,26 @@ class Mapped:
     def __getitems__(self, indices):
         return [self.fn(records.own(record)) for record in records.records(self.data, indices)]
 
-    @property
-    def classes(self):
-        """The class names of the data set."""
-        return getattr(self.data, "classes", None)
+
+def data_set(data, *, what="the data set"):
+    """Return `data` as a data set; the columns of a pandas, polars or pyarrow table become Arrays.
+
+    Raises UserError if `data` has no length or is empty.
+    """
+    table = hasattr(data, "__dataframe__") or hasattr(data, "__arrow_c_stream__")
+    if table and not hasattr(data, "__getitems__"):
+        names = getattr(data, "column_names", None) or list(data.columns)
+        data = of_columns({str(name): data[name] for name in names})
+    try:
+        count = len(data)
+    except TypeError:
+        raise UserError(
+            f"{what} is a {type(data).__name__} without len() and [i]; convert a stream once with "
+            "prepare(stream, out=folder) and read it with indexed(folder)."
+        ) from None
+    if not count:
+        raise UserError(f"{what} is empty.")
+    return data
 
 
 def arrays(**columns) -> Arrays:
@@ -120,7 +143,8 @@ def column(data, name: str) -> np.ndarray:
     If the data set has a method `column(name)`, that is used: an image folder, for example, returns its labels without
     reading images. Otherwise every record is read. Raises UserError for an unknown field, with a suggestion.
     """
-    count = records.size_of(data)
+    data = data_set(data)
+    count = len(data)
     if hasattr(data, "column"):
         return data.column(name)
     chunks = [records.records(data, range(start, min(start + 1024, count))) for start in range(0, count, 1024)]
@@ -132,7 +156,8 @@ def subset(data, indices) -> Subset:
 
     Raises UserError for an index out of range and for empty `indices`.
     """
-    count = records.size_of(data)
+    data = data_set(data)
+    count = len(data)
     indices = np.asarray(indices)
     if indices.ndim != 1 or not indices.size or indices.dtype.kind not in "iu":
         raise UserError(
@@ -149,8 +174,51 @@ def mapped(data, fn: Callable) -> Mapped:
 
     `fn` must be pure; for random augmentation, use the `augment` of `batches`. It receives a copy that it may modify.
     """
-    records.size_of(data)
-    return Mapped(data, fn)
+    data = data_set(data)
+    return Mapped(data, fn, class_names(data))
+
+
+def labelled(data, name: str, *, classes=None) -> Mapped:
+    """Number the strings of the field `name` as the i32 field "label", and name the classes.
+
+    `classes` has the names in the order of their numbers, by default all strings of the data set in sorted order. Give
+    the classes of the training set for every other set. Other fields stay as they are.
+    Raises UserError for an unknown field, values that are not strings, and strings that `classes` does not contain.
+    """
+    data = data_set(data)
+    _, classes = number_classes(column(data, name), classes, what=f"the field {name!r}")
+    numbers = {value: np.int32(number) for number, value in enumerate(classes)}
+
+    def with_number(record):
+        return {**{key: value for key, value in record.items() if key != name}, "label": numbers[str(record[name])]}
+
+    return Mapped(data, with_number, classes)
+
+
+def number_classes(values, classes=None, *, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the class number of each string, i32 [n], and the names of the classes; `classes` as in `labelled`."""
+    if not all(isinstance(value, str) and value for value in values):
+        raise UserError(f"{what} must have strings, none of them empty.")
+    classes = tuple(sorted(set(values))) if classes is None else tuple(map(str, classes))
+    numbers = {name: number for number, name in enumerate(classes)}
+    for i, value in enumerate(values):
+        if value not in numbers:
+            raise unknown(f"class of record {i} in {what}", value, classes)
+    return np.array([numbers[value] for value in values], np.int32), classes
+
+
+def class_names(data) -> tuple[str, ...] | None:
+    """Return the names of the classes that the field `label` numbers, or None if the data set does not name them."""
+    features = getattr(data, "features", None)  # of Hugging Face
+    named = features.get("label") if isinstance(features, Mapping) else None
+    names = getattr(data, "classes", None) or getattr(named, "names", None)
+    return None if names is None else tuple(map(str, names))
+
+
+def field_names(data) -> list[str]:
+    """Return the names of the fields of a data set, as in its first record."""
+    data = data_set(data)
+    return list(data.columns if isinstance(data, Arrays) else records.records(data, [0])[0])
 
 
 def in_memory(data) -> Arrays:
@@ -159,7 +227,8 @@ def in_memory(data) -> Arrays:
     The decoded columns of a TFDS data set are cached next to its records and reused the next time.
     Raises UserError for empty data and for records that do not stack.
     """
-    count = records.size_of(data)
+    data = data_set(data)
+    count = len(data)
     file = data.kept_file() if hasattr(data, "kept_file") else None
     columns = decoded_cache.read(file) if file else None
     if columns is None:
@@ -167,7 +236,7 @@ def in_memory(data) -> Arrays:
         columns = {name: _joined(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}
         if file:
             decoded_cache.write(file, columns)
-    return Arrays(columns, getattr(data, "classes", None))
+    return Arrays(columns, class_names(data))
 
 
 def _joined(name, parts):

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from research.data.readers import paths, records
-from research.errors import UserError
+from research.errors import UserError, unknown
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -37,14 +37,17 @@ class ImageFolder:
         return records.column([records.field(record, name) for record in self], name=name)
 
 
-def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:
+def image_folder(path, *, size=None, channels: int = 3, classes=None) -> ImageFolder:
     """Open a folder whose sub-folders are the classes, numbered in sorted order; `classes` has their names.
 
+    With the argument `classes`, such as the `classes` of the training set, they are numbered in that order, and a class
+    may be without a folder.
     `size` (one side, or (height, width), in pixels) resizes the image to cover that size and crops the centre. With
     None, images keep their sizes; give them one size before batching. `channels` is 3 (RGB) or 1 (greyscale).
     A file is read when its record is accessed. Nested and linked folders are included. Files without an image suffix
     are ignored.
-    Raises UserError for a missing folder, a folder without sub-folders, and a class without images. Reading a record
+    Raises UserError for a missing folder, a folder without sub-folders, a sub-folder that is not among `classes`, and a
+    class folder without images. Reading a record
     raises UserError with the file name if the file is not an image.
     """
     if channels not in (1, 3):
@@ -53,15 +56,18 @@ def image_folder(path, *, size=None, channels: int = 3) -> ImageFolder:
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
     if not folders:
         raise UserError(f"{str(root)!r} has no sub-folders; expected one sub-folder of images per class.")
+    classes = tuple(f.name for f in folders) if classes is None else tuple(map(str, classes))
     files, labels = [], []
-    for number, folder in enumerate(folders):
+    for folder in folders:
+        if folder.name not in classes:
+            raise unknown(f"class of {str(root)!r}", folder.name, classes)
         images = [f for f in paths.below(folder) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
         if not images:
             raise UserError(f"the class folder {str(folder)!r} has no images; expected files {', '.join(SUFFIXES)}.")
         files += images
-        labels += [number] * len(images)
+        labels += [classes.index(folder.name)] * len(images)
     size = (size, size) if isinstance(size, int) else size
-    return ImageFolder(tuple(files), np.array(labels, np.int32), tuple(f.name for f in folders), size, channels)
+    return ImageFolder(tuple(files), np.array(labels, np.int32), classes, size, channels)
 
 
 def read_image(path, *, size=None, channels: int = 3) -> np.ndarray:

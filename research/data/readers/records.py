@@ -12,7 +12,7 @@ def records(data, indices) -> list[dict]:
     indices = [int(i) for i in indices]
     if hasattr(data, "__getitems__"):
         return list(data.__getitems__(indices))
-    if hasattr(data, "take"):
+    if hasattr(data, "take_columns"):
         fields = _taken(data, np.asarray(indices, np.int64))
         return [{name: column[i] for name, column in fields.items()} for i in range(len(indices))]
     return [data[i] for i in indices]
@@ -20,7 +20,7 @@ def records(data, indices) -> list[dict]:
 
 def columns(data, indices) -> dict[str, np.ndarray]:
     """Return the records at `indices` as one array per field, [n, ...]; a field of strings is an object array."""
-    if hasattr(data, "take"):
+    if hasattr(data, "take_columns"):
         return _taken(data, np.asarray(indices, np.int64))
     return stack(records(data, indices), indices)
 
@@ -33,7 +33,8 @@ def stack(rows: list, indices) -> dict[str, np.ndarray]:
     for row, index in zip(rows, indices, strict=True):
         if not isinstance(row, Mapping):
             raise UserError(
-                f"record {index} is a {type(row).__name__}; expected a dict of arrays, numbers and strings."
+                f"record {index} is a {type(row).__name__}; expected a dict of arrays, numbers and strings. Convert "
+                'the records, for example mapped(data, lambda record: {"image": record[0], "label": record[1]}).'
             )
         if row.keys() != rows[0].keys():
             raise UserError(f"record {index} has the fields {sorted(row)}; record {indices[0]} has {sorted(rows[0])}.")
@@ -77,7 +78,8 @@ def field(record: Mapping, name: str):
 def numbers(fields: Mapping) -> dict[str, np.ndarray]:
     """Return the fields that a device can hold; strings, times and other objects are dropped.
 
-    Raises UserError if no field remains, or if a field contains arrays of different shapes.
+    Raises UserError if no field remains, if `label` is a field of strings, or if a field contains arrays of different
+    shapes.
     """
     # An object array may contain arrays of one shape, for example after ragged arrays were cropped.
     stacked = {
@@ -85,6 +87,11 @@ def numbers(fields: Mapping) -> dict[str, np.ndarray]:
         for name, values in fields.items()
     }
     numeric = {name: values for name, values in stacked.items() if values.dtype.kind not in "OSUMm"}
+    if "label" in fields and "label" not in numeric:
+        raise UserError(
+            f"the field 'label' has strings, such as {stacked['label'][0]!r}; expected class numbers. Number them with "
+            "labelled(data, 'label')."
+        )
     if not numeric:
         raise UserError(f"the records have no field of numbers; expected at least one among {sorted(fields)}.")
     return numeric
@@ -97,30 +104,18 @@ def objects(values) -> np.ndarray:
     return array
 
 
-def own(record: Mapping) -> dict:
+def own(record):
     """Copy a record, so that a function may modify it without changing the data set."""
-    return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in record.items()}
-
-
-def size_of(data, *, what="the data set") -> int:
-    """Return `len(data)`; raises UserError if the data set has no length or is empty."""
-    try:
-        count = len(data)
-    except TypeError:
-        raise UserError(
-            f"{what} is a {type(data).__name__} without len() and [i]; convert a stream once with "
-            "prepare(stream, out=folder) and read it with indexed(folder)."
-        ) from None
-    if not count:
-        raise UserError(f"{what} is empty.")
-    return count
+    copied = lambda value: np.array(value) if isinstance(value, np.ndarray) else value
+    if isinstance(record, Mapping):
+        return {name: copied(value) for name, value in record.items()}
+    return tuple(map(copied, record)) if type(record) is tuple else copied(record)
 
 
 def _taken(data, indices):
-    fields = data.take(indices)
+    fields = data.take_columns(indices)
     if not isinstance(fields, Mapping) or any(len(values) != len(indices) for values in fields.values()):
         raise UserError(
-            f"{type(data).__name__}.take(indices) must return a dict of arrays with one row per index; if `take` does "
-            "something else, wrap the data set: mapped(data, dict)."
+            f"{type(data).__name__}.take_columns(indices) must return a dict of arrays with one row per index."
         )
     return {name: np.asarray(values) for name, values in fields.items()}

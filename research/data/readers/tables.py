@@ -6,16 +6,16 @@ import json
 import numpy as np
 
 from research.data.readers import paths, records
-from research.data.readers.arrays import Arrays, of_columns
+from research.data.readers.arrays import Arrays, number_classes, of_columns
 from research.errors import UserError, unknown
 
 
-def csv(path, *, label: str | None = None, delimiter: str = ",") -> Arrays:
+def csv(path, *, label: str | None = None, classes=None, delimiter: str = ",") -> Arrays:
     """Read a CSV file with a header into memory; each column is a field.
 
     A column of integers becomes i32 (i64 if they need it), a column of other numbers f32; any other column stays
     strings. An empty cell in a column of numbers is NaN. The column named `label` becomes the field "label", i32:
-    strings are numbered in sorted order, and `classes` of the data set has the names.
+    strings are numbered in sorted order, or in the order of `classes`, and `classes` of the data set has the names.
 
     Raises UserError for a missing or empty file, a row whose length differs from the header, a duplicate column name,
     and a label column that is missing, has empty cells, or is neither integers nor strings.
@@ -45,15 +45,15 @@ def csv(path, *, label: str | None = None, delimiter: str = ",") -> Arrays:
         if header.count(name) > 1:
             raise UserError(f"{path} has the column {name!r} twice; rename one of them.")
     columns = {name: _typed(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=True)}
-    return _labelled(columns, label, path)
+    return _labelled(columns, label, classes, path)
 
 
-def jsonl(path, *, label: str | None = None) -> Arrays:
+def jsonl(path, *, label: str | None = None, classes=None) -> Arrays:
     """Read a file of JSON objects, one per line, into memory; all lines need the same fields.
 
     Fields are numbers, strings, or (nested) lists of numbers. Integers become i32 (i64 if they need it), other numbers
-    f32. true and false become 1 and 0; null among numbers is NaN. Lists may differ in length between lines. `label` as
-    in `csv`.
+    f32. true and false become 1 and 0; null among numbers is NaN. Lists may differ in length between lines. `label` and
+    `classes` as in `csv`.
     Raises UserError for a missing or empty file, a line that is not a JSON object, and fields or types that differ.
     """
     path = paths.file(path, what="JSON lines file")
@@ -79,10 +79,10 @@ def jsonl(path, *, label: str | None = None) -> Arrays:
     if not rows:
         raise UserError(f"{path} is empty; expected at least one JSON object.")
     columns = {name: _json_column([row[name] for row in rows], name, path, lines) for name in rows[0]}
-    return _labelled(columns, label, path)
+    return _labelled(columns, label, classes, path)
 
 
-def _labelled(columns, label, path):
+def _labelled(columns, label, classes, path):
     if label is None:
         return of_columns(columns)
     if label not in columns:
@@ -92,11 +92,11 @@ def _labelled(columns, label, path):
     values = columns[label]
     rest = {name: column for name, column in columns.items() if name != label}
     if values.dtype.kind in "iu" and values.ndim == 1:
-        return of_columns({**rest, "label": values.astype(np.int32)})
-    if values.dtype != object or not all(isinstance(value, str) and value for value in values):
-        raise UserError(f"the label column {label!r} of {path} must have integers or strings, none of them empty.")
-    classes, numbers = np.unique(values.astype(str), return_inverse=True)
-    return of_columns({**rest, "label": numbers.astype(np.int32)}, classes=classes.tolist())
+        return of_columns({**rest, "label": values.astype(np.int32)}, classes=classes)
+    if values.dtype != object:
+        raise UserError(f"the label column {label!r} of {path} is {values.dtype}; expected integers or strings.")
+    numbers, classes = number_classes(values, classes, what=f"the label column {label!r} of {path}")
+    return of_columns({**rest, "label": numbers}, classes=classes)
 
 
 def _typed(cells):

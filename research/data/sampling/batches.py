@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import records
+from research.data.readers.arrays import data_set
 from research.data.sampling.source import epoch_steps
 from research.errors import UserError
 
@@ -88,8 +89,7 @@ def batches(data, size: int, *, augment=None, shuffle: bool = True) -> Batches:
     The order comes from numpy's Philox generator. It may change with the version of numpy, but not with the machine.
     Raises UserError for empty data, a size below 1, and records that do not stack.
     """
-    records.size_of(data)
-    return Batches(data, check_size(size), augment, shuffle)
+    return Batches(data_set(data), check_size(size), augment, shuffle)
 
 
 def eval_batches(data, size: int) -> EvalBatches:
@@ -99,8 +99,7 @@ def eval_batches(data, size: int) -> EvalBatches:
     values. Every batch has `mask`: 1 for a record, 0 for padding. `rows` as in `batches`.
     Raises UserError for empty data, a size below 1, and records that do not stack or have a field `mask`.
     """
-    records.size_of(data, what="the evaluation set")
-    return EvalBatches(data, check_size(size))
+    return EvalBatches(data_set(data, what="the evaluation set"), check_size(size))
 
 
 def positions(step: int, size: int, rows=slice(None)) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import records
+from research.data.readers.arrays import data_set
 from research.data.sampling.batches import check_seed, check_size, generator, read
 from research.data.sampling.mixture import largest_remainder
 from research.data.sampling.source import epoch_steps
@@ -83,7 +84,8 @@ def rounds(data, parts, *, clients: int, batch_size: int, epochs: int = 1, local
     Raises UserError for no or too few clients, no records at all, record numbers out of range, epochs or steps below 1,
     and records with a field `mask`.
     """
-    count = records.size_of(data)
+    data = data_set(data)
+    count = len(data)
     parts = tuple(np.asarray(part, np.int64) for part in parts)
     size, batch_size = check_size(clients), check_size(batch_size)
     if size > len(parts):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import records
+from research.data.readers.arrays import data_set
 from research.data.sampling.batches import check_seed, check_size, generator
 from research.errors import UserError
 
@@ -87,8 +88,8 @@ def few_shot(data, labels, size: int, *, ways: int, shots: int, queries: int) ->
     Raises UserError if the number of labels differs from that of records, if there are fewer classes than ways, and if
     a class has fewer examples than shots + queries.
     """
-    labels = np.asarray(labels)
-    if len(labels) != records.size_of(data):
+    data, labels = data_set(data), np.asarray(labels)
+    if len(labels) != len(data):
         raise UserError(f"{len(labels)} labels for {len(data)} records; expected one label per record.")
     by_class = tuple(np.flatnonzero(labels == c) for c in np.unique(labels))
     if len(by_class) < ways:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import records
+from research.data.readers.arrays import data_set
 from research.data.sampling.batches import check_seed, check_size, positions, read, walk
 from research.data.sampling.source import epoch_steps
 from research.errors import UserError, unknown
@@ -82,8 +83,8 @@ def mixture(parts: Mapping[str, Any], size: int, *, weights: Mapping[str, float]
     for name in weights:
         if name not in parts:
             raise unknown("data set in the weights", name, parts)
-    for name, data in parts.items():
-        records.size_of(data, what=f"the data set {name!r}")
+    parts = {name: data_set(data, what=f"the data set {name!r}") for name, data in parts.items()}
+    for name in parts:
         weight = weights.get(name)
         if weight is None or not 0 < weight < math.inf:
             raise UserError(f"the weight of the data set {name!r} is {weight}; expected a positive number.")
@@ -92,7 +93,7 @@ def mixture(parts: Mapping[str, Any], size: int, *, weights: Mapping[str, float]
     for name, count in zip(parts, counts, strict=True):
         if not count:
             raise UserError(f"the weight {weights[name]} of the data set {name!r} is below 1/{LONGEST} of the total.")
-    return Mixture(dict(parts), check_size(size), dict(zip(parts, counts, strict=True)), augment, shuffle)
+    return Mixture(parts, check_size(size), dict(zip(parts, counts, strict=True)), augment, shuffle)
 
 
 def quotas(weights) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import records
+from research.data.readers.arrays import data_set
 from research.data.sampling.batches import Batches, check_seed, check_size, positions, walk
 from research.data.sampling.source import epoch_steps
 from research.errors import UserError
@@ -64,7 +65,7 @@ def paired(
     a batch, thus none of their labels. `rows` as in `batches`.
     Raises UserError for a ratio below 1, empty data, a missing field `inputs`, and a field `name` that exists already.
     """
-    records.size_of(unlabelled, what="the unlabelled set")
+    unlabelled = data_set(unlabelled, what="the unlabelled set")
     ratio = check_size(ratio)
     first = records.columns(unlabelled, np.zeros(1, np.int64))
     if inputs not in first:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from research.data.readers import records
+from research.data.readers.arrays import data_set
 from research.data.sampling.batches import check_seed, check_size, generator, read
 from research.duration import epochs as passes
 from research.duration import in_steps
@@ -82,7 +83,8 @@ def poisson(data, *, expected: float, capacity: int, augment=None) -> Poisson:
     Raises UserError for empty data, `expected` out of range, a capacity below it, and records with a field `mask`. A
     step raises UserError if it samples more records than the capacity.
     """
-    count = records.size_of(data)
+    data = data_set(data)
+    count = len(data)
     if not 0 < expected <= count:
         raise UserError(f"an expected batch of {expected} of {count} records; expected above 0 and at most {count}.")
     if check_size(capacity) < expected:

@@ -13,7 +13,7 @@ from research.errors import UserError
 def test_arrays():
     data = arrays(image=np.arange(6.0).reshape(3, 2), label=[1, 2, 3], text=["a", "bb", "c"])
     assert len(data) == 3 and data[1]["image"].tolist() == [2, 3] and data[1]["text"] == "bb"
-    taken = data.take(np.array([2, 0, 2]))
+    taken = data.take_columns(np.array([2, 0, 2]))
     assert taken["label"].tolist() == [3, 1, 3] and taken["text"].tolist() == ["c", "a", "c"]
     assert data.columns["text"].dtype == object
     taken["image"][:] = 0
@@ -31,7 +31,7 @@ def test_subset_of_a_subset_in_its_order():
     data = arrays(x=np.arange(10) * 10)
     part = subset(subset(data, [9, 7, 5, 3]), np.array([2, 0]))
     assert [int(part[i]["x"]) for i in range(2)] == [50, 90]
-    assert part.take(np.array([1]))["x"].tolist() == [90]
+    assert part.take_columns(np.array([1]))["x"].tolist() == [90]
     rows = subset([{"x": i} for i in range(5)], [4, 2])
     assert not hasattr(rows, "take") and rows.__getitems__([1, 0]) == [{"x": 2}, {"x": 4}]
     assert batches(rows, 2, shuffle=False)(0)(0)["x"].tolist() == [4, 2]

@@ -215,10 +215,10 @@ def test_errors(make, words):
         make()
 
 
-def test_take_that_means_something_else_is_refused():
+def test_columns_that_are_not_of_the_asked_rows_are_refused():
     class Head(Items):
-        def take(self, n):
+        def take_columns(self, n):
             return self.rows[:1]
 
-    with pytest.raises(UserError, match=r"mapped\(data, dict\)"):
+    with pytest.raises(UserError, match=r"take_columns\(indices\) must return a dict of arrays with one row per index"):
         batches(Head(3), 2)(0)(0)
