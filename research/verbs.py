@@ -7,7 +7,6 @@ run.results["test"]["accuracy"]
 
 import contextlib
 import inspect
-import json
 import os
 import shlex
 import signal
@@ -20,16 +19,16 @@ import numpy as np
 
 from research import events
 from research.core import Eval, Rows
-from research.data import eval_batches, open_path
+from research.data import class_names, eval_batches, open_path
 from research.data.sampling.process_rows import read_own_rows
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
-from research.errors import UserError, unknown
+from research.errors import UserError, nearest, unknown
 from research.evaluate import evaluator
 from research.experiment import build
-from research.files import atomic_write, file_errors, read_json, write_json
+from research.files import file_errors, read_json, write_json
 from research.loop import run as loop
 from research.report import judge
 from research.report import report as report_of
@@ -39,6 +38,7 @@ from research.runs.experiment_file import experiments, load
 from research.runs.knobs import knobs_of
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
 from research.runs.opened import knob_values, load_run, open_run
+from research.runs.predictions import check_suffix, identifiers, write_predictions
 from research.runs.record import Record, Unrecorded
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import versions
@@ -236,30 +236,30 @@ def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str,
 
 
 def predict(path, data: str, *, out=None, stream=None) -> Path:
-    """Write the predictions of a run for every record of a data set, one JSON line per record.
+    """Write the predictions of a run for every record of a data set: JSON lines, or a table if `out` ends in .csv.
 
     `path` is `RUN`, `RUN@step` or `RUN@best`. `data` is an evaluation set of the run, or a path that
-    `research.data.open_path` can read. Returns the path of the output, `out` or `RUN/predictions/<data>.jsonl`. Raises
-    UserError if the experiment has no `predict=`.
+    `research.data.open_path` can read. A row has the index, the strings and the `id` of the record, the predictions,
+    and the name of the predicted class. Returns the path of the output, `out` or `RUN/predictions/<data>.jsonl`. Raises
+    UserError if the experiment has no `predict=`, and for data that is neither an evaluation set nor a path.
     """
+    out = check_suffix(out) if out else None
     opened = open_run(path)
     ex = opened.experiment
     if ex.predict is None:
         raise UserError(f"the experiment {opened.about['experiment']} has no predict=; set Experiment(predict=...).")
     source = ex.evals[data].source if data in ex.evals else eval_batches(_open_data(ex, data), 64)
+    sets = [ex.source, *(ev.source for ev in ex.evals.values())]
+    classes = next(filter(None, (class_names(getattr(one, "data", None)) for one in sets)), None)
 
     def measure(trained, batch):
         return {"rows": Rows(ex.predict(trained, batch), batch["mask"])}
 
     results = evaluator(Eval(source, measure, view=opened.view), ex.apply, mesh=opened.mesh)(opened.state)
-    out = Path(out) if out else opened.folder / "predictions" / f"{Path(data).stem}.jsonl"
-    names, columns = list(results.rows), [np.asarray(v).tolist() for v in results.rows.values()]
-    with file_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out) as part, open(part, "w", encoding="utf-8") as file:
-            for index, values in enumerate(zip(*columns, strict=True)):
-                print(json.dumps({"index": index, **dict(zip(names, values, strict=True))}), file=file)
-    print(f"{len(columns[0])} predictions of step {opened.step}: {out}", file=stream or sys.stdout)
+    out = out or opened.folder / "predictions" / f"{Path(data).stem}.jsonl"
+    rows = {name: np.asarray(values) for name, values in results.rows.items()}
+    write_predictions(out, rows, ids=identifiers(source.data), classes=classes)
+    print(f"{len(next(iter(rows.values())))} predictions of step {opened.step}: {out}", file=stream or sys.stdout)
     return out
 
 
@@ -289,8 +289,13 @@ def _unused_folder(folder):
 
 
 def _open_data(ex, path):
-    """Open the records at a path, with images resized as in the evaluation sets of the experiment."""
-    image = None
-    for ev in ex.evals.values():
-        image = ev.source.data[0].get("image") if ev.source.data is not None else None
-    return open_path(path, size=None if image is None else np.shape(image)[:2])
+    """Open the records at a path, with images of the size and channels of the first evaluation set that has images."""
+    if not Path(path).expanduser().exists():
+        raise UserError(
+            f"{path!r} is neither an evaluation set of the run nor an existing path. Evaluation sets: "
+            f"{', '.join(ex.evals)}.{nearest(path, [*ex.evals, *os.listdir()])}"
+        )
+    firsts = (ev.source.data[0] for ev in ex.evals.values() if ev.source.data is not None)
+    shapes = [np.shape(first["image"]) for first in firsts if np.ndim(first.get("image")) == 3]
+    size, channels = (shapes[0][:2], shapes[0][2]) if shapes else (None, 3)
+    return open_path(path, size=size, channels=channels)

@@ -115,7 +115,8 @@ def test_evaluate_predict_and_report_of_a_run(finished, tmp_path):
 
     np.savez(tmp_path / "mine.npz", image=digits().columns["image"][:10])
     rows = verbs.predict(run.folder, str(tmp_path / "mine.npz"), stream=stream).read_text().splitlines()
-    assert len(rows) == 10 and set(json.loads(rows[0])) == {"index", "prediction", "confidence", "probabilities"}
+    names = {"index", "prediction", "class", "confidence", "probabilities"}
+    assert len(rows) == 10 and set(json.loads(rows[0])) == names
     before = (run.folder / "report" / "report.html").read_bytes()
     assert verbs.report(run.folder).read_bytes() == before
     with pytest.raises(UserError, match="Did you mean 'test'"):

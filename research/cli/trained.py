@@ -17,7 +17,7 @@ def predict(run: str, data: str, *, out: str | None = None):
 
     run: a run folder, for its newest checkpoint; or RUN@best, or RUN@STEP
     data: an evaluation set of the run, or a path to records
-    out (FILE): the output file (default RUN/predictions/DATA.jsonl)
+    out (FILE): the output file, .jsonl or .csv (default RUN/predictions/DATA.jsonl)
     """
     from research import verbs
 

@@ -5,7 +5,7 @@ sources and map-style data sets of Hugging Face, torch or Grain qualify. A panda
 memory. The package provides
 
     arrays(**columns)                          in memory, one array per field
-    image_folder(path, size=None, ...)         one sub-folder per class
+    image_folder(path, size=None, ...)         one sub-folder per class; image_files(path): without labels
     csv(path, label=None, ...)   jsonl(path)   tables
     open_path(path)                            any of these, detected from the path
     tfds_source(name_or_builder, split)        TFDS without TensorFlow
@@ -48,7 +48,7 @@ from research.data.readers.arrays import (
     mapped,
     subset,
 )  # fmt: skip
-from research.data.readers.images import image_folder
+from research.data.readers.images import image_files, image_folder
 from research.data.readers.indexed import Indexed, indexed, write
 from research.data.readers.open import open_path
 from research.data.readers.prepare import Prepared, prepare
@@ -80,6 +80,7 @@ __all__ = [
     "folds",
     "generated",
     "glyphs",
+    "image_files",
     "image_folder",
     "in_memory",
     "indexed",

@@ -121,7 +121,10 @@ def _parsed(name, value, kind):
     # A list means choices and a tuple means one value. For a tuple knob, a flat list is one value too.
     if isinstance(value, list) and (not is_tuple or any(isinstance(part, list | tuple) for part in value)):
         return _choices(name, value, kind)
-    return convert(name, value, kind)
+    try:
+        return convert(name, value, kind)
+    except UserError as error:
+        raise UserError(f"{error} {SYNTAX}") from None
 
 
 def _range(name, text, number):

@@ -13,11 +13,14 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageFolder:
-    """Records {"image": u8 [h, w, channels], "label": i32, "path": str}; created by `image_folder`."""
+    """Records {"image": u8 [h, w, channels], "label": i32, "path": str}; created by `image_folder`.
+
+    `labels` and `classes` are None, and the records have no label, if it was created by `image_files`.
+    """
 
     files: tuple[pathlib.Path, ...]
-    labels: np.ndarray
-    classes: tuple[str, ...]
+    labels: np.ndarray | None
+    classes: tuple[str, ...] | None
     size: tuple[int, int] | None
     channels: int
 
@@ -26,11 +29,12 @@ class ImageFolder:
 
     def __getitem__(self, i):
         image = read_image(self.files[i], size=self.size, channels=self.channels)
-        return {"image": image, "label": self.labels[i], "path": str(self.files[i])}
+        label = {} if self.labels is None else {"label": self.labels[i]}
+        return {"image": image, **label, "path": str(self.files[i])}
 
     def column(self, name):
         """Return one field of all records; `label` and `path` do not read any image."""
-        if name == "label":
+        if name == "label" and self.labels is not None:
             return self.labels
         if name == "path":
             return records.objects([str(file) for file in self.files])
@@ -50,8 +54,7 @@ def image_folder(path, *, size=None, channels: int = 3, classes=None) -> ImageFo
     class folder without images. Reading a record
     raises UserError with the file name if the file is not an image.
     """
-    if channels not in (1, 3):
-        raise UserError(f"channels={channels}; expected 3 (RGB) or 1 (greyscale).")
+    size, channels = _checked(size, channels)
     root = paths.folder(path, what="image folder")
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
     if not folders:
@@ -61,13 +64,32 @@ def image_folder(path, *, size=None, channels: int = 3, classes=None) -> ImageFo
     for folder in folders:
         if folder.name not in classes:
             raise unknown(f"class of {str(root)!r}", folder.name, classes)
-        images = [f for f in paths.below(folder) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
-        if not images:
-            raise UserError(f"the class folder {str(folder)!r} has no images; expected files {', '.join(SUFFIXES)}.")
+        images = _images(folder)
         files += images
         labels += [classes.index(folder.name)] * len(images)
-    size = (size, size) if isinstance(size, int) else size
     return ImageFolder(tuple(files), np.array(labels, np.int32), classes, size, channels)
+
+
+def image_files(path, *, size=None, channels: int = 3) -> ImageFolder:
+    """Open all images below a folder as records without labels, sorted by path; `size` and `channels` as above.
+
+    Raises UserError for a missing folder and for a folder without images.
+    """
+    root = paths.folder(path, what="image folder")
+    return ImageFolder(_images(root), None, None, *_checked(size, channels))
+
+
+def _images(folder):
+    images = [f for f in paths.below(folder) if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+    if not images:
+        raise UserError(f"the folder {str(folder)!r} has no images; expected files {', '.join(SUFFIXES)}.")
+    return tuple(images)
+
+
+def _checked(size, channels):
+    if channels not in (1, 3):
+        raise UserError(f"channels={channels}; expected 3 (RGB) or 1 (greyscale).")
+    return ((size, size) if isinstance(size, int) else size), channels
 
 
 def read_image(path, *, size=None, channels: int = 3) -> np.ndarray:
