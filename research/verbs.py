@@ -199,7 +199,7 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
         report_of(folder, experiment)
     print_results(outcome.results, stream)
     if profile := read_summary(folder):
-        print(described(profile), file=stream)
+        print(f"{described(profile)} Open the trace in TensorBoard or xprof: {folder / 'profile'}", file=stream)
     for verdict in (judge(claim, outcome.results) for claim in about["claims"] if outcome.status == "finished"):
         print(f"claim: {verdict.metric} {verdict.bound}: {verdict.outcome}", file=stream)
     hint = "rerun to resume" if outcome.status == "preempted" else f"for a report: python -m research report {folder}"

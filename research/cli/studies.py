@@ -65,7 +65,7 @@ def compare(
     metric (SET/NAME): the main metric (default: the metric of the first claim)
     independent: the evaluation sets contain different examples (an unpaired test)
     same_code: do not treat runs of different commits as different recipes
-    out (FILE): the output page (default report/compare.html of the first run)
+    out (FILE): the output page (default report/compare-NAMES.html of the first run, for the other NAMES)
     no_regression: exit with status 1 if the second run (or recipe) is significantly worse: one-sided test, 95 %
     margin: a tolerated loss, in units of the metric
     """

@@ -59,7 +59,8 @@ def suspect_labels(case: Case, found: list[Table], *, most: int = 3_000) -> Outc
     A problem if at least 5 % of the records are suspects, and at least 0.35 x the errors of the better model. On
     classes that are hard but correctly labelled, the models disagree in their errors: that ratio is 0.25 to 0.29 on
     Fashion-MNIST, and 0.4 to 0.6 if a fifth of its labels, or of those of the digits, are wrong. Up to `most` records
-    are used. Skipped if neither model learns anything, or if a class has fewer than 10 records.
+    are used. Worth a look if both models predict the labels no better than labels in random order. Skipped if neither
+    model learns much, or if a class has fewer than 10 records.
     """
     rule, train = "suspect labels", found[0]
     picked = _matrix(case, found, most)
@@ -72,6 +73,14 @@ def suspect_labels(case: Case, found: list[Table], *, most: int = 3_000) -> Outc
     both = [_out_of_fold(model, x, y) for model in _models()]
     agree = max(float((p.argmax(1) == y).mean()) for p in both)
     chance = float(np.bincount(y).max() / len(y))
+    if all(association(y, p) < 3 for p in both):
+        text = (f"The labels seem unrelated to the inputs: quick models are right for {100 * agree:.0f} % of them, the "
+                f"largest class alone is {100 * chance:.0f} %, and labels in random order fit as well.")  # fmt: skip
+        return Finding(rule, False, text, (
+            "check that inputs and labels are in the same order: sorting or joining only one of them mixes them up",
+            "look at some records: data[0], data[1], ...",
+            "ignore this if the task is too hard for a linear classifier and nearest neighbours",
+        ), {"accuracy": agree, "largest class": chance})  # fmt: skip
     if agree < chance + 0.2 * (1 - chance):
         return Skipped(rule, f"quick models are right for only {100 * agree:.0f} % of the labels")
     sides = [confident_learning(y, p) for p in both]
@@ -91,6 +100,18 @@ def suspect_labels(case: Case, found: list[Table], *, most: int = 3_000) -> Outc
         "stop early: best=Best(\"valid/accuracy\"), early_stop(...); SAM also reduces memorisation of wrong labels",
     ), {"share": fraction, "records": [w["record"] for w in worst], "labels": [w["label"] for w in worst],
         "looks like": [w["looks like"] for w in worst]})  # fmt: skip
+
+
+def association(labels, probabilities, *, permutations: int = 200) -> float:
+    """Return how far labels 0..C-1 fit out-of-sample probabilities [n, C] better than permuted labels do.
+
+    The statistic is the mean probability of the label. The result is its distance from the mean over random
+    permutations of the labels, in their standard deviations.
+    """
+    rows, rng = np.arange(len(labels)), np.random.default_rng(0)
+    permuted = [probabilities[rows, rng.permutation(labels)].mean() for _ in range(permutations)]
+    own, spread = probabilities[rows, labels].mean(), np.std(permuted)
+    return float((own - np.mean(permuted)) / spread) if spread > 0 else 0.0
 
 
 def giveaways(case: Case, found: list[Table], *, most: int = 3_000) -> Outcome:

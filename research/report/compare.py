@@ -71,8 +71,9 @@ def compare(
     Two groups of one run each are tested on the rows of the same evaluation set: McNemar's exact test for accuracy, the
     paired bootstrap for every other metric that is a mean over rows (loss, brier, mse, mae, ...). The result holds for
     these two networks only. If either group has several seeds, Welch's t-test over seeds compares the recipes on this
-    evaluation set. P-values are corrected by Holm's method, over the groups in `headline` and over all lines of the
-    table in `metrics` and `slices`. A difference is significant if its corrected p-value is below 0.05.
+    evaluation set. P-values are corrected by Holm's method: those of the main metric over the groups, those of all
+    other metrics together, and those of all slices together. A difference is significant if its corrected p-value is
+    below 0.05.
 
     `metric` is the main metric, by default the metric of the first claim. Slices are of its evaluation set: the slices
     of `sliced` and the classes. Runs of one recipe are listed without a test. `same_code` ignores commits and
@@ -99,10 +100,11 @@ def compare(
     options = {"tests": not one_recipe, "independent": independent}
     names = sorted(metrics, key=lambda name: (name != metric, name.partition("/")[0] != metric.partition("/")[0]))
     set_name, _, metric_name = metric.partition("/")
+    headline = corrected([line(base, group, metric, **options) for group in new_groups])
     return Comparison(
         groups, one_recipe, metric, better(metric, claims), differences(groups),
-        corrected([line(base, group, metric, **options) for group in new_groups]),
-        corrected([line(base, group, name, **options) for name in names for group in new_groups]),
+        headline,
+        headline + corrected([line(base, group, name, **options) for name in names[1:] for group in new_groups]),
         corrected([row for group in new_groups for row in slice_lines(base, group, set_name, metric_name, **options)]),
         _remarks(runs, groups, one_recipe=one_recipe, independent=independent),
     )  # fmt: skip

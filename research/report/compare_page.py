@@ -1,5 +1,6 @@
-"""Present a comparison: the verdict in sentences, tables as text, and the page compare.html."""
+"""Present a comparison: the verdict in sentences, tables as text, and a page."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -146,10 +147,10 @@ def _aligned(head, rows) -> list[str]:
 def write(found: Comparison, out=None) -> Path:
     """Write the page to `out` and return its path.
 
-    The default is report/compare.html in the folder of the first run. The page is a single file that loads nothing from
-    the network. Raises UserError if it cannot be written.
+    The default is report/compare-NAMES.html in the folder of the first run, with the names of the other runs. The page
+    is a single file that loads nothing from the network. Raises UserError if it cannot be written.
     """
-    path = Path(out) if out else found.groups[0].runs[0].folder / "report" / "compare.html"
+    path = Path(out) if out else found.groups[0].runs[0].folder / "report" / f"compare-{_others(found)}.html"
     page = document(f"comparison by {found.metric}", join(_parts(found)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +160,12 @@ def write(found: Comparison, out=None) -> Path:
     except OSError as error:
         raise UserError(f"the comparison cannot be written to {path}: {error.strerror or error}.") from error
     return path
+
+
+def _others(found: Comparison) -> str:
+    """The names of all runs but the first, as a part of a file name; long lists end in a hash."""
+    names = "-".join(run.folder.name for run in [run for group in found.groups for run in group.runs][1:])
+    return names if len(names) <= 120 else f"{names[:110]}-{zlib.crc32(names.encode()):08x}"
 
 
 def _parts(result: Comparison) -> list:
@@ -206,10 +213,10 @@ def _curves(result) -> list:
 
 
 METHOD = (
-    f"The difference is new minus A. It is significant if its p-value, corrected for all lines of the "
-    f"table by Holm's method, is below {LEVEL}. McNemar's test and the paired bootstrap use the same examples and "
-    "compare two networks. Welch's test over seeds compares two recipes on this evaluation set. Intervals are not "
-    "corrected."
+    f"The difference is new minus A. It is significant if its p-value, corrected by Holm's method, is below {LEVEL}: "
+    "that of the main metric for the number of groups, those of the other lines of a table for their number. McNemar's "
+    "test and the paired bootstrap use the same examples and compare two networks. Welch's test over seeds compares two "
+    "recipes on this evaluation set. Intervals are not corrected."
 )
 UNTESTED = "All runs share one recipe. Their metrics differ by chance and are not tested."
 

@@ -146,12 +146,18 @@ def format_runs(found: Sequence[Listed], *, now: float | None = None) -> str:
         progress = "" if run.step is None else f"{run.step}/{run.total}" if run.total is not None else str(run.step)
         knobs = " ".join(f"{name}={value}" for name, value in run.changed.items()) or "defaults"
         rows.append([
-            run.folder.name, run.status, progress, "" if run.seed is None else str(run.seed),
+            _name(run.folder), run.status, progress, "" if run.seed is None else str(run.seed),
             "" if run.created is None else age(now - run.created), run.metric or "",
             "" if run.value is None else format_number(run.value), shortened(run.problem or knobs, 100),
         ])  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _name(folder):
+    """A run by its folder; a trial of a sweep by the sweep and its number."""
+    trial = folder.parent.name == "trials" and (folder.parent.parent / "sweep.json").exists()
+    return f"{folder.parent.parent.name}/{folder.name}" if trial else folder.name
 
 
 def age(seconds: float) -> str:

@@ -132,6 +132,24 @@ def test_wrong_labels_are_suspected(share, trips):
         assert 0.5 * share < found.evidence["share"] < share
 
 
+def test_shuffled_labels_are_named():
+    def shuffle(train, test):
+        train["label"] = np.random.default_rng(1).permutation(train["label"])
+
+    found = suspects.suspect_labels(ASKED, pair(shuffle))
+    assert isinstance(found, Finding) and not found.problem
+    assert "unrelated to the inputs" in found.text and "in the same order" in found.remedies[0]
+    # Of rare positives, models that are never sure still rank: no alarm.
+    rng = np.random.default_rng(0)
+    labels = (rng.random(2_000) < 0.03).astype(int)
+    weak = np.clip(0.03 + 0.02 * labels + 0.01 * rng.normal(size=2_000), 0.001, 0.2)
+    p = np.stack([1 - weak, weak], 1)
+    assert (p.argmax(1) == 0).all() and suspects.association(labels, p) > 3
+    # The deviations of the statistic under random order are the standard normal's.
+    drawn = [suspects.association(rng.permutation(labels), p) for _ in range(200)]
+    assert abs(np.mean(drawn)) < 0.3 and 0.8 < np.std(drawn) < 1.25
+
+
 def test_confident_learning_by_hand():
     # The thresholds are 0.525 and 0.75: record 1 counts as truly 1, record 3, at 0.3 and 0.7, as nothing.
     labels = np.array([0, 0, 0, 0, 1, 1])

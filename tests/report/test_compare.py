@@ -103,6 +103,7 @@ def test_a_single_seed_beside_several_and_three_recipes(trained):
     assert found.headline[0].shown == "lower" and "6 and 1 seeds" in found.headline[0].difference.test
     three = compare([trained["good"][0], trained["same"][0], trained["bad"][0]])
     assert [line.group for line in three.headline] == ["B", "C"]
+    assert [line.p for line in three.metrics[:2]] == [line.p for line in three.headline], "one p for one test"
     assert three.headline[1].p == pytest.approx(min(1, 2 * three.headline[1].difference.p))  # Holm: of two
 
 
@@ -132,9 +133,10 @@ def test_the_exit_status(trained, capsys, tmp_path):
 
 
 def test_the_page(trained):
-    found = compare([*trained["good"][:2], *trained["bad"]])
+    runs = [*trained["good"][:2], *trained["bad"]]
+    found = compare(runs)
     path = write(found)
-    assert path == trained["good"][0] / "report" / "compare.html"
+    assert path == trained["good"][0] / "report" / f"compare-{'-'.join(run.name for run in runs[1:])}.html"
     page, source = read(path), path.read_text()
     assert "B is worse" in page.text and "learning_rate" in page.text and "accuracy, class 9" in page.text
     assert {tag for tag, _ in page.tags} & {"script", "link", "img", "a", "iframe"} == set()

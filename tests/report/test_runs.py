@@ -52,6 +52,14 @@ def test_all_are_listed_and_the_damaged_say_so(folder):
     assert "2 h" in text and "width=32" in text and "5/20" in text and text.count("\n") == 6
 
 
+def test_a_trial_has_the_name_of_its_sweep(tmp_path):
+    run(tmp_path / "sweep-x" / "trials" / "0003", 0.9)
+    run(tmp_path / "trials" / "mine", 0.8)
+    write_json(tmp_path / "sweep-x" / "sweep.json", {})
+    text = format_runs(runs(tmp_path))
+    assert "\nsweep-x/0003  finished" in text and "\nmine " in text
+
+
 @pytest.mark.parametrize(
     ("where", "wanted"),
     [
