@@ -215,8 +215,8 @@ def _curves(result) -> list:
 METHOD = (
     f"The difference is new minus A. It is significant if its p-value, corrected by Holm's method, is below {LEVEL}: "
     "that of the main metric for the number of groups, those of the other lines of a table for their number. McNemar's "
-    "test and the paired bootstrap use the same examples and compare two networks. Welch's test over seeds compares two "
-    "recipes on this evaluation set. Intervals are not corrected."
+    "test and the paired bootstrap use the same examples and compare two networks. Welch's test over seeds compares "
+    "two recipes on this evaluation set. Intervals are not corrected."
 )
 UNTESTED = "All runs share one recipe. Their metrics differ by chance and are not tested."
 
