@@ -1,11 +1,16 @@
 """A complete HTML page in one file that needs no network."""
 
+import re
+
 from research.html.markup import Html, element
 from research.html.theme import CSS
 
 
 def document(title: str, body: Html) -> str:
-    """Return a complete page with an embedded style sheet."""
+    """Return a complete page with an embedded style sheet, and links to its sections if it has three or more."""
+    sections = re.findall(r'<section id="([^"]*)"><h2>(.*?)</h2>', body)
+    links = [element("a", Html(heading), href=f"#{name}") for name, heading in sections]
+    links = element("nav", *[part for link in links for part in (link, " ")]) if len(links) > 2 else ""
     # With this policy, a browser neither loads other resources nor runs scripts for the page.
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     head = (
@@ -14,4 +19,4 @@ def document(title: str, body: Html) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f"{element('title', title)}\n<style>\n{CSS}</style>"
     )
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{links}\n{body}\n</body>\n</html>\n'

@@ -8,6 +8,8 @@ import io
 import re
 import warnings
 
+import numpy as np
+
 from research.html.markup import printable, text
 
 COLOURS = ("#2a7fc9", "#e07b00", "#1f9d6b", "#c2559d", "#8a6fd1", "#8c8c1f")  # legible on white and on black
@@ -46,17 +48,31 @@ def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1):
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
+def new_plot(*, height: float = 2.9, legend_rows: int = 1):
+    """Return (Figure, axes) of one plot, whose frame has the same place in every figure of this height and legend."""
+    figure, (ax,) = new_figure(4.4, height + 0.18 * (legend_rows - 1))
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.62 / 4.4, right=0.97, bottom=0.5 / height, top=1 - (0.32 + 0.18 * legend_rows) / height
+    )
+    return figure, ax
+
+
 def write_png(figure, path):
     """Write the figure as a PNG on white, without a date or software version in its metadata."""
     _fix_layout(figure)
     figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": None}, **_crop_options(figure))
 
 
-def inline_svg(figure, *, label: str) -> str:
-    """Return the figure as a scalable <svg> element that takes its text colour from CSS and loads nothing."""
+def inline_svg(figure, *, label: str, values=None) -> str:
+    """Return the figure as a scalable <svg> element that takes its text colour from CSS and loads nothing.
+
+    `values`, a sequence of (x, y, text), shows each text when the pointer is over its point. A figure with `values` is
+    not cropped, so that figures from `new_plot` have equal frames.
+    """
     _fix_layout(figure)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, **_crop_options(figure))
+    figure.savefig(buffer, format="svg", transparent=True, **({} if values is not None else _crop_options(figure)))
     svg = printable(buffer.getvalue())
     svg = svg[svg.index("<svg ") :]
     # The metadata contain the date, which would make every page different.
@@ -68,7 +84,20 @@ def inline_svg(figure, *, label: str) -> str:
     used = set(re.findall(r"url\(#([^)]+)\)", rest)) | set(re.findall(r'href="#([^"]+)"', rest))
     rest = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", rest)
     rest = rest.replace(INK, "currentColor").replace(FAINT, "var(--line)")
-    return f'<svg viewBox="{box}" role="img" aria-label="{text(label)}" style="width:{pixels:.0f}px">{rest.strip()}'
+    rest = rest.strip().removesuffix("</svg>") + _hover(figure, values or ()) + "</svg>"
+    return f'<svg viewBox="{box}" role="img" aria-label="{text(label)}" style="width:{pixels:.0f}px">{rest}'
+
+
+def _hover(figure, values) -> str:
+    """Return transparent circles with a title, in points from the top left; browsers show titles without a script."""
+    ax, scale, height = figure.axes[0], 72 / figure.dpi, figure.get_figheight() * 72
+    circles = []
+    for x, y, words in values:
+        left, bottom = ax.transData.transform((x, y))
+        if ax.bbox.contains(left, bottom):
+            place = f'cx="{left * scale:.1f}" cy="{height - bottom * scale:.1f}" r="5"'
+            circles.append(f'<circle {place} fill="transparent"><title>{text(words)}</title></circle>')
+    return "".join(circles)
 
 
 def _fix_layout(figure):
@@ -83,12 +112,22 @@ def _crop_options(figure) -> dict:
     return {"bbox_inches": "tight", "pad_inches": 0.04} if len(figure.axes) == 1 else {}
 
 
-def value_axis(ax, metric, values):
-    """Make the y axis logarithmic for a loss that spans a factor of more than 30. `values` are the finite values."""
+def value_axis(ax, metric, steps, values):
+    """Scale the y axis so that differences late in a run are visible. `steps` and `values` are of all finite points.
+
+    A loss that spans a factor of more than 30 gets a logarithmic axis. Otherwise, if the values after the first tenth
+    of the steps span less than half of the range, the axis shows that span; earlier values may be off the axis.
+    """
+    steps, values = np.asarray(steps), np.asarray(values)
     if "loss" in metric and min(values) > 0 and max(values) > 30 * min(values):
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")  # the default formatter writes mathtext, which is not parsed here
         ax.yaxis.set_minor_formatter("")
+        return
+    settled = values[steps > steps.max() / 10] if steps.size else values
+    if len(settled) > 1 and 0 < np.ptp(settled) < 0.5 * np.ptp(values):
+        margin = 0.05 * np.ptp(settled)
+        ax.set_ylim(settled.min() - margin, settled.max() + margin)
 
 
 def step_axis(ax):

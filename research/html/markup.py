@@ -1,6 +1,7 @@
 """HTML elements. All strings are escaped except values of type `Html`."""
 
 import html
+import re
 
 from research.files import number
 
@@ -39,8 +40,9 @@ def join(content) -> Html:
 
 
 def section(title: str, *content) -> Html:
-    """Return a section with a heading, or empty Html if there is no content."""
-    return Html("\n") + element("section", element("h2", title), *content) if any(content) else Html()
+    """Return a section with a heading and an id made from it, or empty Html if there is no content."""
+    name = re.sub(r"\W+", "-", title.lower()).strip("-")
+    return Html("\n") + element("section", element("h2", title), *content, id=name) if any(content) else Html()
 
 
 def table(head, rows, *, numeric=()) -> Html:

@@ -1,12 +1,12 @@
 """The style sheet of the pages, for light and dark screens, phones and print."""
 
 CSS = """:root {
-  --paper: #ffffff; --ink: #1b1f24; --faint: #6a737d; --line: #d8dee4; --soft: #f4f6f8; --link: #2a7fc9;
+  --paper: #ffffff; --ink: #1b1f24; --faint: #6a737d; --line: #d8dee4; --soft: #f4f6f8; --shade: #00000038;
   --good: #1a7f4b; --bad: #c2302e; --warn: #9a6700; --calm: #1f6fb4;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --paper: #14181d; --ink: #e3e7eb; --faint: #98a2ad; --line: #323a43; --soft: #1d232a;
+    --paper: #14181d; --ink: #e3e7eb; --faint: #98a2ad; --line: #323a43; --soft: #1d232a; --shade: #ffffff40;
     --good: #4cc38a; --bad: #ff7b72; --warn: #e3b341; --calm: #6cb6ff;
   }
 }
@@ -36,7 +36,19 @@ pre {
 .badge.preempted, .badge.not-measured { color: var(--warn); }
 .said.failed { border-left: 4px solid var(--bad); }
 
-.scroll { overflow-x: auto; margin: .5rem 0; }
+nav { margin-bottom: 1rem; font-size: .92em; }
+nav a { margin-right: .9rem; white-space: nowrap; }
+a { color: var(--calm); }
+
+/* A shadow at an edge shows that a table continues there. */
+.scroll {
+  overflow-x: auto; margin: .5rem 0;
+  background:
+    linear-gradient(to right, var(--paper) 40%, transparent) left / 2rem 100% no-repeat local,
+    linear-gradient(to left, var(--paper) 40%, transparent) right / 2rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / .8rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / .8rem 100% no-repeat scroll;
+}
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .9rem .22rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--faint); }
@@ -78,8 +90,15 @@ summary { cursor: pointer; color: var(--calm); overflow-wrap: anywhere; }
     --good: #1a7f4b; --bad: #c2302e; --warn: #7a5200; --calm: #1f6fb4;
   }
   body { max-width: none; padding: 0; font-size: 10.5pt; }
-  h2, h3 { break-after: avoid; }
+  h2, h3, summary, h2 + p, h3 + p { break-after: avoid; }
   tr { break-inside: avoid; }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
+  /* The first row of plots of a grid stays with its heading: a grid cannot be broken there, but inline blocks can. */
+  .plots, .gallery { display: block; orphans: 1; widows: 1; }
+  .plots > .plot, .gallery > * { display: inline-block; width: 48%; vertical-align: top; }
+  .small > .plot { width: 32%; }
+  .gallery > * { width: 8.5rem; }
+  nav { display: none; }
+  details::details-content { content-visibility: visible; display: block; }
 }
 """

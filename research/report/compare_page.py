@@ -179,8 +179,8 @@ def _parts(result: Comparison) -> list:
         section("Runs", _runs(result)),
         section("Differences in settings", *_differs(result, names)),
         section("Metrics", *_numbers(result, names)),
-        section("Slices", _line_table("slice", result.slices)) if result.slices and not result.one_recipe else "",
         section("Learning curves", *_curves(result)),
+        section("Slices", *_slices(result)) if result.slices and not result.one_recipe else "",
     ]
 
 
@@ -202,8 +202,27 @@ def _numbers(result, names) -> list:
     return parts if result.one_recipe else [*parts, _line_table("metric", result.metrics)]
 
 
+def _slices(result) -> list:
+    """The slices that differ significantly; the others are collapsed."""
+    shown, rest = ([line for line in result.slices if bool(line.shown) is wanted] for wanted in (True, False))
+    first = _line_table("slice", shown) if shown else element("p", "No slice differs significantly.")
+    return [
+        first,
+        details(f"{len(rest)} slices without a significant difference", _line_table("slice", rest)) if rest else "",
+    ]
+
+
+def _labels(result) -> dict[str, str]:
+    """The name of each group in a legend, with its first knobs that differ."""
+    labels = {}
+    for i, group in enumerate(result.groups):
+        knobs = [f"{d.name}={d.values[i]}" for d in result.differs if d.kind == "knob" and d.values[i]]
+        labels[group.name] = shortened(": ".join([group.name, *[", ".join(knobs)] * bool(knobs)]), 32)
+    return labels
+
+
 def _curves(result) -> list:
-    plots = [element("div", Html(plot), class_="plot") for plot in overlaid(result.groups)]
+    plots = [element("div", Html(plot), class_="plot") for plot in overlaid(result.groups, _labels(result))]
     caption = "Lines show the mean over the seeds of a recipe. Bands show the minimum and maximum."
     return (
         [element("div", *plots, class_="plots"), element("p", caption, class_="remark") if _has_seeds(result) else ""]

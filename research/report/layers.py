@@ -21,10 +21,10 @@ NAMED = 8  # most layers named in a legend; with more layers than colours, the s
 
 
 def layers(run: Run) -> Html:
-    """Build the section "Layers" of the page of a run."""
+    """Build the section "Layers" of the page of a run; empty if the run was not trained with --watch."""
     plots = [element("div", Html(plot), class_="plot") for plot in layer_plots(recorded(run))]
     if not plots:
-        return section("Layers", element("p", "Not recorded. Train with --watch to record them.", class_="remark"))
+        return Html()
     return section("Layers", element("div", *plots, class_="plots"))
 
 

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from research.files import number
-from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style
+from research.html.figure import COLOURS, inline_svg, new_plot, step_axis, style
 from research.html.markup import duration
+from research.report.curves import points_of
 
 ENDS = ("finished", "preempted", "failed")
 ROUTINE = ("saved", "evaluated")  # frequent events; consecutive ones share a row
@@ -117,9 +118,9 @@ def pace_curves(lines) -> list[str]:
     svgs = []
     with style():
         for plot in plots:
-            figure, (ax,) = new_figure(4.4, 2.3)
+            figure, ax = new_plot(height=2.3)
             _plot(ax, steps, *plot)
-            svgs.append(inline_svg(figure, label=f"{plot[0]} over the step"))
+            svgs.append(inline_svg(figure, label=f"{plot[0]} over the step", values=points_of(plot[0], steps, plot[2])))
     return svgs
 
 

@@ -2,6 +2,9 @@
 
 import time
 from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
 
 from research.data.readers.arrays import class_names
 from research.diagnose.findings_page import diagnosis
@@ -11,11 +14,12 @@ from research.html.document import document
 from research.html.markup import Html, details, element, format_number, join, percent, section, shortened, table
 from research.report import confusion, pace
 from research.report.claims import judge
-from research.report.curves import MAX_PLOTS, curves, learning_curves
+from research.report.curves import MAX_PLOTS, as_csv, curves, learning_curves
 from research.report.gallery import gallery
 from research.report.layers import layers
 from research.report.ranked import ranked
 from research.report.record import recorded
+from research.report.rows import scores
 from research.report.runs import changed_knobs
 from research.report.slices import slice_tables
 from research.report.timeline import happened, timeline
@@ -24,6 +28,7 @@ from research.tracking import profile
 
 PICTURES = ("learning_curves.png", "confusion_*.png", "worst_*.png")
 MAX_SAMPLE = 20_000  # characters shown of a text sample
+MAX_CSV = 1_000_000  # characters of the table that is embedded in a page
 MAX_COLUMNS = 6  # most metrics shown as columns
 
 
@@ -70,14 +75,15 @@ def _headline(run: Run, name) -> Html:
     step = f"step {status['step']} of {status.get('total', '?')}" if "step" in status else ""
     evaluations = results(run)
     metrics = list(dict.fromkeys(metric for numbers in evaluations.values() for metric in numbers))
-    rows = [
-        [element("b", set_name), *[format_number(numbers[metric]) if metric in numbers else "" for metric in metrics]]
-        for set_name, numbers in evaluations.items()
-    ]
+    errors = {set_name: _standard_errors(run.evaluations.get(set_name)) for set_name in evaluations}
+    cell = lambda name, m: _with_error(evaluations[name][m], errors[name].get(m)) if m in evaluations[name] else ""
+    rows = [[element("b", name), *[cell(name, metric) for metric in metrics]] for name in evaluations]
     numbers = table(["evaluation", *metrics], rows, numeric=metrics) if rows else element("p", "No evaluation yet.")
     if len(metrics) > MAX_COLUMNS:  # too many columns for paper or a phone: one row per metric instead
         columns = [[metric, *[row[1 + i] for row in rows]] for i, metric in enumerate(metrics)]
         numbers = table(["metric", *evaluations], columns, numeric=list(evaluations))
+    remark = "± is the standard error of the mean over the examples. It does not include the variation between seeds."
+    numbers += element("p", remark, class_="remark") if any(errors.values()) else ""
     return join([
         element("header", element("h1", name), element("p", run.about.get("summary", "")), element("p", _variant(run))),
         element("p", element("span", state, class_=f"badge {state}"), " ", step, class_="status"),
@@ -85,6 +91,17 @@ def _headline(run: Run, name) -> Html:
         *[element("p", problem, class_="remark") for problem in run.problems],
         section("Results" if state == "finished" else "Results so far", numbers, _claims(run, evaluations, state)),
     ])  # fmt: skip
+
+
+def _standard_errors(evaluation: Evaluation | None) -> dict[str, float]:
+    """The standard error of each metric that is a mean over stored rows."""
+    means = {} if evaluation is None else scores(evaluation)
+    errors = {m: float(np.std(rows, ddof=1)) / len(rows) ** 0.5 for m, rows in means.items() if len(rows) > 1}
+    return {metric: error for metric, error in errors.items() if metric != "auc"}  # a mean over pairs
+
+
+def _with_error(value, error) -> str:
+    return format_number(value) if not error else f"{format_number(value)} ± {error:.1g}"
 
 
 def _variant(run: Run) -> str:
@@ -116,8 +133,16 @@ def _curves(run: Run, path) -> Html:
     if not plots:
         return section("Learning curves", element("p", "No metrics yet.", class_="remark"))
     left_out = ", ".join(list(curves(run.metrics))[MAX_PLOTS:])
-    remark = element("p", f"Not plotted (see metrics.jsonl): {left_out}.", class_="remark") if left_out else ""
-    return section("Learning curves", _grid(plots), remark)
+    remarks = ["Values appear under the pointer. Values of the first tenth of the run may be off the axis."]
+    losses = curves(run.metrics).get("loss", {})
+    if "train" in losses and len(losses) > 1:
+        remarks += ["The training loss includes augmentation, dropout and label smoothing, if the run uses them."]
+    remarks += [f"Not plotted (see metrics.jsonl): {left_out}."] if left_out else []
+    table = as_csv(run.metrics)
+    uri = "data:text/csv;charset=utf-8," + quote(table)
+    link = element("a", "Download the values as CSV", href=uri, download="metrics.csv")
+    link = link if len(table) < MAX_CSV else "All values are in metrics.jsonl."
+    return section("Learning curves", _grid(plots), element("p", " ".join(remarks), " ", link, class_="remark"))
 
 
 def _grid(plots, kind="plots") -> Html:

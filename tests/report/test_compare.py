@@ -139,7 +139,10 @@ def test_the_page(trained):
     assert path == trained["good"][0] / "report" / f"compare-{'-'.join(run.name for run in runs[1:])}.html"
     page, source = read(path), path.read_text()
     assert "B is worse" in page.text and "learning_rate" in page.text and "accuracy, class 9" in page.text
-    assert {tag for tag, _ in page.tags} & {"script", "link", "img", "a", "iframe"} == set()
+    assert {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe"} == set()
+    assert all(attrs["href"].startswith("#") for tag, attrs in page.tags if tag == "a")
+    significant = sum(bool(line.shown) for line in found.slices)
+    assert f"{len(found.slices) - significant} slices without a significant difference" in page.text
     drawn = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
     assert drawn == ["train loss over the step: A, B"] and "http:" not in source and "default-src 'none'" in source
 

@@ -1,11 +1,15 @@
 """The page as a whole: what is on it, that nothing leaves it or slips into it, and runs that are not whole."""
 
+import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from research.errors import UserError
 from research.report import report
@@ -88,10 +92,21 @@ def test_everything_that_was_recorded_is_on_the_page(finished):
 
 def test_the_page_fetches_nothing(finished):
     page = read(finished[1])
-    assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base", "a"} == set()
+    assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base"} == set()
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
+    sections = [f"#{attrs['id']}" for tag, attrs in page.tags if tag == "section"]
+    assert links[: len(sections)] == sections and len(set(sections)) == len(sections) > 3
+    (table,) = links[len(sections) :]
+    rows = list(csv.DictReader(io.StringIO(unquote(table.removeprefix("data:text/csv;charset=utf-8,")))))
+    lines = [json.loads(line) for line in (finished[0] / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [str(step) for step in sorted({line["step"] for line in lines})]
+    for line in lines:
+        row = next(row for row in rows if row["step"] == str(line["step"]))
+        assert all(row[name] == ("" if value is None else str(value)) for name, value in line.items())
     sources = [
         attrs[key] for _, attrs in page.tags for key in ("src", "href", "xlink:href", "srcset", "data") if key in attrs
     ]
+    sources.remove(table)
     assert len(sources) >= 3 and all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
     style = "".join(re.findall(r"<style.*?</style>", finished[1].read_text(), re.DOTALL))
     assert "http" not in style and "@import" not in style and "url(" not in style
@@ -219,3 +234,9 @@ def test_many_classes_are_told_as_pairs(tmp_path):
     page = read(report(folder))
     assert "Most confused" in page.text and re.search(r"4\s*7\s*5\s*33.3 %", page.text)
     assert json.loads((folder / "run.json").read_text())["seed"] == 3  # what was recorded is only read
+
+
+def test_a_mean_over_examples_has_its_standard_error(finished):
+    page = read(finished[1])
+    error = stats.sem(ROWS["label"] == ROWS["prediction"])
+    assert f"0.9800 ± {error:.1g}" in page.text and "not include the variation between seeds" in page.text
