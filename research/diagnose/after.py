@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from research.diagnose.during import curve, guess, guessing
+from research.diagnose.during import LOWER, curve, guess, guessing
 from research.diagnose.finding import Finding
 from research.diagnose.history import History, middle
 from research.runs.reader import Evaluation, Run, results
@@ -36,7 +36,7 @@ def overfitting(history: History, evaluations: Mapping[str, Evaluation]) -> Find
         text = f"The accuracy is {middle(accuracy[-3:]):.1%} in training and {scores[-1]:.1%} on {name}." if gap else ""
         if risen:
             text = f"The loss on {name} rose from {values[best]:.4g} at step {step:.0f} to {values[-1]:.4g}. {text}"
-        stop = f'observe=(early_stop("{name}/loss", patience=3),), and best=Best("{name}/loss", mode="min")'
+        stop = f'techniques=(early_stop("{name}/loss", patience=3),), and best=Best("{name}/loss", mode="min")'
         worse = len(scores) > 1 and scores[-1] < scores.max() - 0.02
         evidence = {"step": list(series.steps), f"{name}/loss": list(series.values)}
         evidence["train/loss"] = list(np.interp(series.steps, *history.metrics["train/loss"]))
@@ -71,6 +71,9 @@ def underfitting(history: History, evaluations: Mapping[str, Evaluation]) -> Fin
     text += f" and still fell by {1 - now / before:.0%} at the end." if now < 0.9 * before else "."
     first = "triple epochs" if now < 0.9 * before else "use a wider or deeper model: double the units"
     steps = (first, "reduce weight_decay, dropout, smoothing and augmentation", "triple learning_rate")
+    if now > entropy:
+        text += " A loss above that of guessing usually means that the learning rate is too high."
+        steps = (LOWER, *steps[1:2])
     return Finding("under-fitting", False, text, steps, curve(history, "train/loss", "train/accuracy"), history.step())
 
 

@@ -15,6 +15,7 @@ CALM = "optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedu
 LOWER = "lower learning_rate to a third, then to a tenth; `python -m research doctor FILE` measures the range"
 WARM = "schedule = warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 10))"
 SCALE = "model = preprocessed(model, lambda x: normalize(x, mean=MEAN, std=STD))  # MEAN, STD of the training set"
+UNSCALED = f"if the inputs are not normalised (`python -m research doctor FILE` measures them): {SCALE}"
 START = "kernel_init=nnx.initializers.he_normal() before ReLU, xavier_normal() before tanh or sigmoid"
 NORM = "normalise before the activation: research.layers.layer_norm.LayerNorm(width) or batch_norm.BatchNorm(width)"
 
@@ -58,13 +59,24 @@ def spike(history: History) -> Finding | None:
 
 
 def stall(history: History) -> Finding | None:
-    """Detect a stall after 30 % of the run: every classifier still guesses, or neither loss nor scores ever moved."""
+    """Detect a stall after 30 % of the run: every classifier still guesses, or neither loss nor scores ever moved.
+
+    A classifier that guesses although its training loss fell below that of guessing has memorised the training set.
+    """
     loss, step = history.values("train/loss"), history.step()
     if not history.total or step < 0.3 * history.total or len(loss) < 6:
         return None
     guesses = {name: guessing(history, name) for name in history.classes}
     if guesses and all(guesses.values()):
         text = " ".join(guesses.values())
+        fallen, limit = middle(loss[-3:]), 0.97 * min(guess(history, name).loss for name in guesses)
+        if fallen < limit:
+            text += f" The training loss fell to {fallen:.4g}: the model memorises, and nothing carries over."
+            return Finding("nothing learnt", True, text, (
+                "check that labels belong to their inputs: `python -m research doctor FILE` reports shuffled labels",
+                "check that training and evaluation data are prepared alike, with the same class numbers",
+                "add training data, or features that are related to the label",
+            ), curve(history, "train/loss"), step)  # fmt: skip
     elif guesses or not _still(loss):
         return None
     else:
@@ -75,7 +87,7 @@ def stall(history: History) -> Finding | None:
         text = (
             f"After {step:.0f} steps the loss is {middle(loss[-3:]):.4g}, no better than at the start ({loss[0]:.4g})."
         )
-    steps = (SCALE, f"{LOWER}; if the loss does not move at all, raise it tenfold", START)
+    steps = (UNSCALED, f"{LOWER}; if the loss does not move at all, raise it tenfold", START)
     return Finding("stalled", True, text, steps, curve(history, "train/loss"), step)
 
 

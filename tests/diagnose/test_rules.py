@@ -141,6 +141,17 @@ def test_overfitting():
     assert after.overfitting(fitted(train=0.7, valid=0.5), {}) is None
 
 
+def test_memorising_is_not_learning():
+    def memorised(loss):
+        return history(classes={"valid": np.full(10, 50.0)}, total=20, train__loss=loss,
+                       valid__accuracy=[0.1] * 3, valid__loss=[2.35] * 3)  # fmt: skip
+
+    found = during.stall(memorised(list(np.linspace(2.3, 1.2, 20))))
+    assert found.rule == "nothing learnt" and "fell to 1.2" in found.text and "shuffled labels" in found.remedies[0]
+    found = during.stall(memorised([2.3] * 20))
+    assert found.rule == "stalled" and found.remedies[0].startswith("if the inputs are not normalised")
+
+
 def test_underfitting():
     def poor(loss, train=0.5, valid=0.5, evaluated=1.5):
         return history(classes={"valid": np.full(10, 50.0)}, train__loss=loss, train__accuracy=[train] * len(loss),
@@ -148,6 +159,8 @@ def test_underfitting():
 
     assert "deeper" in after.underfitting(poor([1.5] * 20), {}).remedies[0]
     assert "epochs" in after.underfitting(poor(list(np.linspace(2.3, 1.0, 20))), {}).remedies[0]
+    hot = after.underfitting(poor([2.5] * 20, train=0.18, valid=0.2, evaluated=2.25), {})
+    assert hot.remedies[0].startswith("lower learning_rate") and "triple learning_rate" not in hot.remedies
     assert after.underfitting(poor([1.5] * 20, train=0.9), {}) is None  # that is no under-fitting
     assert after.underfitting(poor([0.5] * 20), {}) is None
     assert after.underfitting(poor([1.5] * 20, evaluated=0.4), {}) is None  # mixup, say
