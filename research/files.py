@@ -4,6 +4,8 @@ import contextlib
 import json
 import math
 import os
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,8 @@ def file_errors(path):
 class TolerantStream:
     """A stream that ignores write errors: a closed terminal, a pipe into `head` or a full disk does not end a command.
 
-    A character that the encoding of the stream cannot represent is written as "?".
+    A character that the encoding of the stream cannot represent is written as "?". On a terminal, lines that are too
+    long are wrapped between words.
     """
 
     def __init__(self, stream):
@@ -56,6 +59,9 @@ class TolerantStream:
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, text):
+        if self.isatty() and "\x1b" not in text and "\r" not in text:  # not the live line, which fits by itself
+            width = shutil.get_terminal_size().columns
+            text = "\n".join(_wrapped(line, width) if len(line) > width else line for line in text.split("\n"))
         try:
             return self.stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
         except (OSError, ValueError):  # ValueError: the stream is closed
@@ -73,6 +79,14 @@ class TolerantStream:
 
     def __getattr__(self, name):
         return getattr(self.stream, name)
+
+
+def _wrapped(line, width):
+    indent = len(line) - len(line.lstrip()) + 4
+    return textwrap.fill(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
+        replace_whitespace=False,
+    )  # fmt: skip
 
 
 def number(value) -> float | None:

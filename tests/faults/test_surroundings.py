@@ -115,3 +115,22 @@ def test_a_run_that_cannot_be_written_to_still_shows_its_numbers(tmp_path, monke
     stream = io.StringIO()
     assert verbs.evaluate(run.folder, on="end", stream=stream) == {"end": run.results["end"]}
     assert "The evaluation end was not saved" in stream.getvalue() and "end  cost" in stream.getvalue()
+
+
+def test_a_terminal_breaks_no_word(monkeypatch):
+    class Terminal(io.StringIO):
+        isatty = staticmethod(lambda: True)
+
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/a/path/that/is/much/longer/than/the/forty/columns/of/the/terminal"
+    text = f"  try: lower the learning rate to a third-of-it, and see {path}\nshort  line\n"
+    terminal, pipe = Terminal(), io.StringIO()
+    print(text, file=TolerantStream(terminal))
+    print(text, file=TolerantStream(pipe))
+    lines = terminal.getvalue().splitlines()
+    assert lines[0] == "  try: lower the learning rate to a" and lines[1] == "      third-of-it, and see"
+    assert path in lines[2] and lines[3] == "short  line"
+    assert pipe.getvalue() == text + "\n", "a pipe gets one line a message"
+    live = "\x1b[2K\r" + "=" * 60
+    TolerantStream(terminal).write(live)
+    assert terminal.getvalue().endswith(live)
