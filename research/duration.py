@@ -13,7 +13,9 @@ class Duration(NamedTuple):
     unit: str = "steps"
 
     def __str__(self):
-        return f"{self.amount:g}{'%' if self.unit == 'percent' else ' ' + self.unit}"
+        # The text identifies the duration in a run folder, thus no digit may be missing.
+        amount = int(self.amount) if self.amount == self.amount // 1 and abs(self.amount) < 2**53 else self.amount
+        return f"{amount}{'%' if self.unit == 'percent' else ' ' + self.unit}"
 
 
 def steps(amount) -> Duration:

@@ -18,6 +18,7 @@ from research.html.document import document
 from research.html.markup import Html, element, join, section, table
 from research.runs import folder as run_folder
 from research.runs.experiment_file import load
+from research.runs.knobs import as_option, plain
 from research.runs.opened import knob_values
 
 DATA = {
@@ -105,7 +106,7 @@ def line(outcome: Outcome) -> str:
 def page(name, knobs, outcomes, pictures) -> str:
     """Return doctor.html: findings with remedies and plots first, then passed and skipped checks."""
     findings = _sorted([outcome for outcome in outcomes if isinstance(outcome, Finding)])
-    knob_text = join(f"{key}={value} " for key, value in run_folder.plain(knobs).items())
+    knob_text = join(f"{key}={as_option(value)} " for key, value in plain(knobs).items())
     rest = [[_badge(outcome), outcome.rule, outcome.text] for outcome in outcomes if not isinstance(outcome, Finding)]
     return document(f"doctor: {name}", join([
         element("header", element("h1", name), element("p", "Checked before a run. ", element("code", knob_text))),

@@ -23,6 +23,7 @@ from research.report.rows import scores
 from research.report.runs import changed_knobs
 from research.report.slices import slice_tables
 from research.report.timeline import happened, timeline
+from research.runs.knobs import as_option
 from research.runs.reader import Evaluation, Run, read_run, results
 from research.tracking import profile
 
@@ -106,7 +107,7 @@ def _with_error(value, error) -> str:
 
 def _variant(run: Run) -> str:
     """The knobs that differ from their defaults, the seed and the date: they distinguish runs of one experiment."""
-    changed = [f"{name}={value}" for name, value in changed_knobs(run.folder, run.about).items()]
+    changed = [f"{name}={as_option(value)}" for name, value in changed_knobs(run.folder, run.about).items()]
     created = number(run.about.get("created"))
     date = [] if created is None else [time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(created))]
     return " · ".join([*changed, f"seed {run.about.get('seed', '?')}", *date])

@@ -1,6 +1,7 @@
 """List, filter and sort the runs in a folder, mostly from run.json and status.json, so that many runs list fast."""
 
 import ast
+import contextlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from research.errors import UserError, nearest, unknown
 from research.files import number
 from research.html.markup import format_number, shortened
 from research.report.direction import better, main_metric
+from research.runs.knobs import as_option, plain
 from research.runs.reader import LAYERS
 
 STATUSES = ("finished", "running", "preempted", "failed", "not started", "damaged")
@@ -132,7 +134,8 @@ def defaults(file) -> dict[str, Any]:
                     value = ast.literal_eval(default)
                 except (ValueError, TypeError):
                     continue
-                result[argument.arg] = value if isinstance(value, bool | int | float | str | None) else str(value)
+                with contextlib.suppress(UserError):  # a literal that is no knob, such as a dict
+                    result |= plain({argument.arg: value})
     return result
 
 
@@ -144,7 +147,7 @@ def format_runs(found: Sequence[Listed], *, now: float | None = None) -> str:
     rows = [["run", "status", "step", "seed", "age", "metric", "", "knobs"]]
     for run in found:
         progress = "" if run.step is None else f"{run.step}/{run.total}" if run.total is not None else str(run.step)
-        knobs = " ".join(f"{name}={value}" for name, value in run.changed.items()) or "defaults"
+        knobs = " ".join(f"{name}={as_option(value)}" for name, value in run.changed.items()) or "defaults"
         rows.append([
             _name(run.folder), run.status, progress, "" if run.seed is None else str(run.seed),
             "" if run.created is None else age(now - run.created), run.metric or "",
@@ -219,6 +222,8 @@ def _condition(text: str, fields):
         if number is not None and threshold is not None:
             return COMPARE[operator](number, threshold)
         if operator in ("=", "!="):
+            if isinstance(value, list):  # 8,8 and (8, 8) are the same
+                return COMPARE[operator](as_option(value), expected.strip("()[]").replace(" ", ""))
             return COMPARE[operator](str(value).lower(), expected.lower())
         raise UserError(f"{name} is {value!r} in {fields_of_run['name']}; {text!r} needs a number.")
 

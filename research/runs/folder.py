@@ -18,6 +18,7 @@ from research import events
 from research.errors import UserError, nearest
 from research.files import atomic_write, read_json, write_json
 from research.runs.experiment_file import Loaded, read_sources, write_sources
+from research.runs.knobs import plain
 from research.system.provenance import git_state, hardware, versions
 
 
@@ -40,11 +41,6 @@ def folder_of_launch(folder) -> Path | None:
         return None
     previous = Path(read_json(path)["folder"])
     return previous if previous.name.startswith(Path(folder).name) else None
-
-
-def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert knobs to JSON values; other types become strings."""
-    return {name: v if isinstance(v, bool | int | float | str | None) else str(v) for name, v in knobs.items()}
 
 
 def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", start_from: str = "") -> dict:

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import json
 import re
 import types
 import typing
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 
 from research import duration
 from research.errors import UserError, nearest, unknown
+
+KINDS = "str, int, float, bool, Path, Duration, None or a tuple of these"
 
 
 class Knob(NamedTuple):
@@ -55,7 +58,8 @@ def resolve(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> dict[str, An
 def convert(name: str, value: Any, kind: Any) -> Any:
     """Convert a string to the type `kind`, or check the type of any other value. Raises UserError if it does not fit.
 
-    Kinds: str, int, float, bool, Path, Duration, Literal[...], X | None, and tuple[X, ...] (comma-separated).
+    Kinds: str, int, float, bool, Path, Duration, Literal[...], X | None, and tuple[X, ...] (separated by commas, or a
+    JSON list).
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -69,8 +73,10 @@ def convert(name: str, value: Any, kind: Any) -> Any:
             raise unknown(f"value of {name}", value, inner)
         return matches[0]
     if origin is tuple:
-        parts = [part for part in value.strip("()").split(",") if part.strip()] if isinstance(value, str) else value
-        return tuple(convert(name, part.strip() if isinstance(part, str) else part, inner[0]) for part in parts)
+        parts = _parts(value) if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise UserError(f"{name} must be {kind_name(kind)}, not {value!r}.")
+        return tuple(convert(name, part, inner[0]) for part in parts)
     if kind is bool and isinstance(value, str):
         booleans = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if value.lower() not in booleans:
@@ -90,6 +96,42 @@ def convert(name: str, value: Any, kind: Any) -> Any:
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise UserError(f"{name} must be {kind_name(kind)}, not {value!r}.")
     return value
+
+
+def _parts(text: str) -> list:
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            pass
+    return [part.strip() for part in text.strip("()").split(",") if part.strip()]
+
+
+def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert knobs to JSON values, from which `convert` returns equal knobs: a tuple becomes a list.
+
+    Raises UserError for a value of a type that no knob can have.
+    """
+    return {name: _plain(name, value) for name, value in knobs.items()}
+
+
+def _plain(name, value):
+    if isinstance(value, duration.Duration | Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(name, part) for part in value]
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    raise UserError(f"knob {name!r} is {value!r}, of type {type(value).__name__}; expected {KINDS}.")
+
+
+def as_option(value) -> str:
+    """Format a JSON value of a knob as it is written on the command line: 32,64 for [32, 64]."""
+    if isinstance(value, list):
+        texts = [str(part) for part in value]
+        simple = all(isinstance(part, int | float) or re.fullmatch(r"[\w./+-]+", str(part)) for part in value)
+        return ",".join(texts) if texts and simple else json.dumps(value)
+    return str(value)
 
 
 def add_arguments(parser: argparse.ArgumentParser, knobs: Mapping[str, Knob]):

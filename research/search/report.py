@@ -10,6 +10,7 @@ import numpy as np
 from research.html.document import document
 from research.html.figure import COLOURS, INK, inline_svg, new_figure, style, write_png
 from research.html.markup import Html, duration, element, format_number, join, percent, section, shortened, table
+from research.runs.knobs import as_option
 from research.search.space import Choices, Range
 from research.search.study import Sweep, folder_of, library
 
@@ -97,7 +98,7 @@ def report(sweep: Sweep, study) -> Path:
 def command_of(sweep: Sweep, trial: Trial, file: str) -> str:
     """Return the command line that trains with the knobs of a trial."""
     knobs = {**sweep.space.fixed, **trial.knobs}
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in knobs.items()]
+    flags = [f"--{name.replace('_', '-')}={as_option(value)}" for name, value in knobs.items()]
     return shlex.join(["python", "-m", "research", "train", file, *flags, "--seed", str(sweep.seed)])
 
 

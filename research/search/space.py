@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError, nearest, unknown
-from research.runs.folder import plain
-from research.runs.knobs import Knob, convert, resolve
+from research.runs.knobs import Knob, as_option, convert, plain, resolve
 
 SYNTAX = (
     "A range looks like 1e-4:1e-2 or 1e-4:1e-2:log (1e-4:1e-2:log:5 for five values), choices like 32,64,128. "
@@ -155,7 +154,8 @@ def _range(name, text, number):
 def _choices(name, parts, kind):
     if "" in parts or len(parts) < 2:
         raise UserError(f"{name}: expected two or more choices, none of them empty, not {parts}. {SYNTAX}")
-    values = tuple(plain({name: convert(name, part, kind)})[name] for part in parts)
+    values = (plain({name: convert(name, part, kind)})[name] for part in parts)
+    values = tuple(as_option(value) if isinstance(value, list) else value for value in values)  # optuna takes no lists
     if duplicates := [value for value in values if values.count(value) > 1]:
         raise UserError(f"{name}: the choice {duplicates[0]!r} is given twice.")
     return Choices(values)

@@ -22,9 +22,8 @@ from research.html.markup import duration
 from research.report.claims import judge
 from research.report.direction import main_metric
 from research.report.pace import pace
-from research.runs import folder as run_folder
 from research.runs.experiment_file import Loaded, experiments, load, read_sources
-from research.runs.knobs import knobs_of
+from research.runs.knobs import as_option, knobs_of, plain
 from research.runs.opened import knob_values
 from research.runs.reader import read_run
 from research.tracking.energy import metered
@@ -93,7 +92,7 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
     # Load and check every file before the first run is trained.
     folders = [file for file in files if not isinstance(file, Loaded) and (Path(file) / "run.json").exists()]
     all_loaded = [load(file) for file in files if file not in folders]
-    values = [run_folder.plain(knob_values(loaded, knobs)) for loaded in all_loaded]
+    values = [plain(knob_values(loaded, knobs)) for loaded in all_loaded]
     for folder in folders:
         store_record(folder)
     for loaded, plain_values in zip(all_loaded, values, strict=True):
@@ -129,9 +128,7 @@ def record(folder) -> dict:
         raise UserError(f"the run in {folder} is {status.get('status', 'not started')}; expected a finished run.")
     source = run.folder / "source"
     sources = read_sources(source)
-    defaults = run_folder.plain(
-        {name: knob.default for name, knob in knobs_of(load(source / about["file"]).function).items()}
-    )
+    defaults = plain({name: knob.default for name, knob in knobs_of(load(source / about["file"]).function).items()})
     spent, costs = pace(run.timing), _costs(run.folder)
     return {
         "experiment": about["experiment"],
@@ -223,7 +220,8 @@ def rows(
 def _row(group, metric, claim, forms):
     last = group[-1]
     values = [value for entry in group if (value := number(entry["results"].get(metric))) is not None]
-    knobs = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in last["changed"].items())
+    options = (f"--{name.replace('_', '-')} {as_option(value)}" for name, value in last["changed"].items())
+    knobs = " ".join(options)
     bound = judge(claim, {}).bound if claim else ""
     if not values:
         measured, outcome = "not among the results", "not measured"

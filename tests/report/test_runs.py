@@ -11,7 +11,7 @@ SOURCE = "def experiment(*, width: int = 64, rate: float = 1e-3, sizes: tuple = 
 
 
 def run(folder, accuracy=None, *, status="finished", seed=0, **knobs):
-    knobs = {"width": 64, "rate": 1e-3, "sizes": "(8, 8)", **knobs}
+    knobs = {"width": 64, "rate": 1e-3, "sizes": [8, 8], **knobs}
     write_json(folder / "run.json", about(knobs=knobs, seed=seed, file="digits.py"))
     (folder / "source").mkdir(exist_ok=True)
     (folder / "source" / "digits.py").write_text(SOURCE)
@@ -73,6 +73,7 @@ def test_a_trial_has_the_name_of_its_sweep(tmp_path):
         (["network=CNN"], ["c"]),
         (["name=d"], ["d"]),
         (["sizes=(8, 8)", "step<=5"], ["a", "b", "d", "c"]),
+        (["sizes=8,8", "step<=5"], ["a", "b", "d", "c"]),
         (["experiment=digits", "status=running"], ["d"]),
     ],
 )
@@ -129,7 +130,7 @@ def test_a_run_that_goes_on_is_listed_by_its_evaluations(tmp_path):
 def test_defaults_are_read_without_running_anything(tmp_path):
     file = tmp_path / "x.py"
     file.write_text("raise SystemExit\n" + SOURCE)
-    assert defaults(file) == {"width": 64, "rate": 1e-3, "sizes": "(8, 8)"}
+    assert defaults(file) == {"width": 64, "rate": 1e-3, "sizes": [8, 8]}
     file.write_text("def experiment(")
     assert defaults(file) == defaults(tmp_path / "none.py") == defaults(tmp_path) == {}
 

@@ -1,13 +1,16 @@
 """Knobs: what a typed signature gives a command line, and how it answers mistakes."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from research import duration
 from research.errors import UserError
-from research.runs.knobs import Parser, add_arguments, knobs_of, resolve
+from research.runs.knobs import Parser, add_arguments, as_option, knobs_of, plain, resolve
 
 
 def experiment(
@@ -50,6 +53,68 @@ def test_defaults_and_every_kind_of_value():
         -1,
         2,
     )
+
+
+def every_kind(
+    *,
+    choice: Literal["a", "b,c", 3] = "a",
+    rate: float = 1.0,
+    count: int = 1,
+    flag: bool = True,
+    text: str = "",
+    path: Path = Path("."),
+    length: duration.Duration = duration.steps(1),
+    width: int | None = None,
+    words: tuple[str, ...] = (),
+    widths: tuple[int, ...] = (),
+    rates: tuple[float, ...] | None = (),
+    paths: tuple[Path, ...] = (),
+    choices: tuple[Literal["x", "y"], ...] = (),
+):
+    """Every kind of knob."""
+
+
+UNITS = ["steps", "epochs", "examples", "percent"]
+PATHS = st.text(min_size=1).map(Path)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@hypothesis.given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "choice": st.sampled_from(["a", "b,c", 3]), "rate": FLOATS, "count": st.integers(), "flag": st.booleans(),
+            "text": st.text(), "path": PATHS, "width": st.none() | st.integers(),
+            "length": st.builds(duration.Duration, st.floats(1e-9, 1e18), st.sampled_from(UNITS)),
+            "words": st.lists(st.text()).map(tuple), "widths": st.lists(st.integers()).map(tuple),
+            "rates": st.none() | st.lists(FLOATS).map(tuple), "paths": st.lists(PATHS).map(tuple),
+            "choices": st.lists(st.sampled_from(["x", "y"])).map(tuple),
+        },
+    )
+)  # fmt: skip
+def test_knobs_return_from_a_run_folder_and_from_a_command_line_as_they_were(given):
+    knobs = knobs_of(every_kind)
+    values = resolve(knobs, given)
+    assert {name: values[name] for name in given} == given
+    stored = json.loads(json.dumps(plain(values)))
+    again = resolve(knobs, stored)
+    assert again == values and list(map(type, again.values())) == list(map(type, values.values()))
+    parser = Parser(prog="prog")
+    add_arguments(parser, knobs)
+    options = [f"--{name}={as_option(value)}" for name, value in stored.items()]
+    assert resolve(knobs, vars(parser.parse_args(options))) == values
+
+
+def test_durations_that_differ_are_told_apart():
+    texts = {str(duration.steps(n)) for n in (1234567, 1234568, 1e15, 1e15 + 1)}
+    assert texts == {"1234567 steps", "1234568 steps", "1000000000000000 steps", "1000000000000001 steps"}
+    assert duration.parse(str(duration.epochs(1 / 3))) == duration.epochs(1 / 3)
+    assert str(duration.percent(10)) == "10%" and str(duration.epochs(2.5)) == "2.5 epochs"
+
+
+def test_a_value_that_no_run_folder_can_hold_is_refused():
+    with pytest.raises(UserError, match="knob 'x' is {}, of type dict; expected str, int"):
+        plain({"x": {}})
 
 
 def test_a_notebooks_values_are_held_to_the_same_types():

@@ -56,12 +56,12 @@ def test_choices_of_every_kind():
     assert searched(decay="none,0.1")["decay"] == Choices((None, 0.1))
     assert searched(length="3epochs,10%")["length"] == Choices(("3 epochs", "10%"))
     assert searched(width=[1, 2])["width"] == Choices((1, 2))
-    assert searched(widths=[(8,), (4, 4)])["widths"] == Choices(("(8,)", "(4, 4)"))
+    assert searched(widths=[(8,), (4, 4)])["widths"] == Choices(("8", "4,4"))
 
 
 def test_plain_values_stay():
     space = space_of(KNOBS, {"width": "1:9", "learning_rate": "0.1", "widths": "4,5", "folder": "a:b", "title": "x:y"})
-    assert space.fixed == {"learning_rate": 0.1, "widths": "(4, 5)", "folder": "a:b", "title": "x:y"}
+    assert space.fixed == {"learning_rate": 0.1, "widths": [4, 5], "folder": "a:b", "title": "x:y"}
     assert space_of(KNOBS, {"width": "1:9", "widths": [3], "length": duration.epochs(1)}).fixed == {
         "widths": "(3,)", "length": "1 epochs",
     }  # fmt: skip
