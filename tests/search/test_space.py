@@ -63,7 +63,7 @@ def test_plain_values_stay():
     space = space_of(KNOBS, {"width": "1:9", "learning_rate": "0.1", "widths": "4,5", "folder": "a:b", "title": "x:y"})
     assert space.fixed == {"learning_rate": 0.1, "widths": [4, 5], "folder": "a:b", "title": "x:y"}
     assert space_of(KNOBS, {"width": "1:9", "widths": [3], "length": duration.epochs(1)}).fixed == {
-        "widths": "(3,)", "length": "1 epochs",
+        "widths": [3], "length": "1 epochs",
     }  # fmt: skip
     assert first(space)["width"] == 1 and first(space)["title"] == "x:y"
 
