@@ -25,14 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax import lax
 from orbax.checkpoint import checkpoint_managers
 
 from research.core import State
 from research.distributed.job import job
-from research.distributed.sharding import on_device
 from research.errors import UserError
-from research.tree import path_name, shapes
+from research.files import atomic_write
+from research.runs.fingerprint import checksums, fingerprints_of
+from research.tree import shapes
 
 FORMAT = 1
 # Orbax logs the traceback of a failed write several times; the error itself is raised here.
@@ -72,10 +72,16 @@ class Checkpoints:
 
     `about` is stored in the metadata of each checkpoint: the experiment, its knobs, the versions. With `required`, as
     for a run that started from a checkpoint of another run, `restore` raises UserError if no checkpoint is valid.
+    With `read_only`, nothing in the folder is created, changed or deleted: another process may be writing to it.
     """
 
-    def __init__(self, folder, *, keep: int = 2, about: dict | None = None, required: bool = False):
+    def __init__(
+        self, folder, *, keep: int = 2, about: dict | None = None, required: bool = False, read_only: bool = False
+    ):
         self.folder = Path(folder).absolute()
+        if not read_only and jax.process_index() == 0:
+            _repair_scores(self.folder)
+        job().everyone(None)
         self._required = required
         self._about = about or {}
         policies = [checkpoint_managers.LatestN(n=keep), checkpoint_managers.BestN(get_metric_fn=_score, n=1)]
@@ -83,7 +89,9 @@ class Checkpoints:
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
             best_fn=_score,  # without it, Orbax stores no scores and returns the latest checkpoint as the best
             best_mode="max",
-            cleanup_tmp_directories=True,  # left by a process that was killed during a save
+            cleanup_tmp_directories=not read_only,  # left by a process that was killed during a save
+            create=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._thread, self._pending = ThreadPoolExecutor(1, "checkpoint"), None
@@ -96,8 +104,9 @@ class Checkpoints:
         """
         self.wait()
         # Copy, because the loop modifies the metadata later.
-        meta = copy.deepcopy({**meta, "format": FORMAT, "about": self._about, "shapes": shapes(state)})
-        score = -math.inf if score is None or math.isnan(score) else float(score)
+        score = None if score is None or math.isnan(score) else float(score)
+        meta = {**meta, "format": FORMAT, "about": self._about, "shapes": shapes(state), "score": score}
+        meta, score = copy.deepcopy(meta), -math.inf if score is None else score
         single_process, write = jax.process_count() == 1, functools.partial(self._write, meta, score)
         # Orbax needs almost a millisecond per array; the loop continues as soon as the arrays are copied.
         # On CPU, the device copies them, in order with the steps. Elsewhere, copy them to the host, because the device
@@ -106,13 +115,13 @@ class Checkpoints:
         if single_process and jax.default_backend() == "cpu":
             self._pending = self._thread.submit(write, _copy(state))
         elif single_process and all(x.is_fully_replicated for x in jax.tree.leaves(state)):
-            self._pending = self._thread.submit(write, jax.device_get(state), _fingerprints(state))
+            self._pending = self._thread.submit(write, jax.device_get(state), fingerprints_of(state))
         else:
             write(state)
 
     def _write(self, meta, score, state, fingerprints=None):
         """Pass the state to Orbax, which copies it if necessary and writes it in its own threads."""
-        fingerprints = fingerprints or _fingerprints(state)
+        fingerprints = fingerprints or fingerprints_of(state)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), meta=_MetaSave(meta, fingerprints))
         try:
             self._manager.save(meta["step"], args=args, metrics={"score": score}, force=True)
@@ -169,9 +178,9 @@ class Checkpoints:
                 return Restored(*self._verified(candidate, abstract), damaged)
             except ValueError as error:
                 reason = str(error)
+                self._check_shapes(candidate, abstract)
                 if step is not None:
                     raise UserError(f"the checkpoint at step {step} in {self.folder} is damaged: {reason}") from error
-                self._check_shapes(candidate, abstract)
                 damaged[candidate] = reason
                 self._move_to_damaged(candidate)
         if self._required:
@@ -190,8 +199,10 @@ class Checkpoints:
         # Agree on the outcome before the checksums, a collective computation that needs every process.
         if reasons := [reason for reason in job().everyone(reason) if reason]:
             raise ValueError(reasons[0])
-        actual = checksums(_fingerprints(state))
-        wrong = [name for name, checksum in meta["checksums"].items() if actual.get(name) != checksum]
+        actual = checksums(fingerprints_of(state))
+        wrong = [name for name, checksum in actual.items() if meta["checksums"].get(name) != checksum]
+        if meta["step"] != step:
+            raise ValueError(f"its metadata are those of step {meta['step']}")
         if wrong:
             raise ValueError(f"the checksum of {wrong[0]} does not match ({len(wrong)} of {len(actual)} arrays)")
         return state, meta
@@ -236,34 +247,7 @@ def error_cause(error: BaseException) -> str:
     return (text.strip().split("\n")[0] or type(error).__name__)[:300]
 
 
-def fingerprint(tree) -> dict[str, jax.Array]:
-    """Return {path: u32[2]}: for each array, the sum of its 32-bit words and their sum weighted by position, mod 2^32.
-
-    Integer sums do not depend on the order of addition. A sharded array therefore has the same fingerprint on any
-    number of devices, without being gathered. Any single flipped bit changes the first number.
-    """
-    return {path_name(path): _word_sums(x) for path, x in jax.tree.leaves_with_path(tree)}
-
-
-_fingerprints = jax.jit(lambda tree: fingerprint(on_device(tree)))
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
-
-
-def _word_sums(x):
-    if x.dtype == jnp.bool_:
-        x = x.astype(jnp.uint8)
-    bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(32, 8 * x.dtype.itemsize)}")).astype(jnp.uint32)
-    position, stride = jnp.zeros((), jnp.uint32), 1
-    for axis in reversed(range(bits.ndim)):  # broadcast instead of reshaping, which would gather a sharded array
-        position = position + lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride % 2**32)
-        stride *= bits.shape[axis]
-    weight = position * jnp.uint32(2654435761) ^ (position >> 15) | 1
-    return jnp.stack([jnp.sum(bits, dtype=jnp.uint32), jnp.sum(bits * weight, dtype=jnp.uint32)])
-
-
-def checksums(prints) -> dict[str, str]:
-    """Fetch fingerprints from the devices and format them as hexadecimal text."""
-    return {name: "".join(f"{int(word):08x}" for word in np.asarray(x)) for name, x in prints.items()}
 
 
 def read_meta(folder) -> dict:
@@ -290,7 +274,7 @@ def read_raw(step_folder) -> dict:
         tree = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     except Exception as error:  # Orbax raises anything from KeyError to FileNotFoundError for damage
         raise UserError(f"the checkpoint {step_folder} is damaged: {error_cause(error)}") from error
-    actual = checksums(_fingerprints({k: tree[k] for k in ("params", "stats") if tree.get(k)}))
+    actual = checksums(fingerprints_of({k: tree[k] for k in ("params", "stats") if tree.get(k)}))
     if wrong := [name for name, checksum in actual.items() if meta["checksums"].get(name) != checksum]:
         raise UserError(f"the checkpoint {step_folder} is damaged: the checksum of {wrong[0]} does not match.")
     return tree
@@ -308,9 +292,38 @@ def scores_by_step(folder) -> dict[int, float]:
     scores = {}
     for path in Path(folder).glob("*"):
         if path.name.isdigit() and (path / "meta" / "meta.json").exists():
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                scores[int(path.name)] = json.loads((path / "metrics" / "metrics").read_text())["score"]
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                scores[int(path.name)] = _score_of(path)
     return scores
+
+
+def _score_of(step_folder) -> float:
+    """Return the score in the metadata, which have a checksum; earlier versions stored it in a file only."""
+    meta = read_meta(step_folder / "meta")
+    if "score" in meta:
+        return -math.inf if meta["score"] is None else meta["score"]
+    return json.loads((step_folder / "metrics" / "metrics").read_text())["score"]
+
+
+def _repair_scores(folder):
+    """Rewrite score files that differ from the metadata; Orbax trusts them when it chooses what to delete.
+
+    A checkpoint with damaged metadata gets no score. `restore` moves it to `damaged/`.
+    """
+    scores = scores_by_step(folder)
+    for path in folder.glob("*"):
+        if not path.name.isdigit():
+            continue
+        file, score = path / "metrics" / "metrics", scores.get(int(path.name), -math.inf)
+        with contextlib.suppress(OSError):
+            try:
+                same = json.loads(file.read_text()) == {"score": score}
+            except (OSError, ValueError):
+                same = False
+            if not same:
+                file.parent.mkdir(exist_ok=True)
+                with atomic_write(file) as part:
+                    part.write_text(json.dumps({"score": score}))
 
 
 class _MetaHandler(ocp.AsyncCheckpointHandler):

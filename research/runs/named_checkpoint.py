@@ -19,8 +19,11 @@ class NamedCheckpoint(NamedTuple):
 
 
 def find_checkpoint(text: str) -> NamedCheckpoint:
-    """Find the checkpoint `RUN`, `RUN@newest`, `RUN@best` or `RUN@<step>`. Raises UserError if there is none."""
-    name, _, selector = str(text).partition("@")
+    """Find the checkpoint `RUN`, `RUN@newest`, `RUN@best` or `RUN@<step>`. Raises UserError if there is none.
+
+    The last @ separates the two, unless the entire text is the path of a folder.
+    """
+    name, _, selector = (str(text), "", "") if Path(text).is_dir() else _split(str(text))
     folder = find_run(name)
     scores = scores_by_step(folder / "checkpoints")
     if not scores:
@@ -34,6 +37,10 @@ def find_checkpoint(text: str) -> NamedCheckpoint:
     else:
         raise UserError(f"{folder} has no checkpoint {selector!r}. Available: newest, best, {sorted(scores)}.")
     return NamedCheckpoint(folder, step, f"{folder.name}@{step}")
+
+
+def _split(text):
+    return text.rpartition("@") if "@" in text else (text, "", "")
 
 
 def copy_checkpoint(named: NamedCheckpoint, folder):
@@ -55,6 +62,14 @@ def copy_checkpoint(named: NamedCheckpoint, folder):
         (folder / "metrics.jsonl").write_bytes(record.read(meta["bytes"]))
     with atomic_write(target) as part:
         shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(source, part)
+        try:
+            shutil.copytree(source, part)
+        except OSError as error:
+            if source.exists():
+                raise
+            raise UserError(
+                f"the run in {named.folder} deleted its checkpoint at step {named.step} while it was copied. Run the "
+                "same command again."
+            ) from error
         # Drop the metric sums, which may not fit the new knobs, and an early stop.
         write_meta(part / "meta", {**meta, "open": [], "stopped": ""})

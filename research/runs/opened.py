@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from research.core import State, Trained, View, live
+from research.errors import UserError
 from research.experiment import Experiment, build
 from research.files import read_json
 from research.runs.checkpoint import Checkpoints
@@ -63,11 +64,22 @@ def open_run(path) -> OpenedRun:
     checkpoint = find_checkpoint(str(path))
     folder, about, experiment = load_run(checkpoint.folder)
     built = build(experiment, seed=about["seed"])
-    with Checkpoints(folder / "checkpoints", keep=experiment.keep) as checkpoints:
-        state = checkpoints.restore(built.abstract, step=checkpoint.step).state
+    checkpoint, state = _restored(path, built.abstract)
     view = next(iter(experiment.evals.values())).view if experiment.evals else live
     trained = Trained(experiment.apply, *view(state))
     return OpenedRun(folder, about, experiment, checkpoint.step, state, view, trained, built.mesh)
+
+
+def _restored(path, abstract, attempts: int = 5):
+    """Return the checkpoint that `path` names and its State. A run in progress may delete a checkpoint that is read."""
+    for attempt in range(attempts):
+        checkpoint = find_checkpoint(str(path))
+        try:
+            with Checkpoints(checkpoint.folder / "checkpoints", read_only=True) as checkpoints:
+                return checkpoint, checkpoints.restore(abstract, step=checkpoint.step).state
+        except UserError:
+            if (checkpoint.folder / "checkpoints" / str(checkpoint.step)).exists() or attempt == attempts - 1:
+                raise
 
 
 def knob_values(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:

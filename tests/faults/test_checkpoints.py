@@ -1,0 +1,130 @@
+"""Readers change nothing, a damaged score decides nothing, and a checkpoint is of the step that its folder says."""
+
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from research import verbs
+from research.core import State
+from research.errors import UserError
+from research.runs import opened
+from research.runs.checkpoint import Checkpoints, scores_by_step
+from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
+
+TOY = '''"""A toy."""
+
+from tests import toys
+
+
+def experiment(*, noise: float = 0.3):
+    return toys.experiment(noise=noise, keep=3)
+'''
+
+
+def state(value) -> State:
+    return State(jnp.uint32(0), jnp.uint32(0), jnp.int32(value), {"w": jnp.full((4,), float(value))}, {}, ())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of the steps 1, 2 and 3; that of step 2 is the best."""
+    with Checkpoints(tmp_path / "checkpoints", keep=3) as saved:
+        for step, score in ((1, 0.1), (2, 0.9), (3, 0.5)):
+            saved.save(state(step), {"step": step}, score=score)
+    return tmp_path / "checkpoints"
+
+
+def listing(folder):
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(Path(folder).rglob("*"))}
+
+
+def abstract():
+    return jax.eval_shape(lambda: state(0))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run below a folder whose name has an @."""
+    home = tmp_path_factory.mktemp("me@home")
+    (home / "toy.py").write_text(TOY)
+    return verbs.train(home / "toy.py", run_dir=home / "run", report=False, stream=open(os.devnull, "w")).folder
+
+
+def test_a_reader_leaves_what_another_process_is_writing(run):
+    unfinished = run / "checkpoints" / "99.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    (unfinished / "half-written").write_text("...")
+    before = listing(run / "checkpoints")
+    assert opened.open_run(f"{run}@newest").step == 40 and opened.open_run(run).trained is not None
+    assert listing(run / "checkpoints") == before
+    with Checkpoints(run / "checkpoints"):
+        pass
+    assert not unfinished.exists(), "a trainer removes what a killed one left"
+
+
+def test_the_last_at_separates_the_step(run):
+    assert find_checkpoint(str(run)).step == find_checkpoint(f"{run}@newest").step == 40
+    assert find_checkpoint(f"{run}@best").step in scores_by_step(run / "checkpoints")
+    with pytest.raises(UserError, match="has no checkpoint '7'"):
+        find_checkpoint(f"{run}@7")
+
+
+def test_a_checkpoint_that_vanishes_while_it_is_read_is_replaced_by_the_next(run, tmp_path, monkeypatch):
+    moving = shutil.copytree(run, tmp_path / "run")
+    steps, restore = sorted(scores_by_step(moving / "checkpoints")), Checkpoints.restore
+
+    def vanish(self, abstract, *, step=None):
+        if step == steps[-1]:
+            shutil.rmtree(self.folder / str(step))
+        return restore(self, abstract, step=step)
+
+    monkeypatch.setattr(Checkpoints, "restore", vanish)
+    assert opened.open_run(moving).step == steps[-2]
+    copytree = shutil.copytree
+    monkeypatch.setattr(shutil, "copytree", lambda source, part: shutil.rmtree(source) or copytree(source, part))
+    with pytest.raises(UserError, match="deleted its checkpoint at step .* while it was copied. Run the same command"):
+        copy_checkpoint(find_checkpoint(str(moving)), tmp_path / "new")
+
+
+@pytest.mark.parametrize("torn", ["", '{"sco', '{"score": 9.5}', "[]", None])
+def test_a_damaged_score_decides_nothing(folder, torn):
+    file = folder / "1" / "metrics" / "metrics"
+    file.unlink() if torn is None else file.write_text(torn)
+    assert scores_by_step(folder) == {1: 0.1, 2: 0.9, 3: 0.5}
+    with Checkpoints(folder, keep=1) as saved:
+        assert saved.best() == 2
+        saved.save(state(4), {"step": 4}, score=0.2)
+    assert set(scores_by_step(folder)) == {2, 4}, "the newest and the best are kept"
+
+
+def test_metadata_of_another_step_are_damage(folder):
+    (folder / "2").rename(folder / "x")
+    (folder / "3").rename(folder / "2")
+    (folder / "x").rename(folder / "3")
+    with Checkpoints(folder, keep=3) as saved:
+        restored = saved.restore(abstract())
+    assert restored.meta["step"] == 1 and int(restored.state.step) == 1
+    assert restored.damaged == {3: "its metadata are those of step 2", 2: "its metadata are those of step 3"}
+
+
+def test_a_sound_checkpoint_of_another_model_is_not_damaged(folder):
+    other = abstract()._replace(params={"w": jax.ShapeDtypeStruct((5,), jnp.float32)})
+    with (
+        Checkpoints(folder, read_only=True) as saved,
+        pytest.raises(UserError, match=r"w is float32\[4\] in the check"),
+    ):
+        saved.restore(other, step=3)
+
+
+def test_an_array_without_a_checksum_is_damage(folder, monkeypatch):
+    from research.runs import checkpoint
+
+    meta = checkpoint.read_meta(folder / "3" / "meta")
+    checkpoint.write_meta(folder / "3" / "meta", {**meta, "checksums": {}})
+    with Checkpoints(folder, keep=3) as saved:
+        restored = saved.restore(abstract())
+    assert restored.meta["step"] == 2 and "the checksum of" in restored.damaged[3]
