@@ -1,6 +1,6 @@
 """Readers change nothing, a damaged score decides nothing, and a checkpoint is of the step that its folder says."""
 
-import os
+import io
 import shutil
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def run(tmp_path_factory):
     """A finished run below a folder whose name has an @."""
     home = tmp_path_factory.mktemp("me@home")
     (home / "toy.py").write_text(TOY)
-    return verbs.train(home / "toy.py", run_dir=home / "run", report=False, stream=open(os.devnull, "w")).folder
+    return verbs.train(home / "toy.py", run_dir=home / "run", report=False, stream=io.StringIO()).folder
 
 
 def test_a_reader_leaves_what_another_process_is_writing(run):
