@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import time
 from pathlib import Path
 
 import jax
@@ -62,7 +63,9 @@ def test_a_reader_leaves_what_another_process_is_writing(run):
     assert opened.open_run(f"{run}@newest").step == 40 and opened.open_run(run).trained is not None
     assert listing(run / "checkpoints") == before
     with Checkpoints(run / "checkpoints"):
-        pass
+        deadline = time.monotonic() + 30
+        while unfinished.exists() and time.monotonic() < deadline:  # a trainer removes it, in a thread of its own
+            time.sleep(0.05)
     assert not unfinished.exists(), "a trainer removes what a killed one left"
 
 
