@@ -328,7 +328,9 @@ def test_a_damaged_checkpoint_is_set_aside_by_all(one_of_two, tmp_path):
 
 
 def test_what_a_job_compiles_again_is_explained_by_the_rows_that_a_process_reads(tmp_path):
-    output = train(tmp_path / "run", "--trouble", "compile", "--steps", "32", processes=2)
+    # Without the cache, in which a compilation is too short to count on a busy machine.
+    off = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    output = train(tmp_path / "run", "--trouble", "compile", "--steps", "32", processes=2, **off)
     assert "intervals compiled again" in output and "The shapes and types of its batches did not change" in output
 
 
