@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,22 @@ def atomic_write(path):
 
 
 def write_json(path, value):
-    """Write JSON atomically: a killed process leaves either the old file or the new one."""
+    """Write JSON atomically: a killed process leaves either the old file or the new one. NaN and inf become null."""
     with atomic_write(path) as part:
-        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        part.write_text(to_json(value, indent=1) + "\n", encoding="utf-8")
+
+
+def to_json(value, **options) -> str:
+    """Format a value as JSON. NaN and infinities, which JSON does not have, become null."""
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value):
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path) -> Any:

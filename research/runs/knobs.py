@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+import math
 import re
 import types
 import typing
@@ -120,6 +121,8 @@ def _plain(name, value):
         return str(value)
     if isinstance(value, tuple | list):
         return [_plain(name, part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no inf and no nan
     if isinstance(value, bool | int | float | str | None):
         return value
     raise UserError(f"knob {name!r} is {value!r}, of type {type(value).__name__}; expected {KINDS}.")

@@ -1,7 +1,6 @@
 """Write predictions to a file: one row per record, with the strings that identify the record and the class names."""
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from research.data.readers.arrays import column, field_names
 from research.data.readers.records import records
 from research.errors import UserError
-from research.files import atomic_write, file_errors
+from research.files import atomic_write, file_errors, to_json
 
 SUFFIXES = (".jsonl", ".csv")
 
@@ -59,7 +58,7 @@ def write_predictions(path, rows: Mapping[str, np.ndarray], *, ids: Mapping[str,
                 csv.writer(file).writerows(_indexed(columns))
             else:
                 file.writelines(
-                    json.dumps(dict(zip(["index", *columns], row, strict=True)), ensure_ascii=False) + "\n"
+                    to_json(dict(zip(["index", *columns], row, strict=True)), ensure_ascii=False) + "\n"
                     for row in _indexed(columns)
                 )
 

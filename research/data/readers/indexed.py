@@ -132,7 +132,10 @@ def _encoded(record) -> bytes:
     header, body = {}, []
     for name, value in record.items():
         kind = {str: "str", bytes: "bytes"}.get(type(value))
-        data = value.encode() if kind == "str" else value if kind else np.asarray(value)
+        try:
+            data = value.encode() if kind == "str" else value if kind else np.asarray(value)
+        except UnicodeEncodeError as error:
+            raise UserError(f"field {name!r} is not valid text: {error}. Replace or drop the character.") from error
         if kind:
             header[name] = [kind, len(data)]
         elif data.dtype.kind in "SU":

@@ -78,15 +78,16 @@ def field(record: Mapping, name: str):
 def numbers(fields: Mapping) -> dict[str, np.ndarray]:
     """Return the fields that a device can hold; strings, times and other objects are dropped.
 
-    Raises UserError if no field remains, if `label` is a field of strings, or if a field contains arrays of different
-    shapes.
+    Bytes are in the order of the machine. Numbers of 64 bits become 32 bits, which is what a device holds.
+    Raises UserError if no field remains, if `label` is a field of strings, if a field contains arrays of different
+    shapes, or if a number does not fit into 32 bits.
     """
     # An object array may contain arrays of one shape, for example after ragged arrays were cropped.
     stacked = {
         name: column(list(values), name=name) if values.dtype == object and len(values) else values
         for name, values in fields.items()
     }
-    numeric = {name: values for name, values in stacked.items() if values.dtype.kind not in "OSUMm"}
+    numeric = {name: _narrowed(name, v) for name, v in stacked.items() if v.dtype.kind not in "OSUMm"}
     if "label" in fields and "label" not in numeric:
         raise UserError(
             f"the field 'label' has strings, such as {stacked['label'][0]!r}; expected class numbers. Number them with "
@@ -95,6 +96,25 @@ def numbers(fields: Mapping) -> dict[str, np.ndarray]:
     if not numeric:
         raise UserError(f"the records have no field of numbers; expected at least one among {sorted(fields)}.")
     return numeric
+
+
+def _narrowed(name, values):
+    """Return `values` in 32 bits. An integer must keep its value, also as a float, and a finite number stays finite."""
+    values = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+    narrow = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32}.get(values.dtype.name)
+    if narrow is None:
+        return values
+    with np.errstate(over="ignore"):
+        narrowed = values.astype(narrow)
+    lost = narrowed != values if values.dtype.kind != "f" else (
+        np.isfinite(values) & (np.isinf(narrowed) | (narrowed != values) & (values == np.round(values)))
+    )  # fmt: skip
+    if lost.any():
+        raise UserError(
+            f"the field {name!r} has {values[lost].flat[0]!r}, which is not a number of {np.dtype(narrow).name}. "
+            "Subtract an offset, rescale the field or remove it: mapped(data, fn)."
+        )
+    return narrowed
 
 
 def objects(values) -> np.ndarray:

@@ -9,18 +9,22 @@ from research.data.readers import paths, records
 from research.data.readers.arrays import Arrays, number_classes, of_columns
 from research.errors import UserError, unknown
 
+MAX_CELL = 2**31 - 1  # characters of a CSV cell, for documents; the default of the csv module is 131,072
+
 
 def csv(path, *, label: str | None = None, classes=None, delimiter: str = ",") -> Arrays:
     """Read a CSV file with a header into memory; each column is a field.
 
-    A column of integers becomes i32 (i64 if they need it), a column of other numbers f32; any other column stays
-    strings. An empty cell in a column of numbers is NaN. The column named `label` becomes the field "label", i32:
-    strings are numbered in sorted order, or in the order of `classes`, and `classes` of the data set has the names.
+    A column of integers becomes i32 (i64 if they need it), a column of other numbers f32 (f64 if f32 would change an
+    integer or overflow); any other column stays strings. An empty cell in a column of numbers is NaN. The column named
+    `label` becomes the field "label", i32: strings are numbered in sorted order, or in the order of `classes`, and
+    `classes` of the data set has the names.
 
     Raises UserError for a missing or empty file, a row whose length differs from the header, a duplicate column name,
     and a label column that is missing, has empty cells, or is neither integers nor strings.
     """
     path = paths.file(path, what="CSV file")
+    csv_module.field_size_limit(MAX_CELL)
     try:
         with open(path, newline="", encoding="utf-8-sig") as lines:
             reader = csv_module.reader(lines, delimiter=delimiter, strict=True)
@@ -52,8 +56,8 @@ def jsonl(path, *, label: str | None = None, classes=None) -> Arrays:
     """Read a file of JSON objects, one per line, into memory; all lines need the same fields.
 
     Fields are numbers, strings, or (nested) lists of numbers. Integers become i32 (i64 if they need it), other numbers
-    f32. true and false become 1 and 0; null among numbers is NaN. Lists may differ in length between lines. `label` and
-    `classes` as in `csv`.
+    f32 (f64 as in `csv`). true and false become 1 and 0; null among numbers is NaN. Lists may differ in length between
+    lines. `label` and `classes` as in `csv`.
     Raises UserError for a missing or empty file, a line that is not a JSON object, and fields or types that differ.
     """
     path = paths.file(path, what="JSON lines file")
@@ -92,7 +96,9 @@ def _labelled(columns, label, classes, path):
     values = columns[label]
     rest = {name: column for name, column in columns.items() if name != label}
     if values.dtype.kind in "iu" and values.ndim == 1:
-        return of_columns({**rest, "label": values.astype(np.int32)}, classes=classes)
+        if values.dtype != np.int32:
+            raise UserError(f"the label column {label!r} of {path} has {values.max()}; expected integers of 32 bits.")
+        return of_columns({**rest, "label": values}, classes=classes)
     if values.dtype != object:
         raise UserError(f"the label column {label!r} of {path} is {values.dtype}; expected integers or strings.")
     numbers, classes = number_classes(values, classes, what=f"the label column {label!r} of {path}")
@@ -100,20 +106,38 @@ def _labelled(columns, label, classes, path):
 
 
 def _typed(cells):
-    """Convert a column of text cells to i32, i64 or f32; otherwise keep strings."""
+    """Convert a column of text cells to i32, i64, f32 or f64; a column that numbers cannot represent stays strings."""
     # Trap: Python parses "1_000" as a number, but in a table it is text.
-    if not any("_" in cell for cell in cells):
-        for number in (int, lambda cell: float(cell) if cell.strip() else float("nan")):
-            try:
-                return _narrow(np.array([number(cell) for cell in cells]))
-            except (ValueError, OverflowError):
-                pass
-    return records.objects(cells)
+    if any("_" in cell for cell in cells):
+        return records.objects(cells)
+    try:
+        return _narrow(np.array([int(cell) for cell in cells]))
+    except OverflowError:
+        return records.objects(cells)
+    except ValueError:
+        pass
+    try:
+        numbers = np.array([float(cell) if cell.strip() else float("nan") for cell in cells])
+    except ValueError:
+        return records.objects(cells)
+    exact = all(int(number) == int(cell) for number, cell in zip(numbers, cells, strict=True) if _is_integer(cell))
+    return _narrow(numbers) if exact else records.objects(cells)
+
+
+def _is_integer(cell):
+    return cell.strip().lstrip("+-").isdigit()
 
 
 def _json_column(values, name, path, lines):
-    if all(isinstance(value, str) for value in values):
+    strings = [isinstance(value, str) for value in values]
+    if all(strings):
         return records.objects(values)
+    if strings[0]:
+        at = strings.index(False)
+        raise UserError(
+            f"{path}, line {lines[at]}: field {name!r} is {json.dumps(values[at])[:60]}; expected a string, as in line "
+            f"{lines[0]}."
+        )
     arrays = []
     for value, line in zip(values, lines, strict=True):
         try:
@@ -128,7 +152,12 @@ def _json_column(values, name, path, lines):
         arrays.append(array)
     # Trap: numpy makes an empty list float, thus empty lists do not take part in choosing the dtype.
     extremes = [value for array in arrays if array.size for value in (array.min(), array.max())]
-    dtype = _narrow(np.array(extremes)).dtype if extremes else np.int32
+    try:
+        dtype = _narrow(np.array(extremes)).dtype if extremes else np.int32
+        if dtype == np.float32 and any(array.size and _narrow(array).dtype == np.float64 for array in arrays):
+            dtype = np.float64
+    except OverflowError as error:
+        raise UserError(f"{path}: field {name!r} has {error}; write them as strings.") from error
     arrays = [array.astype(dtype) for array in arrays]
     same_shape = len({array.shape for array in arrays}) == 1
     return np.stack(arrays) if same_shape else records.objects(arrays)
@@ -142,7 +171,10 @@ def _without_null(value):
 
 def _narrow(array):
     if array.dtype.kind == "f":
-        return array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            narrow = array.astype(np.float32)
+        changed = np.isinf(narrow) & np.isfinite(array) | (narrow != array) & (array == np.round(array))
+        return array if changed.any() else narrow
     if array.dtype.kind not in "bi":
         raise OverflowError("integers beyond 64 bits")
     int32 = np.iinfo(np.int32)

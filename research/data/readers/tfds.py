@@ -59,21 +59,25 @@ class TfdsSource:
         }
 
 
-def tfds_source(name_or_builder, split: str, *, data_dir=None) -> TfdsSource:
+def tfds_source(name_or_builder, split, *, data_dir=None) -> TfdsSource:
     """Open a split of a TFDS data set with random access; download and prepare it if necessary.
 
     `name_or_builder` is one of the project's data sets (digits, fashion_mnist, glyphs, stdlib_text), any TFDS name
-    ("cifar10", "name/config:1.0"), or a builder. `split` may be a slice such as "train[:10%]". `data_dir` is by
-    default $TFDS_DATA_DIR, or ~/tensorflow_datasets. Records are dicts of the data set's features; texts are decoded
-    from UTF-8. A killed or concurrent preparation never leaves partial data under the final name.
+    ("cifar10", "name/config:1.0"), or a builder. `split` may be a slice such as "train[:10%]", or one instruction of
+    TFDS, such as tfds.core.ReadInstruction(...) or an element of tfds.even_splits(...). `data_dir` is by default
+    $TFDS_DATA_DIR, or ~/tensorflow_datasets. Records are dicts of the data set's features; texts are decoded from
+    UTF-8. A killed or concurrent preparation never leaves partial data under the final name.
 
-    Raises UserError for an unknown name or split, and if the data set cannot be prepared or read on this machine. Image
-    builders of TFDS need TensorFlow for preparation (not for reading), and the files must be array_record.
+    Raises UserError for an unknown name or split, for a split without records, and if the data set cannot be prepared
+    or read on this machine. Image builders of TFDS need TensorFlow for preparation (not for reading), and the files
+    must be array_record.
     """
     builder = prepared(name_or_builder, data_dir=data_dir)
-    base = re.match(r"\w*", split).group()
+    if isinstance(split, list | tuple | dict):
+        raise UserError(f"split={split!r}; expected one split, such as 'train[:10%]'. Open each of several by itself.")
+    base = re.match(r"\w*", split).group() if isinstance(split, str) else None
     # A mocked builder has no splits and accepts any name.
-    if builder.info.splits and base not in builder.info.splits and base != "all":
+    if base is not None and builder.info.splits and base not in builder.info.splits and base != "all":
         raise unknown(f"split of {builder.info.full_name}", split, builder.info.splits)
     try:
         with quiet():
@@ -86,6 +90,12 @@ def tfds_source(name_or_builder, split: str, *, data_dir=None) -> TfdsSource:
                 "which has no random access; prepare it as array_record in another data_dir."
             ) from error
         raise UserError(f"the split {split!r} of {builder.info.full_name}: {error}") from error
+    try:
+        count = len(data)
+    except ValueError:  # the end of a slice before its beginning gives a negative length
+        count = 0
+    if not count:
+        raise UserError(f"the split {split!r} of {builder.info.full_name} has no records.")
     features = builder.info.features
     texts = frozenset(name for name, feature in features.items() if type(feature).__name__ == "Text")
     return TfdsSource(data, builder.info, texts)
@@ -145,6 +155,12 @@ def make_builder(name_or_builder, *, data_dir=None, **options):
             names = [*MODULES, *tfds.list_builders(with_community_datasets=False)]
             hint = nearest(name_or_builder, names)
             raise UserError(f"unknown data set {name_or_builder!r}.{hint} Built in: {', '.join(MODULES)}.") from None
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"the data set {name_or_builder!r} needs {error.name or 'TensorFlow'}, which is not installed. Install "
+                "it, or prepare the data elsewhere with file_format='array_record' and pass "
+                "tfds.builder_from_directory(FOLDER) here."
+            ) from error
         except (ValueError, AssertionError) as error:
             raise UserError(f"the data set {name_or_builder!r} cannot be opened: {error}") from error
 
