@@ -145,7 +145,7 @@ def test_jsonl(tmp_path):
         ('{"a": 1}\n[1]\n', "line 2: a list"),
         ('{"a": 1}\n{"b": 1}\n', "line 2 has the fields"),
         ('{"a": 1}\n{"a": "x"}\n', "line 2: field 'a'"),
-        ('{"a": "x"}\n{"a": 1}\n', "line 1: field 'a'"),
+        ('{"a": "x"}\n{"a": 1}\n', "line 2: field 'a'"),
         ('{"a": {"b": 1}}\n', "line 1: field 'a'"),
         ('{"a": [[1], [2, 3]]}\n', "line 1: field 'a'"),
     ],

@@ -96,7 +96,7 @@ def test_largest_remainder_against_the_definition():
         (lambda: mixture(parts(), 2, weights={"a": 1, "b": 1, "c": 1e-9}), "below 1/100000"),
         (lambda: mixture({"a": part(0, 2), "b": []}, 2), "'b' is empty"),
         (lambda: mixture({"a": part(0, 2), "b": arrays(part=np.zeros(2))}, 2), "different records"),
-        (lambda: mixture({"a": arrays(x=np.zeros(2)), "b": arrays(x=np.zeros(2, "f4"))}, 2), "different records"),
+        (lambda: mixture({"a": arrays(x=np.zeros(2)), "b": arrays(x=np.zeros(2, "i4"))}, 2), "different records"),
     ],
 )
 def test_errors(make, words):
