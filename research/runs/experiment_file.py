@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from research.errors import UserError, nearest
 
+ORIGIN = ".origin"  # in a copy of sources, the folder of the originals
+
 
 class Loaded(NamedTuple):
     """A loaded experiment file.
@@ -36,8 +38,10 @@ class Loaded(NamedTuple):
 def load(file) -> Loaded:
     """Load an experiment from a Python file, together with the sources that it imports from its root folder.
 
-    A Loaded is returned unchanged; a command thus executes the file only once. Raises UserError if the file is missing,
-    is not valid Python, or has no function `experiment`.
+    After an edit, the modules that it imports from there are executed again, so that the recorded sources are those
+    that run. The copy in a run folder finds data beside the original file: the original runs if it is unchanged,
+    otherwise the copy runs with the `__file__` of the original. A Loaded is returned unchanged; a command thus executes
+    the file only once. Raises UserError if the file is missing, is not valid Python, or has no function `experiment`.
     """
     if isinstance(file, Loaded):
         return file
@@ -50,6 +54,14 @@ def load(file) -> Loaded:
         root = root.parent
     relative = file.relative_to(root)
     name = ".".join(relative.with_suffix("").parts)
+    try:
+        sources = _sources(root, relative)
+    except SyntaxError as error:
+        raise UserError(f"{error.filename or file}, line {error.lineno}: {error.msg}") from error
+    original = Path((root / ORIGIN).read_text(encoding="utf-8")) if (root / ORIGIN).is_file() else root
+    if original != root and _unchanged(original, sources):
+        root, file = original, original / relative
+    _forget_changed(root, sources)
     for imported in [m for m in sys.modules if m.split(".")[0] == name.split(".")[0] and "." in name]:
         origin = getattr(sys.modules[imported], "__file__", None)
         if origin and not Path(origin).is_relative_to(root):
@@ -58,6 +70,7 @@ def load(file) -> Loaded:
     try:
         spec = importlib.util.spec_from_file_location(name, file)
         module = importlib.util.module_from_spec(spec)
+        module.__file__ = str(original / relative)
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
@@ -68,7 +81,32 @@ def load(file) -> Loaded:
         raise UserError(f"{file} has no function experiment(*, ...) -> Experiment.")
     short = name.removeprefix("experiments.")
     doc = inspect.getdoc(module) or inspect.getdoc(function) or ""
-    return Loaded(function, short, doc, _sources(root, relative), str(file))
+    return Loaded(function, short, doc, sources, str(file))
+
+
+_executed: dict[str, str] = {}  # the source of each module when an experiment last imported it
+
+
+def _forget_changed(root, sources):
+    """Forget the modules of an experiment if one of them was edited, or comes from another folder, since its import."""
+    modules = {".".join(Path(path).with_suffix("").parts).removesuffix(".__init__"): path for path in sources}
+    files = {name: getattr(sys.modules[name], "__file__", None) for name in modules if name in sys.modules}
+    text = {name: sources[path] for name, path in modules.items()}
+    moved = any(file and Path(file) != root / modules[name] for name, file in files.items())
+    if moved or any(_executed.get(name, text[name]) != text[name] for name in files):
+        for name in files:
+            package, _, module = name.rpartition(".")
+            if package in sys.modules:  # `from package import module` would find the old module there
+                vars(sys.modules[package]).pop(module, None)
+            del sys.modules[name]
+    _executed.update(text)
+
+
+def _unchanged(root, sources):
+    try:
+        return all(read_source(root / path) == text for path, text in sources.items())
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def _sources(root, relative) -> dict[str, str]:
@@ -79,7 +117,7 @@ def _sources(root, relative) -> dict[str, str]:
         if str(path) in sources or path.parts[0] == "research" or not (root / path).is_file():
             continue
         sources[str(path)] = read_source(root / path)
-        for node in ast.walk(ast.parse(sources[str(path)])):
+        for node in ast.walk(ast.parse(sources[str(path)], filename=str(root / path))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -95,9 +133,15 @@ def read_source(path) -> str:
     return importlib.util.decode_source(Path(path).read_bytes())
 
 
-def write_sources(folder, sources: Mapping[str, str]):
-    """Write {path relative to the folder: source text}, each file in the encoding that its text declares."""
-    for path, text in sources.items():
+def write_sources(folder, loaded: Loaded):
+    """Copy the sources of an experiment to a folder, each file in the encoding that its text declares.
+
+    The folder also records where the originals are, for data that lie beside them.
+    """
+    relative = next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(f"/{path}"))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, ORIGIN).write_text(loaded.file.removesuffix(relative), encoding="utf-8")
+    for path, text in loaded.sources.items():
         copy = Path(folder, path)
         copy.parent.mkdir(parents=True, exist_ok=True)
         encoding, _ = tokenize.detect_encoding(io.BytesIO(text.encode()).readline)

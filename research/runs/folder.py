@@ -63,7 +63,7 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
             _check_same(folder, about, loaded, current)
             return about
         shutil.rmtree(folder / "source", ignore_errors=True)
-    write_sources(folder / "source", loaded.sources)
+    write_sources(folder / "source", loaded)
     commit, diff = git_state(Path(loaded.file).parent)
     (folder / "git.diff").write_bytes(diff)
     about = {

@@ -102,7 +102,7 @@ def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) 
             if changes:
                 raise UserError(f"{folder} contains another sweep ({'; '.join(changes)}); give another --folder.")
         else:
-            write_sources(folder / "source", loaded.sources)
+            write_sources(folder / "source", loaded)
             file = next(p for p in loaded.sources if Path(loaded.file).as_posix().endswith(p))
             record = {"file": file, "sources": list(loaded.sources), "given": settings, "metric": "", "mode": ""}
         write_json(path, {**record, "budget": budget._asdict()})
