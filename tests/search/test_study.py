@@ -1,7 +1,6 @@
 """What a sweep decides: what to try, when to stop a trial, what to do after a death, when it is over."""
 
 import io
-import json
 import os
 import time
 
@@ -10,6 +9,7 @@ import pytest
 
 from research.errors import UserError
 from research.files import read_json, write_json
+from research.runs.checkpoint import FORMAT, write_meta
 from research.search import report as reports
 from research.search import study as studies
 from research.search import sweep, verb, worker
@@ -204,9 +204,7 @@ def test_a_trial_that_gets_further_in_each_life_is_not_given_up(fake, tmp_path):
         claimed = claim(made, study)
         meta = claimed.folder / "checkpoints" / str(life) / "meta"
         meta.mkdir(parents=True)
-        (meta / "meta.json").write_text("{}")
-        (meta.parent / "metrics").mkdir()
-        (meta.parent / "metrics" / "metrics").write_text(json.dumps({"score": 0.0}))
+        write_meta(meta, {"format": FORMAT, "score": 0.0})
         claimed.lock.close()
     assert claimed.trial.number == 1 and claimed.trial.user_attrs["lives"] == [0, 1, 2, 3, 4, 5, 6]
 
