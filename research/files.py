@@ -22,10 +22,33 @@ def atomic_write(path):
     os.replace(part, path)
 
 
+def sync_tree(folder):
+    """Write all files and folders below `folder` to the disk itself, so that they survive a power cut."""
+    for current, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            with open(os.path.join(current, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(current)
+
+
+def sync_folder(folder):
+    """Write the names in a folder to the disk: files that were created, renamed or deleted there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path, value):
-    """Write JSON atomically: a killed process leaves either the old file or the new one. NaN and inf become null."""
-    with atomic_write(path) as part:
-        part.write_text(to_json(value, indent=1) + "\n", encoding="utf-8")
+    """Write JSON atomically. NaN and inf become null.
+
+    A killed process or a power cut leaves either the old file or the new one.
+    """
+    with atomic_write(path) as part, open(part, "w", encoding="utf-8") as file:
+        file.write(to_json(value, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def to_json(value, **options) -> str:

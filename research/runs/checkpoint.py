@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint import checkpoint_managers
 
 from research.core import State
 from research.distributed.job import job
 from research.errors import UserError
-from research.files import atomic_write
+from research.files import sync_folder, sync_tree
 from research.runs.fingerprint import checksums, fingerprints_of
 from research.tree import shapes
 
@@ -79,16 +79,10 @@ class Checkpoints:
         self, folder, *, keep: int = 2, about: dict | None = None, required: bool = False, read_only: bool = False
     ):
         self.folder = Path(folder).absolute()
-        if not read_only and jax.process_index() == 0:
-            _repair_scores(self.folder)
-        job().everyone(None)
         self._required = required
         self._about = about or {}
-        policies = [checkpoint_managers.LatestN(n=keep), checkpoint_managers.BestN(get_metric_fn=_score, n=1)]
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=_score,  # without it, Orbax stores no scores and returns the latest checkpoint as the best
-            best_mode="max",
+        self._keep, self._unsynced = keep, None
+        options = ocp.CheckpointManagerOptions(  # which deletes nothing: see `_sync_and_prune`
             cleanup_tmp_directories=not read_only,  # left by a process that was killed during a save
             create=not read_only,
             read_only=read_only,
@@ -106,8 +100,8 @@ class Checkpoints:
         # Copy, because the loop modifies the metadata later.
         score = None if score is None or math.isnan(score) else float(score)
         meta = {**meta, "format": FORMAT, "about": self._about, "shapes": shapes(state), "score": score}
-        meta, score = copy.deepcopy(meta), -math.inf if score is None else score
-        single_process, write = jax.process_count() == 1, functools.partial(self._write, meta, score)
+        single_process, write = jax.process_count() == 1, functools.partial(self._write, copy.deepcopy(meta))
+        self._unsynced = meta["step"]
         # Orbax needs almost a millisecond per array; the loop continues as soon as the arrays are copied.
         # On CPU, the device copies them, in order with the steps. Elsewhere, copy them to the host, because the device
         # memory may not hold a second state. Several processes must run their collective operations in one order, and
@@ -119,24 +113,48 @@ class Checkpoints:
         else:
             write(state)
 
-    def _write(self, meta, score, state, fingerprints=None):
+    def _write(self, meta, state, fingerprints=None):
         """Pass the state to Orbax, which copies it if necessary and writes it in its own threads."""
         fingerprints = fingerprints or fingerprints_of(state)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), meta=_MetaSave(meta, fingerprints))
         try:
-            self._manager.save(meta["step"], args=args, metrics={"score": score}, force=True)
+            self._manager.save(meta["step"], args=args, force=True)
         except Exception as error:
             raise self._write_error(error) from error
 
     def wait(self):
-        """Wait until every saved checkpoint is on disk. Raises UserError if a write failed."""
+        """Wait until every saved checkpoint is on disk, also after a power cut. Raises UserError if a write failed."""
         pending, self._pending = self._pending, None
+        step, self._unsynced = self._unsynced, None
         if pending:
             pending.result()
         try:
             self._manager.wait_until_finished()
+            if step is not None:
+                self._sync_and_prune(step)
         except Exception as error:
             raise self._write_error(error) from error
+
+    def _sync_and_prune(self, step):
+        """Sync the checkpoint of `step` to disk, and only then delete all but the newest `keep` and the best.
+
+        A deleted checkpoint first gets the name of an unfinished one, so that a killed process leaves no half of it
+        under its own name.
+        """
+        scores = scores_by_step(self.folder)
+        kept = {step, *sorted(scores)[-self._keep :], *sorted(scores, key=lambda s: (scores[s], s))[-1:]}
+        # The first process decides, because the others may see the folder later.
+        expendable = job().everyone(sorted(set(scores) - kept))[0]
+        if jax.process_index() == 0:
+            sync_tree(self.folder / str(step))
+            sync_folder(self.folder)
+            for old in expendable:
+                unfinished = self.folder / f"{old}.orbax-checkpoint-tmp"
+                (self.folder / str(old)).rename(unfinished)
+                shutil.rmtree(unfinished)
+        if expendable:
+            job().everyone(None)
+            self._manager.reload()
 
     def close(self):
         """Wait for pending writes and end the background threads."""
@@ -161,7 +179,8 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Return the step of the best checkpoint, or of the newest one if none has a score."""
-        return self._manager.best_step()
+        scores = scores_by_step(self.folder)
+        return max(scores, key=lambda step: (scores[step], step), default=None)
 
     def restore(self, abstract: State, *, step: int | None = None) -> Restored:
         """Restore the newest valid checkpoint, with the shardings of `abstract`; `state` is None if there is none.
@@ -305,27 +324,6 @@ def _score_of(step_folder) -> float:
     return json.loads((step_folder / "metrics" / "metrics").read_text())["score"]
 
 
-def _repair_scores(folder):
-    """Rewrite score files that differ from the metadata; Orbax trusts them when it chooses what to delete.
-
-    A checkpoint with damaged metadata gets no score. `restore` moves it to `damaged/`.
-    """
-    scores = scores_by_step(folder)
-    for path in folder.glob("*"):
-        if not path.name.isdigit():
-            continue
-        file, score = path / "metrics" / "metrics", scores.get(int(path.name), -math.inf)
-        with contextlib.suppress(OSError):
-            try:
-                same = json.loads(file.read_text()) == {"score": score}
-            except (OSError, ValueError):
-                same = False
-            if not same:
-                file.parent.mkdir(exist_ok=True)
-                with atomic_write(file) as part:
-                    part.write_text(json.dumps({"score": score}))
-
-
 class _MetaHandler(ocp.AsyncCheckpointHandler):
     """Write meta.json outside the training thread.
 
@@ -357,7 +355,3 @@ class _MetaSave(ocp.args.CheckpointArgs):
 @dataclass
 class _MetaRestore(ocp.args.CheckpointArgs):
     pass
-
-
-def _score(metrics):
-    return metrics["score"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from research import events
 from research.errors import UserError, nearest
-from research.files import atomic_write, read_json, write_json
+from research.files import atomic_write, read_json, sync_folder, sync_tree, write_json
 from research.runs.experiment_file import Loaded, read_sources, write_sources
 from research.runs.knobs import plain
 from research.system.provenance import git_state, hardware, versions
@@ -80,7 +80,9 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
         "command": command,
         "created": time.time(),
     }
+    sync_tree(folder)  # what a checkpoint needs is on disk before it
     write_json(run_file, about)
+    sync_folder(folder)
     return about
 
 

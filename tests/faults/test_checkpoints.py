@@ -1,6 +1,7 @@
 """Readers change nothing, a damaged score decides nothing, and a checkpoint is of the step that its folder says."""
 
 import io
+import os
 import shutil
 import time
 from pathlib import Path
@@ -93,15 +94,51 @@ def test_a_checkpoint_that_vanishes_while_it_is_read_is_replaced_by_the_next(run
         copy_checkpoint(find_checkpoint(str(moving)), tmp_path / "new")
 
 
-@pytest.mark.parametrize("torn", ["", '{"sco', '{"score": 9.5}', "[]", None])
-def test_a_damaged_score_decides_nothing(folder, torn):
-    file = folder / "1" / "metrics" / "metrics"
-    file.unlink() if torn is None else file.write_text(torn)
-    assert scores_by_step(folder) == {1: 0.1, 2: 0.9, 3: 0.5}
+def test_the_newest_and_the_best_are_kept_and_only_after_a_sync_to_disk(folder, monkeypatch):
+    """No older checkpoint is deleted before every file of the new one, and every folder above it, was synced."""
+    done, fsync, rmtree = [], os.fsync, shutil.rmtree
+
+    def syncing(descriptor):
+        done.append(Path(f"/proc/self/fd/{descriptor}").resolve())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(shutil, "rmtree", lambda path: done.append(f"deleted {path.name}") or rmtree(path))
     with Checkpoints(folder, keep=1) as saved:
-        assert saved.best() == 2
         saved.save(state(4), {"step": 4}, score=0.2)
-    assert set(scores_by_step(folder)) == {2, 4}, "the newest and the best are kept"
+        saved.wait()
+        new = [folder, *(folder / "4").rglob("*"), folder / "4"]
+        first = next(i for i, what in enumerate(done) if "deleted" in str(what))
+        assert set(new) <= set(done[:first]) and len(new) > 8
+        assert done[first:] == ["deleted 1.orbax-checkpoint-tmp", "deleted 3.orbax-checkpoint-tmp"]
+        assert saved.best() == 2 and saved.steps() == [2, 4]
+    assert scores_by_step(folder) == {2: 0.9, 4: 0.2}
+
+
+def test_a_failed_write_deletes_nothing_and_the_next_one_succeeds(folder, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    with Checkpoints(folder, keep=1) as saved:
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left on device"):
+            patch.setattr(ocp.CheckpointManager, "save", full)
+            saved.save(state(4), {"step": 4}, score=0.2)
+            saved.wait()
+        assert saved.steps() == [1, 2, 3]
+        saved.save(state(5), {"step": 5})
+    assert set(scores_by_step(folder)) == {2, 5}
+
+
+def test_after_a_power_cut_the_newest_whole_checkpoint_is_used(folder):
+    """Files of the newest checkpoint came back empty, as ext4 leaves what was not synced."""
+    for path in (folder / "3").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with Checkpoints(folder, keep=3) as saved:
+        restored = saved.restore(abstract())
+    assert restored.meta["step"] == 2 and list(restored.damaged) == [3]
 
 
 def test_metadata_of_another_step_are_damage(folder):
