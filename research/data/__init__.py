@@ -47,7 +47,7 @@ from research.data.readers.arrays import (
     labelled,
     mapped,
     subset,
-)  # fmt: skip
+)
 from research.data.readers.images import image_files, image_folder
 from research.data.readers.indexed import Indexed, indexed, write
 from research.data.readers.open import open_path

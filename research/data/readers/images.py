@@ -51,8 +51,7 @@ def image_folder(path, *, size=None, channels: int = 3, classes=None) -> ImageFo
     A file is read when its record is accessed. Nested and linked folders are included. Files without an image suffix
     are ignored.
     Raises UserError for a missing folder, a folder without sub-folders, a sub-folder that is not among `classes`, and a
-    class folder without images. Reading a record
-    raises UserError with the file name if the file is not an image.
+    class folder without images. Reading a record raises UserError with the file name if the file is not an image.
     """
     size, channels = _checked(size, channels)
     root = paths.folder(path, what="image folder")
