@@ -1,11 +1,11 @@
-"""Coordinated interruption: SIGTERM, SIGUSR1 or Ctrl-C at any process stops all processes at the same step."""
+"""Coordinated interruption: a signal or Ctrl-C at any process stops all processes at the same step."""
 
 import contextlib
 import os
 import signal
 import threading
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 AGREEMENT = 60.0  # seconds; only background threads take part in it, so no computing process delays it
 
 
@@ -48,8 +48,9 @@ class Interruption:
 def signals(ask):
     """Within the context, call `ask(number)` for each signal that should make the run save and stop.
 
-    A second Ctrl-C quits at once. Outside the main thread no signal is handled. Enter this context after
-    `distributed.join`, because JAX replaces the SIGTERM handler there.
+    A second Ctrl-C quits at once. SIGHUP, sent when a terminal closes, counts unless it is ignored, as under `nohup`.
+    Outside the main thread no signal is handled. Enter this context after `distributed.join`, because JAX replaces the
+    SIGTERM handler there.
     """
     caught = set()
 
@@ -58,13 +59,15 @@ def signals(ask):
             os._exit(130)
         caught.add(number)
         hint = " Press Ctrl-C again to quit now." if number == signal.SIGINT else ""
-        os.write(2, f"\n{signal.Signals(number).name}: finishing the step and saving.{hint}\n".encode())
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, f"\n{signal.Signals(number).name}: finishing the step and saving.{hint}\n".encode())
         ask(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    before = {n: signal.signal(n, handle) for n in SIGNALS if not (ignored and n == signal.SIGHUP)}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from research import verbs
 from research.__main__ import main
+from research.distributed.preemption import signals
 from research.errors import UserError
 from research.files import TolerantStream
 from research.runs.experiment_file import experiments, load
@@ -134,3 +136,21 @@ def test_a_terminal_breaks_no_word(monkeypatch):
     live = "\x1b[2K\r" + "=" * 60
     TolerantStream(terminal).write(live)
     assert terminal.getvalue().endswith(live)
+
+
+def test_a_closed_terminal_saves_and_nohup_goes_on(monkeypatch):
+    def gone(*_):
+        raise OSError(5, "Input/output error")
+
+    asked, hang_up = [], lambda: os.kill(os.getpid(), signal.SIGHUP)
+    monkeypatch.setattr(os, "write", gone)
+    with signals(asked.append):
+        hang_up()
+    assert asked == [signal.SIGHUP]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does
+    try:
+        with signals(asked.append):
+            hang_up()
+        assert asked == [signal.SIGHUP] and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
