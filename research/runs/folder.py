@@ -21,6 +21,8 @@ from research.runs.experiment_file import Loaded, read_sources, write_sources
 from research.runs.knobs import plain
 from research.system.provenance import git_state, hardware, versions
 
+PATTERNS = "*?[\\"
+
 
 def folder_name(loaded: Loaded, knobs: Mapping[str, Any], *, seed: int, start_from: str = "") -> str:
     """Return `<experiment>-<hash of its knobs>-s<seed>`. The same command always selects the same folder."""
@@ -48,10 +50,15 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
 
     A run that failed before its first checkpoint is started again with the current source, knobs and seed, so that a
     corrected experiment can use the same folder. Raises UserError with the difference if the folder belongs to another
-    experiment or started from another checkpoint, or if it has checkpoints of another source, other knobs or another
-    seed.
+    experiment or started from another checkpoint, if it has checkpoints of another source, other knobs or another seed,
+    or if its path has a character that TensorStore and Orbax read as a pattern.
     """
     folder = Path(folder)
+    if unusable := sorted(set(str(folder.absolute())) & set(PATTERNS)):
+        raise UserError(
+            f"{folder.absolute()} has {' and '.join(unusable)} in its path, which the storage of arrays reads as a "
+            "pattern: its checkpoints could not be read again. Give another --run-dir, or set RESEARCH_RUNS."
+        )
     run_file = folder / "run.json"
     if run_file.exists():
         about = read_json(run_file)
