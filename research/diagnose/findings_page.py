@@ -1,5 +1,7 @@
 """Findings as HTML for the page of a run: the text, its plot and the actions to try."""
 
+import re
+
 import numpy as np
 
 from research.diagnose.examine import examined
@@ -26,7 +28,7 @@ def finding(found: Finding) -> Html:
     """Return a Finding with its evidence, as a plot or a table, and its remedies."""
     word, colour = ("problem", "failed") if found.problem else ("look", "preempted")
     kind = element("span", word, class_=f"badge {colour}")
-    remedies = [element("li", element("code", remedy)) for remedy in found.remedies]
+    remedies = [element("li", with_code(remedy)) for remedy in found.remedies]
     return element(
         "div",
         element("h3", found.rule.capitalize(), " ", kind),
@@ -35,6 +37,15 @@ def finding(found: Finding) -> Html:
         join([element("p", "What to try:", class_="remark"), element("ul", *remedies)]) if remedies else "",
         class_="finding",
     )
+
+
+def with_code(remedy: str) -> Html:
+    """Set the code of a remedy in a code font: what is between backticks, or else what looks like code, to its end."""
+    if "`" in remedy:
+        parts = remedy.split("`")
+        return join(element("code", part) if i % 2 else part for i, part in enumerate(parts))
+    match = re.search(r"(^|: )((python -m |JAX_\w+=|[\w.]+(\(| = |=)).*)$", remedy)
+    return join([remedy[: match.start(2)], element("code", match[2])]) if match else join([remedy])
 
 
 def _evidence(found: Finding) -> Html:

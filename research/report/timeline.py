@@ -1,8 +1,9 @@
 """The timeline of a run as a plot and a table: starts, checkpoints, evaluations, notices and failures."""
 
+from research.diagnose.findings_page import with_code
 from research.files import number
 from research.html.figure import COLOURS, INK, inline_svg, new_figure, step_axis, style
-from research.html.markup import Html, duration, element, table
+from research.html.markup import Html, duration, element, join, table
 from research.report.pace import ENDS, happenings
 
 RED = "#d0453f"
@@ -69,6 +70,12 @@ def lives(lines) -> list[tuple[int, int, str]]:
     return [tuple(interval) for interval in intervals]
 
 
+def _notice(text) -> Html:
+    """A notice with its first line in bold, and each remedy on a line of its own."""
+    first, *rest = str(text).splitlines() or [""]
+    return join([element("b", first), *[element("div", with_code(line.strip())) for line in rest]])
+
+
 def happened(lines) -> Html:
     """Render the timeline as a table that highlights notices, restarts and failures; "" if nothing was recorded."""
     rows, started = [], False
@@ -83,5 +90,5 @@ def happened(lines) -> Html:
             kind = row.event
         event_cell = element("span", event, class_=f"badge {kind}") if kind else event
         elapsed = "" if number(row.seconds) is None else duration(row.seconds)
-        rows.append([elapsed, row.step, event_cell, element("b", row.text) if row.event == "noted" else row.text])
+        rows.append([elapsed, row.step, event_cell, _notice(row.text) if row.event == "noted" else row.text])
     return table(["elapsed", "step", "event", "details"], rows, numeric=("elapsed", "step")) if rows else Html()

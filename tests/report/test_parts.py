@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
+from research.diagnose.findings_page import with_code
 from research.html.figure import inline_svg, new_plot, style, value_axis
 from research.report.confusion import most_confused, per_class
 from research.report.curves import curves, points_of
 from research.report.gallery import pixels, worst
 from research.report.pace import happenings, pace
+from research.report.timeline import happened
 from tests.report.runs import ROWS
 
 
@@ -151,3 +153,23 @@ def test_the_timeline_tells_routine_together_and_names_a_life_that_was_cut_off()
         (110.0, "preempted", "asked to"),
         (200.0, "started", "of 30 steps"),
     ]
+
+
+@pytest.mark.parametrize("remedy, html", [
+    ("look for NaN: the checks name the fields", "look for NaN: the checks name the fields"),
+    ("run `python -m research doctor FILE` first", "run <code>python -m research doctor FILE</code> first"),
+    ("model = f(model)  # of the training set", "<code>model = f(model)  # of the training set</code>"),
+    ("python -m research prepare DATA", "<code>python -m research prepare DATA</code>"),
+    ("normalise the inputs: preprocessed(model, f)", "normalise the inputs: <code>preprocessed(model, f)</code>"),
+    ('techniques=(early_stop("a<b"),)', "<code>techniques=(early_stop(&quot;a&lt;b&quot;),)</code>"),
+    ("triple weight_decay and dropout", "triple weight_decay and dropout"),
+])  # fmt: skip
+def test_only_code_is_set_as_code(remedy, html):
+    assert with_code(remedy) == html
+
+
+def test_a_notice_has_a_line_for_each_remedy():
+    text = "problem: stalled: x\n    try: lower it\n    try: a = f(b)"
+    lines = [{"step": 0, "event": "started", "time": 0.0}, {"step": 7, "event": "noted", "text": text, "time": 1.0}]
+    wanted = "<b>problem: stalled: x</b><div>try: lower it</div><div>try: <code>a = f(b)</code></div>"
+    assert wanted in happened(lines)
