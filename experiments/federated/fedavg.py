@@ -1,4 +1,4 @@
-"""Federated averaging over 100 Fashion-MNIST clients, most of which hold two or three classes.
+"""Federated averaging over 100 Fashion-MNIST clients; most clients hold images of two or three classes.
 
 FedAvg (McMahan et al. 2017, arXiv:1602.05629), FedProx (Li et al. 2020, arXiv:1812.06127), FedAdam (Reddi et al. 2021,
 arXiv:2003.00295) and FedAvg with secure aggregation by masked sums (Bonawitz et al. 2017) are compared with centralized

@@ -1,4 +1,4 @@
-"""Compare mixup and cutmix with plain training on digits of which 40 % are randomly relabelled.
+"""Compare mixup and cutmix with plain training on digits; 40 % of the training labels are random.
 
 Zhang et al. 2018 (mixup; section 4.4 and table 2 are on corrupted labels) and Yun et al. 2019 (cutmix), with a
 multilayer perceptron on scikit-learn's digits. The split is stratified by class: 1,000 for training, 300 for validation

@@ -32,7 +32,7 @@ class StepCost(NamedTuple):
 
 
 def plan(built: Built) -> StepCost:
-    """Compile the step of a built experiment for its mesh, whose devices need not exist, and return its StepCost."""
+    """Compile the step of a built experiment for its mesh and return its StepCost. The devices need not exist."""
     state, stride = built.abstract, built.experiment.stride
     place = sharding.placement(built.mesh, axis=int(stride > 1))
     shape = lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=place)

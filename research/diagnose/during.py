@@ -74,14 +74,14 @@ def stall(history: History) -> Finding | None:
             text += f" The training loss fell to {fallen:.4g}: the model memorises, and nothing carries over."
             return Finding("nothing learnt", True, text, (
                 "check that labels belong to their inputs: `python -m research doctor FILE` reports shuffled labels",
-                "check that training and evaluation data are prepared alike, with the same class numbers",
+                "check that training and evaluation data get the same preprocessing and class numbers",
                 "add training data, or features that are related to the label",
             ), curve(history, "train/loss"), step)  # fmt: skip
     elif guesses or not _still(loss):
         return None
     else:
         metrics = [n for n in history.metrics if not n.startswith(("train/", "layers/")) and len(history.values(n)) > 2]
-        # Without evaluations the loss must be almost constant to count: a loss of two players need not fall.
+        # Without evaluations, only an almost constant loss counts: an adversarial loss need not fall.
         if not all(_still(history.values(name)) for name in metrics) or not (metrics or _noise(loss) < 1e-3 * loss[0]):
             return None
         text = (

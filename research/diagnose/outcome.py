@@ -1,4 +1,4 @@
-"""What a check returns: Passed, Skipped or a Finding."""
+"""The result of a check: Passed, Skipped or a Finding."""
 
 from typing import NamedTuple
 

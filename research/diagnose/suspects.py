@@ -180,7 +180,7 @@ def _out_of_fold(model, x, y):
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a quick model need not converge
+        warnings.simplefilter("ignore", ConvergenceWarning)  # convergence does not matter for a quick model
         folds = StratifiedKFold(4, shuffle=True, random_state=0)
         return cross_val_predict(model, x, y, cv=folds, method="predict_proba")
 

@@ -1,6 +1,6 @@
 """`jax.pmap` as an execution mode of any experiment: the program of one device runs on all, each with its rows.
 
-Gradients are averaged over devices (`gradients.averaged`); everything else is computed identically on each. For a
+Gradients are averaged over devices (`gradients.averaged`); all other computations are the same on every device. For a
 deterministic loss that is additive over examples, results equal those of jit on the mesh, and of one device, up to
 rounding. Differences: a `NotAdditive` loss is refused; random numbers are drawn per device; batch normalisation uses
 the rows of one device, which is exact only if its `group_size` is that number of rows. `private` refuses pmap, because

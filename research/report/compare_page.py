@@ -206,10 +206,8 @@ def _slices(result) -> list:
     """The slices that differ significantly; the others are collapsed."""
     shown, rest = ([line for line in result.slices if bool(line.shown) is wanted] for wanted in (True, False))
     first = _line_table("slice", shown) if shown else element("p", "No slice differs significantly.")
-    return [
-        first,
-        details(f"{len(rest)} slices without a significant difference", _line_table("slice", rest)) if rest else "",
-    ]
+    title = f"{len(rest)} slices without a significant difference"
+    return [first, details(title, _line_table("slice", rest)) if rest else ""]
 
 
 def _labels(result) -> dict[str, str]:

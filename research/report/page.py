@@ -133,9 +133,10 @@ def _curves(run: Run, path) -> Html:
     plots = learning_curves(run.metrics, path)
     if not plots:
         return section("Learning curves", element("p", "No metrics yet.", class_="remark"))
-    left_out = ", ".join(list(curves(run.metrics))[MAX_PLOTS:])
+    series = curves(run.metrics)
+    left_out = ", ".join(list(series)[MAX_PLOTS:])
     remarks = ["Values appear under the pointer. Values of the first tenth of the run may be off the axis."]
-    losses = curves(run.metrics).get("loss", {})
+    losses = series.get("loss", {})
     if "train" in losses and len(losses) > 1:
         remarks += ["The training loss includes augmentation, dropout and label smoothing, if the run uses them."]
     remarks += [f"Not plotted (see metrics.jsonl): {left_out}."] if left_out else []

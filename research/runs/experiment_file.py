@@ -61,11 +61,7 @@ def load(file) -> Loaded:
     original = Path((root / ORIGIN).read_text(encoding="utf-8")) if (root / ORIGIN).is_file() else root
     if original != root and _unchanged(original, sources):
         root, file = original, original / relative
-    _forget_changed(root, sources)
-    for imported in [m for m in sys.modules if m.split(".")[0] == name.split(".")[0] and "." in name]:
-        origin = getattr(sys.modules[imported], "__file__", None)
-        if origin and not Path(origin).is_relative_to(root):
-            del sys.modules[imported]  # the same package from another root, such as the source copy of a run
+    _forget_changed(root, sources, package=name.partition(".")[0] if "." in name else None)
     sys.path.insert(0, str(root))
     try:
         spec = importlib.util.spec_from_file_location(name, file)
@@ -87,18 +83,27 @@ def load(file) -> Loaded:
 _executed: dict[str, str] = {}  # the source of each module when an experiment last imported it
 
 
-def _forget_changed(root, sources):
-    """Forget the modules of an experiment if one of them was edited, or comes from another folder, since its import."""
-    modules = {".".join(Path(path).with_suffix("").parts).removesuffix(".__init__"): path for path in sources}
-    files = {name: getattr(sys.modules[name], "__file__", None) for name in modules if name in sys.modules}
-    text = {name: sources[path] for name, path in modules.items()}
-    moved = any(file and Path(file) != root / modules[name] for name, file in files.items())
-    if moved or any(_executed.get(name, text[name]) != text[name] for name in files):
-        for name in files:
-            package, _, module = name.rpartition(".")
-            if package in sys.modules:  # `from package import module` would find the old module there
-                vars(sys.modules[package]).pop(module, None)
-            del sys.modules[name]
+def _forget_changed(root, sources, *, package):
+    """Forget the imported modules of an experiment if one of them was edited, or comes from another folder.
+
+    Modules of the `package` of the experiment that come from another folder, such as the source copy of a run, are
+    forgotten too, even if the sources do not name them.
+    """
+    paths = {".".join(Path(path).with_suffix("").parts).removesuffix(".__init__"): path for path in sources}
+    text = {name: sources[path] for name, path in paths.items()}
+    names = [name for name in sys.modules if name in text or name.partition(".")[0] == package]
+
+    def is_elsewhere(name):
+        file = getattr(sys.modules[name], "__file__", None)
+        return file and (Path(file) != root / paths[name] if name in paths else not Path(file).is_relative_to(root))
+
+    moved = list(filter(is_elsewhere, names))
+    edited = any(_executed.get(name, text[name]) != text[name] for name in names if name in text)
+    for name in [name for name in names if name in text or name in moved] if moved or edited else ():
+        parent, _, module = name.rpartition(".")
+        if parent in sys.modules:  # `from package import module` would find the old module there
+            vars(sys.modules[parent]).pop(module, None)
+        del sys.modules[name]
     _executed.update(text)
 
 

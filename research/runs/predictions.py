@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data.readers.arrays import column, field_names
+from research.data.readers.arrays import column
 from research.data.readers.records import records
 from research.errors import UserError
 from research.files import atomic_write, file_errors, to_json
@@ -30,7 +30,7 @@ def identifiers(data) -> dict[str, list]:
     if data is None:
         return {}
     first = records(data, [0])[0]
-    names = [name for name in field_names(data) if name == "id" or isinstance(first[name], str | bytes)]
+    names = [name for name, value in first.items() if name == "id" or isinstance(value, str | bytes)]
     text = lambda value: value.decode(errors="replace") if isinstance(value, bytes) else value
     return {name: [text(value) for value in column(data, name).tolist()] for name in names}
 
@@ -43,9 +43,8 @@ def write_predictions(path, rows: Mapping[str, np.ndarray], *, ids: Mapping[str,
     entry of an array is a column: `probabilities_setosa` if it has an entry per class, otherwise `probabilities_0`.
     """
     columns = {f"record_{name}" if name in rows else name: values for name, values in ids.items()}
-    for name, values in sorted(
-        rows.items(), key=lambda item: item[0] != "prediction"
-    ):  # traced dicts are sorted by name
+    # Traced dicts are sorted by name; the prediction comes first.
+    for name, values in sorted(rows.items(), key=lambda item: item[0] != "prediction"):
         columns[name] = values.tolist()
         if classes and name == "prediction" and values.dtype.kind in "iu" and values.ndim == 1:
             columns["class"] = [classes[i] if 0 <= i < len(classes) else None for i in columns[name]]
@@ -54,8 +53,9 @@ def write_predictions(path, rows: Mapping[str, np.ndarray], *, ids: Mapping[str,
         with atomic_write(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
             if path.suffix.lower() == ".csv":
                 columns = _flat(columns, classes)
-                csv.writer(file).writerow(["index", *columns])
-                csv.writer(file).writerows(_indexed(columns))
+                table = csv.writer(file)
+                table.writerow(["index", *columns])
+                table.writerows(_indexed(columns))
             else:
                 file.writelines(
                     to_json(dict(zip(["index", *columns], row, strict=True)), ensure_ascii=False) + "\n"

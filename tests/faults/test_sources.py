@@ -45,6 +45,26 @@ def test_helpers_of_one_name_in_two_folders_are_two(folder, tmp_path):
     assert [load(one / "mine.py").function()[0] for one in (folder, other, folder)] == [0.1, 3.0, 0.1]
 
 
+def test_a_helper_of_the_same_name_in_a_subfolder_is_another(folder):
+    (folder / "settings.py").write_text("from pathlib import Path\n\nRATE = Path(__file__).parent.name\n")
+    inner = Path(shutil.copytree(folder, folder / "inner"))
+    assert [load(one / "mine.py").function()[0] for one in (inner, folder)] == ["inner", "a"]
+
+
+def test_a_module_of_the_package_from_another_root_is_imported_anew(tmp_path):
+    """Also one that no import statement names."""
+    for root, rate in (("one", 1), ("two", 2)):
+        package = tmp_path / root / "lab_of_two"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "rates.py").write_text(f"RATE = {rate}\n")
+        (package / "exp.py").write_text(
+            "import importlib\n\nrates = importlib.import_module('lab_of_two.rates')\n\n\n"
+            "def experiment():\n    return rates.RATE\n"
+        )
+    assert [load(tmp_path / root / "lab_of_two" / "exp.py").function() for root in ("one", "two")] == [1, 2]
+
+
 def test_an_edited_module_of_a_package_is_imported_anew(tmp_path):
     package = tmp_path / "lab_of_mine"
     package.mkdir()

@@ -104,17 +104,20 @@ def _narrowed(name, values):
     narrow = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32}.get(values.dtype.name)
     if narrow is None:
         return values
-    with np.errstate(over="ignore"):
-        narrowed = values.astype(narrow)
-    lost = narrowed != values if values.dtype.kind != "f" else (
-        np.isfinite(values) & (np.isinf(narrowed) | (narrowed != values) & (values == np.round(values)))
-    )  # fmt: skip
+    lost = changed_by_f32(values) if narrow is np.float32 else values.astype(narrow) != values
     if lost.any():
         raise UserError(
             f"the field {name!r} has {values[lost].flat[0]!r}, which is not a number of {np.dtype(narrow).name}. "
             "Subtract an offset, rescale the field or remove it: mapped(data, fn)."
         )
-    return narrowed
+    return values.astype(narrow)
+
+
+def changed_by_f32(values: np.ndarray) -> np.ndarray:
+    """Return a mask of the floats that f32 would change beyond rounding: integers, and numbers that overflow."""
+    with np.errstate(over="ignore"):
+        narrowed = values.astype(np.float32)
+    return np.isfinite(values) & (np.isinf(narrowed) | (narrowed != values) & (values == np.round(values)))
 
 
 def objects(values) -> np.ndarray:

@@ -171,10 +171,7 @@ def _without_null(value):
 
 def _narrow(array):
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            narrow = array.astype(np.float32)
-        changed = np.isinf(narrow) & np.isfinite(array) | (narrow != array) & (array == np.round(array))
-        return array if changed.any() else narrow
+        return array if records.changed_by_f32(array).any() else array.astype(np.float32)
     if array.dtype.kind not in "bi":
         raise OverflowError("integers beyond 64 bits")
     int32 = np.iinfo(np.int32)
