@@ -20,6 +20,7 @@ import numpy as np
 from research import events
 from research.core import Eval, Rows
 from research.data import class_names, eval_batches, open_path
+from research.data.fingerprint import combine
 from research.data.sampling.process_rows import read_own_rows
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
@@ -37,7 +38,7 @@ from research.runs.checkpoint import Checkpoints
 from research.runs.experiment_file import experiments, load
 from research.runs.knobs import knobs_of
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
-from research.runs.opened import knob_values, load_run, open_run
+from research.runs.opened import data_of, knob_values, load_run, open_run, print_changed_data
 from research.runs.predictions import check_suffix, identifiers, write_predictions
 from research.runs.record import Record, Unrecorded
 from research.system.compilation_cache import keep_compiled
@@ -131,6 +132,10 @@ def train(
             experiment = job.turn(lambda: loaded.function(**values))
             about["claims"] = [claim._asdict() for claim in experiment.claims]
             built = build(experiment, seed=seed, strategy=strategy)
+            data = data_of(experiment, seed=seed)
+        job.check_same("data", combine(sorted(data.items())))
+        if not run_folder.check_data(folder, about, data):
+            print("The first batch differs from that of the start of the run.", file=stream)
         options = {"watch": watch, "report": report, "listen": listen, "stream": stream}
         return _train(folder, experiment, built, about, job=job, seed=seed, **options)
 
@@ -173,7 +178,6 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
             tell(events.Message(0, f"--watch records no layer statistics: {error}"))
     if built.table:
         tell(events.Message(0, f"Sharding of the arrays:\n{built.table}"))
-    identity = {key: about[key] for key in ("experiment", "knobs", "seed", "versions")}
     changed = {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}
     if changed:
         tell(events.Message(0, f"Versions changed since the run started: {changed}. Results may not be bit-identical."))
@@ -181,7 +185,10 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
         job.signals() as interruption,
         Record(folder / "metrics.jsonl") if job.rank == 0 else Unrecorded() as record,
         Checkpoints(
-            folder / "checkpoints", keep=experiment.keep, about=identity, required=bool(about["start_from"])
+            folder / "checkpoints",
+            keep=experiment.keep,
+            about=run_folder.identity(about),
+            required=bool(about["start_from"]),
         ) as checkpoints,
         job.guard(),
     ):
@@ -223,6 +230,7 @@ def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str,
     evals, step = opened.experiment.evals, opened.step
     if on is not None and on not in evals:
         raise unknown("evaluation", on, evals)
+    print_changed_data(opened, stream)
     numbers = {}
     for name in [on] if on else evals:
         results = evaluator(evals[name], opened.trained.apply, mesh=opened.mesh)(opened.state)
@@ -246,6 +254,7 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
     out = check_suffix(out) if out else None
     opened = open_run(path)
     ex = opened.experiment
+    print_changed_data(opened, stream or sys.stdout)
     if ex.predict is None:
         raise UserError(f"the experiment {opened.about['experiment']} has no predict=; set Experiment(predict=...).")
     source = ex.evals[data].source if data in ex.evals else eval_batches(_open_data(ex, data), 64)

@@ -16,7 +16,8 @@ memory. The package provides
     pack(documents, length)   pack_whole(documents, length)     fields tokens, segments, positions
 
 Optional methods make reading faster: `take_columns(indices) -> dict` of stacked arrays, or `__getitems__(indices)`, a
-list of dicts. A data set with a field `label` may name its classes in `classes`.
+list of dicts. A data set with a field `label` may name its classes in `classes`. A run records the fingerprint of its
+data (`research.data.fingerprint`); a data set may compute its own in `content_fingerprint()`.
 
 A run reads a Source, `step -> batch`, built from a data set:
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from research.data.fingerprint import FIRST_BATCH
 from research.errors import UserError
 from research.runs.reader import Run
 
@@ -29,9 +30,10 @@ class Differs(NamedTuple):
 def grouped(runs: Sequence[Run], *, same_code: bool = False) -> list[Group]:
     """Group runs by recipe, in order of first appearance.
 
-    Runs share a recipe if they have the same experiment, source, knobs, starting checkpoint, versions, commit and
-    uncommitted Python code. `same_code` ignores the commit and uncommitted changes. Raises UserError for a folder given
-    twice, for more than 26 recipes, and for two runs with the same recipe and seed, which would count as two seeds.
+    Runs share a recipe if they have the same experiment, source, data, knobs, starting checkpoint, versions, commit
+    and uncommitted Python code. `same_code` ignores the commit and uncommitted changes. Raises UserError for a folder
+    given twice, for more than 26 recipes, and for two runs with the same recipe and seed, which would count as two
+    seeds.
     """
     recipes: dict[str, list[Run]] = {}
     folders = [run.folder.resolve() for run in runs]
@@ -59,7 +61,7 @@ def recipe(run: Run, *, same_code: bool = False) -> dict:
     """Return everything that determines the numbers of a run, except its seed and its hardware."""
     about = run.about
     parts = {name: about.get(name) for name in ("experiment", "knobs", "start_from", "versions")}
-    parts["source"] = sources(run)
+    parts |= {"source": sources(run), "data": data(run)}
     return parts if same_code else {**parts, "commit": about.get("commit"), "uncommitted": uncommitted(run)}
 
 
@@ -82,6 +84,17 @@ def sources(run: Run) -> dict[str, str]:
     }
 
 
+def data(run: Run) -> dict[str, str]:
+    """Return {name: number of records and hash} of the data sets of a run; the first batch depends on the seed."""
+    found = run.about.get("data")
+    items = found.items() if isinstance(found, dict) else ()
+    return {
+        name: f"{one.get('records')} records, {_digest(_key(one))}"
+        for name, one in items
+        if isinstance(one, dict) and name != FIRST_BATCH
+    }
+
+
 def uncommitted(run: Run) -> str:
     """Return the part of git.diff that can change results: Python files outside tests/."""
     path = run.folder / "git.diff"
@@ -99,6 +112,7 @@ def differences(groups: Sequence[Group]) -> list[Differs]:
     tables = {
         "knob": [run.about.get("knobs") for run in first],
         "version": [run.about.get("versions") for run in first],
+        "data": [data(run) for run in first],
         "source": [{path: _digest(text) for path, text in sources(run).items()} for run in first],
         "run": [{k: run.about[k] for k in ("experiment", "start_from", "commit") if run.about.get(k)} for run in first],
         "code": [{"uncommitted changes": _digest(diff) if (diff := uncommitted(run)) else "none"} for run in first],

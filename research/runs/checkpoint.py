@@ -70,9 +70,10 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: a context manager that keeps the newest `keep` and the one with the best score.
 
-    `about` is stored in the metadata of each checkpoint: the experiment, its knobs, the versions. With `required`, as
-    for a run that started from a checkpoint of another run, `restore` raises UserError if no checkpoint is valid.
-    With `read_only`, nothing in the folder is created, changed or deleted: another process may be writing to it.
+    `about` identifies the run (see `research.runs.folder.identity`). It is stored in the metadata of each checkpoint,
+    and `restore` refuses a checkpoint of another run. With `required`, as for a run that started from a checkpoint of
+    another run, `restore` raises UserError if no checkpoint is valid. With `read_only`, nothing in the folder is
+    created, changed or deleted: another process may be writing to it.
     """
 
     def __init__(
@@ -186,8 +187,8 @@ class Checkpoints:
         """Restore the newest valid checkpoint, with the shardings of `abstract`; `state` is None if there is none.
 
         Damaged checkpoints that are newer are moved to `damaged/`. With `step`, only the checkpoint of this step is
-        restored. Raises UserError if this checkpoint is missing or damaged, or if a damaged checkpoint has other
-        shapes than `abstract`, which means that the model has changed.
+        restored. Raises UserError if this checkpoint is missing or damaged, if a checkpoint is of another run, or if
+        a damaged checkpoint has other shapes than `abstract`, which means that the model has changed.
         """
         damaged = {}
         if step is not None and step not in self.steps():
@@ -222,9 +223,22 @@ class Checkpoints:
         wrong = [name for name, checksum in actual.items() if meta["checksums"].get(name) != checksum]
         if meta["step"] != step:
             raise ValueError(f"its metadata are those of step {meta['step']}")
+        self._check_run(step, meta["about"])
         if wrong:
             raise ValueError(f"the checksum of {wrong[0]} does not match ({len(wrong)} of {len(actual)} arrays)")
         return state, meta
+
+    def _check_run(self, step, about):
+        """Raise UserError for a checkpoint of another run: it is not damaged, and stays where it is."""
+        run = self._about
+        if not run or about == {"start_from": run["start_from"]}:  # see `named_checkpoint.copy_checkpoint`
+            return
+        if differs := [name for name in run if about.get(name) != run[name]]:
+            name = differs[0]
+            raise UserError(
+                f"the checkpoint at step {step} in {self.folder} belongs to another run: its {name} is "
+                f"{about.get(name)!r}, expected {run[name]!r}. Move it to its own run."
+            )
 
     def _check_shapes(self, step, abstract):
         """Raise UserError for a checkpoint of another model: it is a mistake of the user, not damage, and stays."""

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from research import events
+from research.data.fingerprint import FIRST_BATCH, combine, data_changes
 from research.errors import UserError, nearest
 from research.files import atomic_write, read_json, sync_folder, sync_tree, write_json
 from research.runs.experiment_file import Loaded, read_sources, write_sources
@@ -22,6 +24,7 @@ from research.runs.knobs import plain
 from research.system.provenance import git_state, hardware, versions
 
 PATTERNS = "*?[\\"
+IDENTITY = ("id", "experiment", "source", "knobs", "seed", "start_from")
 
 
 def folder_name(loaded: Loaded, knobs: Mapping[str, Any], *, seed: int, start_from: str = "") -> str:
@@ -74,7 +77,9 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     commit, diff = git_state(Path(loaded.file).parent)
     (folder / "git.diff").write_bytes(diff)
     about = {
+        "id": uuid.uuid4().hex[:12],
         "experiment": loaded.name,
+        "source": combine(sorted(loaded.sources.items())),
         "file": next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(path)),
         "summary": loaded.doc.split("\n")[0],
         "doc": loaded.doc,
@@ -91,6 +96,36 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     write_json(run_file, about)
     sync_folder(folder)
     return about
+
+
+def check_data(folder, about: dict, data: Mapping[str, dict]) -> bool:
+    """Set `about["data"]`, the fingerprints of the data, and return whether the first batch is as it was.
+
+    Raises UserError with the changes if the run has checkpoints that were trained on other data. A first batch that
+    differs while the data are the same is an error too, unless a library has another version than before.
+    """
+    was, about["data"] = about.get("data"), data
+    changes = data_changes(was, data) if was and _has_checkpoints(folder, about["start_from"]) else {}
+    updated = set(changes) == {FIRST_BATCH} and about["versions"] != versions()
+    if changes and not updated:
+        raise UserError(
+            f"the data have changed since the run in {folder} started:\n"
+            + "".join(f"  {name} {change}\n" for name, change in changes.items())
+            + "A run must read the same data from start to end. Restore the data, train from scratch with --again, or "
+            f"continue in a new folder with --from {folder}."
+        )
+    return not changes
+
+
+def identity(about: Mapping[str, Any]) -> dict:
+    """Return what identifies a run, for its checkpoints: its id, experiment, source, knobs, seed, data and start.
+
+    It is empty for a run that an earlier version began.
+    """
+    if "id" not in about:
+        return {}
+    data = combine(sorted(item for item in about.get("data", {}).items() if item[0] != FIRST_BATCH))
+    return {**{name: about[name] for name in IDENTITY}, "data": data}
 
 
 def _has_checkpoints(folder, start_from):

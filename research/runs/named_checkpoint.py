@@ -71,5 +71,5 @@ def copy_checkpoint(named: NamedCheckpoint, folder):
                 f"the run in {named.folder} deleted its checkpoint at step {named.step} while it was copied. Run the "
                 "same command again."
             ) from error
-        # Drop the metric sums, which may not fit the new knobs, and an early stop.
-        write_meta(part / "meta", {**meta, "open": [], "stopped": ""})
+        # Drop the metric sums, which may not fit the new knobs, an early stop, and the identity of the old run.
+        write_meta(part / "meta", {**meta, "open": [], "stopped": "", "about": {"start_from": named.label}})

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import jax
 
 from research.core import State, Trained, View, live
+from research.data.fingerprint import data_changes, source_fingerprints
 from research.errors import UserError
 from research.experiment import Experiment, build
 from research.files import read_json
 from research.runs.checkpoint import Checkpoints
 from research.runs.experiment_file import Loaded, load
-from research.runs.folder import find_run
+from research.runs.folder import find_run, identity
 from research.runs.knobs import knobs_of, resolve
 from research.runs.named_checkpoint import find_checkpoint
 from research.system.compilation_cache import keep_compiled
@@ -64,22 +65,36 @@ def open_run(path) -> OpenedRun:
     checkpoint = find_checkpoint(str(path))
     folder, about, experiment = load_run(checkpoint.folder)
     built = build(experiment, seed=about["seed"])
-    checkpoint, state = _restored(path, built.abstract)
+    checkpoint, state = _restored(path, built.abstract, identity(about))
     view = next(iter(experiment.evals.values())).view if experiment.evals else live
     trained = Trained(experiment.apply, *view(state))
     return OpenedRun(folder, about, experiment, checkpoint.step, state, view, trained, built.mesh)
 
 
-def _restored(path, abstract, attempts: int = 5):
+def _restored(path, abstract, about, attempts: int = 5):
     """Return the checkpoint that `path` names and its State. A run in progress may delete a checkpoint that is read."""
     for attempt in range(attempts):
         checkpoint = find_checkpoint(str(path))
         try:
-            with Checkpoints(checkpoint.folder / "checkpoints", read_only=True) as checkpoints:
+            with Checkpoints(checkpoint.folder / "checkpoints", about=about, read_only=True) as checkpoints:
                 return checkpoint, checkpoints.restore(abstract, step=checkpoint.step).state
         except UserError:
             if (checkpoint.folder / "checkpoints" / str(checkpoint.step)).exists() or attempt == attempts - 1:
                 raise
+
+
+def data_of(experiment: Experiment, *, seed: int) -> dict[str, dict]:
+    """Return the fingerprints of the data of an experiment; see `research.data.fingerprint`."""
+    evals = {name: ev.source for name, ev in experiment.evals.items()}
+    return source_fingerprints(experiment.source, evals, seed=seed)
+
+
+def print_changed_data(opened: OpenedRun, stream):
+    """Print how the data differ from those of the run, which another machine or another day may have."""
+    was = opened.about.get("data")
+    now = data_of(opened.experiment, seed=opened.about["seed"]) if was else {}
+    for name, change in data_changes(was or {}, now).items():
+        print(f"The data have changed since the run: {name} {change}.", file=stream)
 
 
 def knob_values(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Readers change nothing, a damaged score decides nothing, and a checkpoint is of the step that its folder says."""
 
+import functools
 import io
 import os
 import shutil
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from research import verbs
 from research.core import State
+from research.data import arrays, batches
 from research.errors import UserError
 from research.runs import opened
-from research.runs.checkpoint import Checkpoints, scores_by_step
+from research.runs.checkpoint import Checkpoints, read_meta, scores_by_step, write_meta
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
+from tests import toys
 
 TOY = '''"""A toy."""
 
@@ -185,3 +189,70 @@ def test_checkpoints_below_a_folder_with_every_other_character_are_read_again(tm
         saved.save(state(1), {"step": 1})
     with Checkpoints(folder) as saved:
         assert int(saved.restore(abstract()).state.step) == 1
+
+
+def _resumable(folder):
+    """Turn a finished toy run back into an interrupted one: without its newest checkpoint."""
+    shutil.rmtree(folder / "checkpoints" / "40")
+    (folder / "status.json").unlink()
+    return folder
+
+
+CHANGES = {
+    "has 51 records instead of 50": lambda data: {name: np.append(v, v[:1], 0) for name, v in data.items()},
+    "has 49 records instead of 50": lambda data: {name: v[:49] for name, v in data.items()},
+    "has its records in another order": lambda data: {name: v[::-1] for name, v in data.items()},
+    "has other values of 'y'": lambda data: {**data, "y": np.nextafter(data["y"], 9, dtype=np.float32)},
+    "has other values of 'x'": lambda data: {**data, "x": data["x"].astype(np.float64)},
+}
+
+
+def test_a_run_does_not_continue_on_other_data(run, tmp_path, monkeypatch):
+    file, folder = run.parent / "toy.py", _resumable(shutil.copytree(run, tmp_path / "run"))
+    again = functools.partial(verbs.train, file, run_dir=folder, report=False, stream=io.StringIO())
+    for change, function in CHANGES.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(toys, "DATA", arrays(**function(toys.DATA.columns)))
+            patch.setattr(toys, "experiment", functools.partial(toys.experiment, source=batches(toys.DATA, 8)))
+            with pytest.raises(UserError, match=rf"the data have changed .*\n  train {change}\n(?s:.*)--from {folder}"):
+                again()
+            printed = io.StringIO()
+            verbs.evaluate(folder, on="test", stream=printed)
+            assert f"The data have changed since the run: train {change}.\n" in printed.getvalue()
+    assert not (folder / "status.json").exists() and not (folder / "damaged").exists()
+    assert again().status == "finished"
+    metrics = [(one / "metrics.jsonl").read_bytes() for one in (folder, run)]
+    assert metrics[0] == metrics[1] and "data have changed" not in _evaluated(folder)
+
+
+def _evaluated(folder):
+    printed = io.StringIO()
+    verbs.evaluate(folder, on="test", stream=printed)
+    return printed.getvalue()
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_stays(run, tmp_path):
+    other = verbs.train(run.parent / "toy.py", run_dir=tmp_path / "other", seed=1, report=False, stream=io.StringIO())
+    shutil.rmtree(other.folder / "checkpoints" / "40")
+    (other.folder / "status.json").unlink()
+    foreign = shutil.copytree(run / "checkpoints" / "40", other.folder / "checkpoints" / "40")
+    before = listing(foreign)
+    for use in (
+        lambda: opened.open_run(f"{other.folder}@40"),
+        lambda: verbs.train(run.parent / "toy.py", run_dir=other.folder, seed=1, report=False, stream=io.StringIO()),
+    ):
+        with pytest.raises(UserError, match="step 40 in .* belongs to another run: its id is '.*', expected '"):
+            use()
+    assert listing(foreign) == before
+    shutil.rmtree(foreign)
+    assert opened.open_run(other.folder).step == 35, "its own checkpoints are valid"
+
+
+def test_a_checkpoint_without_an_identity_is_refused(folder):
+    with Checkpoints(folder, about={"id": "1", "start_from": "a@2"}) as saved:
+        with pytest.raises(UserError, match="step 3 .* belongs to another run: its id is None, expected '1'"):
+            saved.restore(abstract())
+    meta = read_meta(folder / "3" / "meta")
+    write_meta(folder / "3" / "meta", {**meta, "about": {"start_from": "a@2"}})
+    with Checkpoints(folder, about={"id": "1", "start_from": "a@2"}) as saved:
+        assert int(saved.restore(abstract()).state.step) == 3, "it was copied from the run with which this one began"

@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from research.__main__ import main
+from research.data.fingerprint import FIRST_BATCH
 from research.errors import UserError
 from research.metrics.difference import over_seeds
 from research.report.compare import compare, no_regression
@@ -216,6 +217,18 @@ def test_code_counts_as_a_difference_unless_it_is_said_not_to(trained, copy):
     found = compare([trained["good"][0], other])
     assert [d.name for d in found.differs] == ["digits.py", "uncommitted changes"]
     assert "+def experiment(): ..." in read(write(found)).text
+
+
+def test_other_data_are_a_difference_and_the_first_batch_is_not(trained, copy):
+    first, other = trained["good"][0], copy(trained["good"][1])
+    one = {"records": 10, "read": 10, "fields": {"x": "a"}, "unordered": "b"}
+    changed(first := copy(first, "first"), data={"train": one, FIRST_BATCH: one})
+    changed(other, data={"train": one, FIRST_BATCH: {**one, "unordered": "c"}})
+    assert len(grouped([read_run(first), read_run(other)])) == 1, "seeds draw other first batches"
+    changed(other, data={"train": {**one, "records": 11, "fields": {"x": "d"}}, FIRST_BATCH: one})
+    (differs,) = compare([first, other]).differs
+    assert (differs.kind, differs.name) == ("data", "train")
+    assert [value.split(",")[0] for value in differs.values] == ["10 records", "11 records"]
 
 
 @pytest.mark.parametrize("classes", [2, 3])

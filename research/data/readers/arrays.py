@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from research.data.fingerprint import combine, fingerprint, of_records
 from research.data.readers import decoded_cache, records
 from research.errors import UserError, format_names, unknown
 
@@ -71,6 +72,16 @@ class Subset:
         """The class names of the data set."""
         return class_names(self.data)
 
+    def content_fingerprint(self):
+        """Return the fingerprint of the selected records, or of all records and the selection if that is cheaper."""
+        if hasattr(self, "take_columns"):
+            return of_records(self)
+        base = fingerprint(self.data)
+        indices = self.indices.tolist()
+        fields = {**base["fields"], "index of the record": combine(indices)}
+        unordered = combine([base["unordered"], sorted(indices)])
+        return {**base, "records": len(self), "fields": fields, "unordered": unordered}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mapped:
@@ -94,6 +105,10 @@ class Mapped:
 
     def __getitems__(self, indices):
         return [self.fn(records.own(record)) for record in records.records(self.data, indices)]
+
+    def content_fingerprint(self):
+        """Return the fingerprint of the data without `fn`, whose code is recorded and whose rounding may vary."""
+        return fingerprint(self.data)
 
 
 def data_set(data, *, what="the data set"):

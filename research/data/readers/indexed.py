@@ -6,6 +6,7 @@ executes no code, unlike pickle.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from research.data.fingerprint import of_records
 from research.data.readers import paths, records
 from research.errors import UserError
 
@@ -24,13 +26,17 @@ FILE, INDEX = "records.array_record", "index.json"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Indexed:
-    """A data set written by `write` and opened by `indexed`; `origin` identifies its source data."""
+    """A data set written by `write` and opened by `indexed`.
+
+    `origin` identifies its source data, and `content` is a hash of its records.
+    """
 
     path: pathlib.Path
     count: int
     fields: tuple[str, ...]
     classes: tuple[str, ...] | None
     origin: str | None
+    content: str | None
     reader: Any
 
     def __len__(self):
@@ -43,6 +49,13 @@ class Indexed:
 
     def __getitems__(self, indices):
         return [_decoded(record) for record in self.reader.__getitems__([int(i) for i in indices])]
+
+    def content_fingerprint(self):
+        """Return the fingerprint from the hash that was computed while the records were written."""
+        if self.content is None:  # written by an earlier version
+            return of_records(self)
+        fields = {"content": self.content}
+        return {"records": self.count, "read": self.count, "fields": fields, "unordered": self.content}
 
 
 def indexed(path) -> Indexed:
@@ -69,7 +82,8 @@ def indexed(path) -> Indexed:
         )
     classes = None if index["classes"] is None else tuple(index["classes"])
     reader = ArrayRecordDataSource(str(file))
-    return Indexed(path, index["count"], tuple(index["fields"]), classes, index["origin"], reader)
+    content = index.get("content")
+    return Indexed(path, index["count"], tuple(index["fields"]), classes, index["origin"], content, reader)
 
 
 def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
@@ -90,7 +104,7 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
     try:
         # group_size:1 allows reading one record without its neighbours.
         writer = ArrayRecordWriter(str(temporary / FILE), "group_size:1")
-        fields, count = None, 0
+        fields, count, content = None, 0, hashlib.blake2b(digest_size=8)
         try:
             for record in stream:
                 # Only for its checks of the record.
@@ -98,7 +112,9 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
                 if fields is not None and tuple(sorted(record)) != fields:
                     raise UserError(f"record {count} has the fields {sorted(record)}; expected {list(fields)}.")
                 fields = tuple(sorted(record))
-                writer.write(_encoded(record))
+                encoded = _encoded(record)
+                writer.write(encoded)
+                content.update(encoded)
                 count += 1
         finally:
             writer.close()
@@ -112,6 +128,7 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
             "fields": fields,
             "classes": classes,
             "origin": origin,
+            "content": content.hexdigest(),
         }
         (temporary / INDEX).write_text(json.dumps(index, indent=1))
         for name in (FILE, INDEX):

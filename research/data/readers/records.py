@@ -30,6 +30,12 @@ def stack(rows: list, indices) -> dict[str, np.ndarray]:
 
     Raises UserError if a record is not a dict, or if its fields or shapes differ from those of the first record.
     """
+    rows = checked(rows, indices)
+    return {name: column([row[name] for row in rows], name=name, indices=indices) for name in rows[0]}
+
+
+def checked(rows: list, indices) -> list[Mapping]:
+    """Return `rows`. Raises UserError unless all are dicts with the fields of the first."""
     for row, index in zip(rows, indices, strict=True):
         if not isinstance(row, Mapping):
             raise UserError(
@@ -38,7 +44,7 @@ def stack(rows: list, indices) -> dict[str, np.ndarray]:
             )
         if row.keys() != rows[0].keys():
             raise UserError(f"record {index} has the fields {sorted(row)}; record {indices[0]} has {sorted(rows[0])}.")
-    return {name: column([row[name] for row in rows], name=name, indices=indices) for name in rows[0]}
+    return rows
 
 
 def column(values: list, *, name: str, indices=None) -> np.ndarray:

@@ -31,6 +31,7 @@ class Mixture:
     shuffle: bool = True
 
     data = None  # a mixture has no single data set
+    data_sets = property(lambda self: self.parts)
     steps = epoch_steps
 
     @property

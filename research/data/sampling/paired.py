@@ -30,6 +30,11 @@ class Paired:
         return self.labelled.data
 
     @property
+    def data_sets(self):
+        """The labelled and the unlabelled records, by name."""
+        return {"": self.data, self.name: self.unlabelled}
+
+    @property
     def size(self) -> int:
         """The number of labelled examples in a batch."""
         return self.labelled.size

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 from typing import Any
 
-from research.data.sampling.source import epoch_steps
+from research.data.sampling.source import data_sets, epoch_steps
 from research.errors import UserError
 
 
@@ -18,6 +18,12 @@ class Sequence:
 
     data = None  # a sequence has no single data set
     steps = epoch_steps
+
+    @property
+    def data_sets(self):
+        """The data sets of all parts; their names begin with the number of the part."""
+        parts = enumerate(data_sets(part) for part in self.parts)
+        return {f"{i}{name and '/'}{name}": data for i, part in parts for name, data in part.items()}
 
     @property
     def size(self) -> int:

@@ -98,6 +98,16 @@ def generated(make: Callable[[int], Callable[[int], Batch]], size: int, *, examp
     return Generated(make, size, examples)
 
 
+def data_sets(source) -> dict[str, Any]:
+    """Return the data sets that a source reads, by name: a single one has the name "".
+
+    A source of several has the property `data_sets`; another source without a data set gives {}.
+    """
+    if hasattr(source, "data_sets"):
+        return dict(source.data_sets)
+    return {} if source.data is None else {"": source.data}
+
+
 def check_evaluation_source(name: str, source):
     """Raise UserError unless the source of the evaluation `name` is an EvaluationSource."""
     if not isinstance(source, EvaluationSource):
