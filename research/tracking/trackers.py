@@ -13,16 +13,19 @@ from research.events import Ended, Evaluated, Interval, Message, Saved, Started
 from research.system.resources import compilations, peak_memory
 
 
-def tensorboard(folder, about=None):
-    """Write TensorBoard event files to `folder/tensorboard`; after a restart, repeated steps replace old ones."""
+def tensorboard(folder, about):
+    """Write a TensorBoard event file to the run folder, whose name TensorBoard shows as the name of the run.
+
+    It has the metrics, the texts of evaluations and, at the end, the knobs and results for the HPARAMS tab. After a
+    restart, repeated steps replace old ones.
+    """
     # The SummaryWriter of tensorboardX writes in a thread, where a full disk only prints tracebacks.
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.record_writer import RecordWriter
+    from tensorboardX.summary import hparams, text
 
-    path = Path(folder) / "tensorboard"
-    path.mkdir(parents=True, exist_ok=True)
-    file = RecordWriter(str(path / f"events.out.tfevents.{time.time():.6f}"))
+    file = RecordWriter(str(Path(folder) / f"events.out.tfevents.{time.time():.6f}"))
 
     def put(**content):
         file.write(Event(wall_time=time.time(), **content).SerializeToString())
@@ -35,12 +38,25 @@ def tensorboard(folder, about=None):
     scalars = scalar_writer(write, file.close)
 
     def listen(event):
-        if isinstance(event, Started) and event.step:
-            put(step=event.step, session_log=SessionLog(status=SessionLog.START))
+        match event:
+            case Started() if event.step:
+                put(step=event.step, session_log=SessionLog(status=SessionLog.START))
+            case Evaluated():
+                for name, value in event.results.texts.items():
+                    put(step=event.step, summary=text(f"{event.name}/{name}", value))
+            case Ended():
+                results = {f"{name}/{k}": v for name, numbers in event.results.items() for k, v in numbers.items()}
+                for summary in hparams({**_flat(about["knobs"]), "seed": about["seed"]}, results):
+                    put(summary=summary)
         scalars(event)
 
     put(file_version="brain.Event:2")
     return listen
+
+
+def _flat(knobs):
+    """Return the knobs with values that TensorBoard can show: others are written as JSON."""
+    return {name: v if isinstance(v, bool | int | float | str) else json.dumps(v) for name, v in knobs.items()}
 
 
 def wandb(project: str):
