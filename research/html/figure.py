@@ -13,7 +13,11 @@ import numpy as np
 from research.html.markup import printable, text
 
 COLOURS = ("#2a7fc9", "#e07b00", "#1f9d6b", "#c2559d", "#8a6fd1", "#8c8c1f")  # legible on white and on black
-INK, FAINT = "#010203", "#d1d2d3"  # unusual colours, which `inline_svg` replaces by the colours of the page
+INK, FAINT, PAPER = (
+    "#010203",
+    "#d1d2d3",
+    "#fdfefe",
+)  # unusual colours, which `inline_svg` replaces by the colours of the page
 
 STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
@@ -83,7 +87,7 @@ def inline_svg(figure, *, label: str, values=None) -> str:
     # Ids must be unique on a page with many figures: remove those without a reference.
     used = set(re.findall(r"url\(#([^)]+)\)", rest)) | set(re.findall(r'href="#([^"]+)"', rest))
     rest = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", rest)
-    rest = rest.replace(INK, "currentColor").replace(FAINT, "var(--line)")
+    rest = rest.replace(INK, "currentColor").replace(FAINT, "var(--line)").replace(PAPER, "var(--paper)")
     rest = rest.strip().removesuffix("</svg>") + _hover(figure, values or ()) + "</svg>"
     return f'<svg viewBox="{box}" role="img" aria-label="{text(label)}" style="width:{pixels:.0f}px">{rest}'
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from research.html.document import document
-from research.html.figure import COLOURS, INK, inline_svg, new_figure, style, write_png
+from research.html.figure import COLOURS, INK, PAPER, inline_svg, new_figure, style, write_png
 from research.html.markup import Html, duration, element, format_number, join, percent, section, shortened, table
 from research.runs.knobs import as_option
 from research.search.space import Choices, Range
@@ -135,7 +135,9 @@ def parallel(sweep: Sweep, trials, *, path=None) -> str:
         from matplotlib.colors import LinearSegmentedColormap
 
         colours = LinearSegmentedColormap.from_list("worst to best", COLOURS[:2])
-        figure, (ax,) = new_figure(1.6 * (len(names) + 1) + 0.6, 3.4)
+        figure, (ax,) = new_figure(max(1.6 * (len(names) + 1) + 0.6, 9.4), 3.8)
+        figure.subplots_adjust(left=0, right=1, bottom=0.02, top=0.92)
+        values = []
         for t in sorted(plotted, key=lambda t: (t.state == "finished", -trials.index(t))):  # the best on top
             heights = [_height(sweep.space.searched[name], t.knobs[name], t.number) for name in names]
             heights.append(_scaled(Range(*ends), t.value))
@@ -144,16 +146,18 @@ def parallel(sweep: Sweep, trials, *, path=None) -> str:
             colour = "#9a9a9a" if pruned else colours(quality)
             ax.plot(range(len(heights)), heights, color=colour, linewidth=2.6 if best else 0.7 if pruned else 1.2,
                     alpha=0.5 if pruned else 0.9, linestyle=":" if pruned else "-")  # fmt: skip
+            knobs = ", ".join(f"{name} {_format(t.knobs[name])}" for name in names)
+            values.append((len(names), heights[-1], f"trial {t.number}: {sweep.metric} {_format(t.value)}; {knobs}"))
         for index, name in enumerate(names):
             _axis(ax, index, name, _ticks(sweep.space.searched[name]))
         _axis(ax, len(names), sweep.metric, [(_scaled(Range(*ends), v), _format(v)) for v in np.linspace(*ends, 5)])
-        ax.set_xlim(-0.5, len(names) + 0.5)
+        ax.set_xlim(-0.4, len(names) + 0.3)
         ax.set_ylim(-0.06, 1.06)
         ax.set_axis_off()
         if path is not None:
             write_png(figure, path)
         label = f"parallel coordinates of {len(plotted)} trials: {', '.join(names)}, {sweep.metric}"
-        return inline_svg(figure, label=label)
+        return inline_svg(figure, label=label, values=values)
 
 
 def _axis(ax, x, name, ticks):
@@ -161,7 +165,8 @@ def _axis(ax, x, name, ticks):
     ax.text(x, 1.07, shortened(name, 22), ha="center", va="bottom", fontsize=9, fontweight="bold")
     for height, label in ticks:
         ax.plot([x - 0.02, x], [height, height], color=INK, linewidth=0.8)
-        ax.text(x - 0.04, height, shortened(label, 12), ha="right", va="center", fontsize=8)
+        ax.text(x - 0.04, height, shortened(label, 12), ha="right", va="center", fontsize=8, zorder=3,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1})  # fmt: skip
 
 
 def _ticks(spec) -> list[tuple[float, str]]:

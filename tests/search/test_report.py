@@ -85,6 +85,8 @@ def test_the_picture_has_an_axis_for_each_knob_and_a_line_for_each_trial(known, 
     coloured = (pixels.max(1) - pixels.min(1)) > 60
     assert coloured.mean() > 0.005
     assert parallel(made, found, path=None) == svg  # the same trials, the same bytes
+    titles = re.findall(r"<title>trial (\d+): valid/cost ", svg)
+    assert sorted(map(int, titles)) == [t.number for t in sorted(found, key=lambda t: t.number) if t.value is not None]
     assert parallel(made, [], path=tmp_path / "none.png") == "" and not (tmp_path / "none.png").exists()
 
 
