@@ -5,7 +5,7 @@ import os
 import sys
 
 from research.cli._command import run
-from research.errors import run_command
+from research.errors import print_error, run_command
 from research.files import TolerantStream
 from research.system.huge_pages import large_pages
 
@@ -29,6 +29,7 @@ def _flush(stream):
 
 if __name__ == "__main__":
     large_pages()
+    sys.excepthook = print_error
     try:
         sys.exit(main())
     finally:

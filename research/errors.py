@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 
 
 class UserError(Exception):
@@ -34,6 +35,25 @@ def unknown(kind, given, valid):
     return UserError(f"unknown {kind} {given!r}.{nearest(given, valid)} Valid: {names}.")
 
 
+BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str) -> str:
+    """Replace control characters by U+FFFD, except newline and tab.
+
+    Otherwise a name in a file from elsewhere could steer the terminal, or reorder the text around it.
+    """
+    if text.isprintable() and BIDIRECTIONAL.isdisjoint(text):
+        return text
+    safe = lambda c: c in "\n\t" or not (c < " " or "\x7f" <= c <= "\x9f" or c in BIDIRECTIONAL)
+    return "".join(c if safe(c) else "\ufffd" for c in text)
+
+
+def print_error(kind, error, trace):
+    """Print a traceback without control characters, as `sys.excepthook`: messages may quote a file from elsewhere."""
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
+
+
 def run_command(command, arguments=None) -> int:
     """Run `command(arguments)` and return its exit status.
 
@@ -47,7 +67,7 @@ def run_command(command, arguments=None) -> int:
     except UserError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         _end_job(2, str(error))
         return 2
     except KeyboardInterrupt:

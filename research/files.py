@@ -1,16 +1,22 @@
 """Atomic file replacement, JSON files, streams that may close, and messages for file-system errors."""
 
 import contextlib
+import errno
 import json
 import math
 import os
 import shutil
+import stat
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.errors import UserError
+from research.errors import UserError, printable
+
+MOST_JSON = 64 * 2**20  # bytes of a file that is parsed as one JSON value
+MOST_TEXT = 512 * 2**20  # bytes of any other text file of a run
+FOREIGN = ("wandb", "journal.log.lock")  # in a run or sweep folder, but other programs' own; they contain links
 
 
 @contextlib.contextmanager
@@ -67,9 +73,51 @@ def _finite(value):
 def read_json(path) -> Any:
     """Read a JSON file. Raises UserError if it is damaged."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(read_text(path, most=MOST_JSON))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
+
+
+def open_regular(path):
+    """Open a file to read bytes. Raises OSError for a link, and for a pipe or a device, which could block forever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(path)) from None
+    file = open(descriptor, "rb") if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    if file is None:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
+
+
+def read_text(path, *, most: int = MOST_TEXT, errors: str = "strict") -> str:
+    """Read a UTF-8 file. Raises OSError as `open_regular` does, and if it has more than `most` bytes."""
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, expected at most {most}", str(path))
+        return file.read(most).decode("utf-8", errors)
+
+
+def check_regular(folder, *, shallow: tuple[str, ...] = ()):
+    """Raise UserError if a run or sweep folder contains a link, a pipe or a device.
+
+    A link in a folder from elsewhere can point at any file of this user: a report would show it, and a write would
+    overwrite it. Subfolders named in `shallow` are not entered, nor is what belongs to other programs (`FOREIGN`).
+    """
+    for current, subfolders, _ in os.walk(folder):
+        top = Path(current) == Path(folder)
+        with contextlib.suppress(FileNotFoundError), os.scandir(current) as entries:  # a run in progress deletes files
+            for entry in entries:
+                if (top and entry.name.startswith(FOREIGN)) or entry.is_dir(follow_symlinks=False):
+                    continue
+                if not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
+                    kind = "a symbolic link" if entry.is_symlink() else "a pipe or a device"
+                    raise UserError(f"{entry.path} is {kind}; expected only files and folders in {folder}.")
+        if top:
+            subfolders[:] = [name for name in subfolders if not name.startswith(FOREIGN) and name not in shallow]
 
 
 @contextlib.contextmanager
@@ -87,16 +135,19 @@ def file_errors(path):
 class TolerantStream:
     """A stream that ignores write errors: a closed terminal, a pipe into `head` or a full disk does not end a command.
 
-    A character that the encoding of the stream cannot represent is written as "?". On a terminal, lines that are too
-    long are wrapped between words.
+    A character that the encoding of the stream cannot represent is written as "?", and a control character as U+FFFD
+    unless `controls`, for a live display. On a terminal, lines that are too long are wrapped between words.
     """
 
-    def __init__(self, stream):
-        self.stream = stream
+    def __init__(self, stream, *, controls: bool = False):
+        self.stream = stream.stream if isinstance(stream, TolerantStream) else stream
+        self.controls = controls
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, text):
-        if self.isatty() and "\x1b" not in text and "\r" not in text:  # not the live line, which fits by itself
+        if not self.controls:  # a progress bar of a library begins with a carriage return
+            text = text[:1] + printable(text[1:]) if text.startswith("\r") else printable(text)
+        if self.isatty() and not self.controls:  # the live line fits by itself
             width = shutil.get_terminal_size().columns
             text = "\n".join(_wrapped(line, width) if len(line) > width else line for line in text.split("\n"))
         try:
@@ -128,5 +179,8 @@ def _wrapped(line, width):
 
 def number(value) -> float | None:
     """Return `value` as a float if it is a finite number, otherwise None (null in the record, NaN, any other type)."""
-    finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if finite else None
+    try:
+        converted = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an integer beyond the range of a float
+        return None
+    return converted if math.isfinite(converted) else None

@@ -41,6 +41,7 @@ from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
 from research.runs.opened import data_of, knob_values, load_run, open_run, print_changed_data
 from research.runs.predictions import check_suffix, identifiers, write_predictions
 from research.runs.record import Record, Unrecorded
+from research.runs.trust import is_own
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import versions
 from research.tracking import trackers
@@ -122,7 +123,7 @@ def train(
         job.check_shared(folder)
         if status.get("status") == "finished":
             if report and job.rank == 0 and not (folder / "report" / "report.html").exists():
-                report_of(folder, load_run(folder).experiment)
+                report_of(folder, loaded.function(**values))
             print_results(status["results"], stream)
             print(f"already finished: {folder} (--again: train from scratch; --from RUN: train further)", file=stream)
             if job.rank == 0:
@@ -218,15 +219,16 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
     return RunResult(folder, outcome.status, outcome.results)
 
 
-def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str, float]]:
+def evaluate(path, *, on: str | None = None, trust: bool = False, stream=None) -> dict[str, dict[str, float]]:
     """Evaluate a checkpoint of a run, by default the newest, on all of its evaluation sets or on one.
 
     `path` is `RUN`, `RUN@step` or `RUN@best`; `on` is the name of an evaluation. Returns {evaluation: {metric: value}}
     and writes `evaluated/<step>/<name>.json` and `.npz` in the run folder. If the folder is not writable, it prints a
-    message and continues. Raises UserError for an unknown run, checkpoint or evaluation.
+    message and continues. The source that is stored in the run folder is executed: `trust` allows this for a folder
+    that this user did not make. Raises UserError for an unknown run, checkpoint or evaluation.
     """
     stream = stream or sys.stdout
-    opened = open_run(path)
+    opened = open_run(path, trust=trust)
     evals, step = opened.experiment.evals, opened.step
     if on is not None and on not in evals:
         raise unknown("evaluation", on, evals)
@@ -243,16 +245,17 @@ def evaluate(path, *, on: str | None = None, stream=None) -> dict[str, dict[str,
     return numbers
 
 
-def predict(path, data: str, *, out=None, stream=None) -> Path:
+def predict(path, data: str, *, out=None, trust: bool = False, stream=None) -> Path:
     """Write the predictions of a run for every record of a data set: JSON lines, or a table if `out` ends in .csv.
 
     `path` is `RUN`, `RUN@step` or `RUN@best`. `data` is an evaluation set of the run, or a path that
     `research.data.open_path` can read. A row has the index, the strings and the `id` of the record, the predictions,
-    and the name of the predicted class. Returns the path of the output, `out` or `RUN/predictions/<data>.jsonl`. Raises
-    UserError if the experiment has no `predict=`, and for data that is neither an evaluation set nor a path.
+    and the name of the predicted class. `trust` is as in `evaluate`. Returns the path of the output, `out` or
+    `RUN/predictions/<data>.jsonl`. Raises UserError if the experiment has no `predict=`, and for data that is neither
+    an evaluation set nor a path.
     """
     out = check_suffix(out) if out else None
-    opened = open_run(path)
+    opened = open_run(path, trust=trust)
     ex = opened.experiment
     print_changed_data(opened, stream or sys.stdout)
     if ex.predict is None:
@@ -272,10 +275,18 @@ def predict(path, data: str, *, out=None, stream=None) -> Path:
     return out
 
 
-def report(path) -> Path:
-    """Write the report of a run again and return the path of its `report.html`."""
-    opened = load_run(path)
-    return report_of(opened.folder, opened.experiment)
+def report(path, *, trust: bool = False, stream=None) -> Path:
+    """Write the report of a run again and return the path of its `report.html`.
+
+    Class names and the worst errors need the experiment. If this user did not make the folder, its stored source is not
+    executed, and they are omitted with a message, unless `trust`.
+    """
+    folder = run_folder.find_run(path)
+    if trust or is_own(folder):
+        return report_of(folder, load_run(folder, trust=trust).experiment)
+    print(f"{folder} was not made by this user on this machine, so its source was not run. With --trust, the report "
+          "also has class names and the worst errors.", file=stream or sys.stdout)  # fmt: skip
+    return report_of(folder)
 
 
 def print_results(results, stream):

@@ -19,6 +19,7 @@ import pytest
 # Before anything imports JAX, which reads them then. Processes that tests start inherit them.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "research" / "tests"))
+os.environ.setdefault("RESEARCH_STATE", str(Path.home() / ".cache" / "research" / "tests-state"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if importlib.metadata.version("jax").startswith("0.10."):  # later ones refuse this flag

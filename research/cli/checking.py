@@ -25,7 +25,7 @@ def plan(file: str, *, topology: str | None = None, **knobs):
 def doctor(
     file: str, *, rate_test: bool = True, seed: int = 0, runs: str | None = None, folder: str | None = None, **knobs
 ) -> int:  # fmt: skip
-    """Check an experiment before training, or a run by its records.
+    """Check an experiment before training, or a run by its records, without running the code in its folder.
 
     Exits with status 1 if a check finds a problem.
 

@@ -8,12 +8,13 @@ from research.errors import UserError
 def sweep(
     file: str | None = None, *, search: str = "tpe", stopping: str = "none", metric: str | None = None,
     mode: str | None = None, budget: str | None = None, workers: int = 1, seed: int = 0, runs: str | None = None,
-    folder: str | None = None, worker: str | None = None, attached: bool = False, **knobs,
+    folder: str | None = None, worker: str | None = None, trust: bool = False, attached: bool = False,
+    **knobs,
 ):  # fmt: skip
     """Search over the knobs of an experiment, or resume a search.
 
     Give a knob one value, or a set of values to search. Write a range as 1e-4:1e-2, a range on a logarithmic scale as
-    1e-4:1e-2:log, and choices as a,b,c.
+    1e-4:1e-2:log, and choices as a,b,c. With --worker, it runs the Python source that is stored in the sweep folder.
 
     file: an experiment file, such as experiments/digits.py
     search: grid, random, tpe, gp or evolution
@@ -26,13 +27,18 @@ def sweep(
     runs (DIR): parent folder of the sweep folder (default $RESEARCH_RUNS or runs)
     folder (DIR): the sweep folder, instead of one named after the search space
     worker (DIR): work on the sweep in this folder, which several hosts can share
+    trust: run the source of a --worker folder that you did not make on this machine
     """
+    from research.runs.trust import check_trusted
     from research.search import sweep
+    from research.search.study import read_sweep
     from research.search.worker import leave_with_parent, work
 
     if worker:
         if attached:  # end when the process that started this worker ends
             leave_with_parent()
+        else:
+            check_trusted(read_sweep(worker).folder, trust=trust)
         work(worker, draw=not attached)
         return
     if file is None:
@@ -43,16 +49,19 @@ def sweep(
     )  # fmt: skip
 
 
-def reproduce(files: list[str], *, seeds: int = 3, runs: str | None = None, **knobs):
+def reproduce(files: list[str], *, seeds: int = 3, runs: str | None = None, trust: bool = False, **knobs):
     """Train experiments with several seeds; report means with standard errors, and check claims.
+
+    For a RUN folder, it runs the Python source that is stored there.
 
     files (FILE): experiment files, or finished RUN folders to record
     seeds: the number of seeds, from seed 0
     runs (DIR): parent folder of the run folders (default $RESEARCH_RUNS or runs)
+    trust: run the source of RUN folders that you did not make on this machine
     """
     from research.studies.reproduce import reproduce
 
-    reproduce(files, seeds=seeds, runs=runs, **knobs)
+    reproduce(files, seeds=seeds, runs=runs, trust=trust, **knobs)
 
 
 def compare(

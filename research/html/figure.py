@@ -10,7 +10,8 @@ import warnings
 
 import numpy as np
 
-from research.html.markup import printable, text
+from research.errors import printable
+from research.html.markup import text
 
 COLOURS = ("#2a7fc9", "#e07b00", "#1f9d6b", "#c2559d", "#8a6fd1", "#8c8c1f")  # legible on white and on black
 INK, FAINT, PAPER = (

@@ -3,6 +3,7 @@
 import html
 import re
 
+from research.errors import printable
 from research.files import number
 
 
@@ -16,11 +17,6 @@ class Html(str):
 def text(value) -> Html:
     """Convert `value` to escaped HTML text; Html is returned unchanged."""
     return value if isinstance(value, Html) else Html(html.escape(printable(str(value))))
-
-
-def printable(words: str) -> str:
-    """Replace control characters, which HTML does not allow, by U+FFFD."""
-    return "".join(c if c in "\n\t" or (c >= " " and not "\x7f" <= c <= "\x9f") else "\ufffd" for c in words)
 
 
 def element(name: str, *content, **attributes) -> Html:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from research.data.fingerprint import FIRST_BATCH
 from research.errors import UserError
+from research.files import MOST_JSON, read_text
 from research.runs.reader import Run
 
 
@@ -78,10 +79,7 @@ def seed_of(run: Run):
 def sources(run: Run) -> dict[str, str]:
     """Return {path: text} of the experiment's own files, as stored in the run folder."""
     root = run.folder / "source"
-    return {
-        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8", errors="replace")
-        for path in sorted(root.rglob("*.py"))
-    }
+    return {path.relative_to(root).as_posix(): _text(path) for path in sorted(root.rglob("*.py"))}
 
 
 def data(run: Run) -> dict[str, str]:
@@ -98,9 +96,16 @@ def data(run: Run) -> dict[str, str]:
 def uncommitted(run: Run) -> str:
     """Return the part of git.diff that can change results: Python files outside tests/."""
     path = run.folder / "git.diff"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    text = _text(path) if path.is_file() else ""
     parts = re.split(r"(?m)^(?=diff --git )", text)
     return "".join(p for p in parts if re.match(r"diff --git a/(?!tests/)\S*\.py ", p))
+
+
+def _text(path) -> str:
+    try:
+        return read_text(path, most=MOST_JSON, errors="replace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def differences(groups: Sequence[Group]) -> list[Differs]:

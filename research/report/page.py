@@ -58,16 +58,26 @@ def report(folder, experiment=None) -> Path:
 
 def _page(run: Run, experiment, out: Path) -> str:
     name = run.about.get("experiment", run.folder.name)
+    evaluations = {key: run.evaluations[key] for key in results(run) if key in run.evaluations}
     parts = [
         _headline(run, name),
-        diagnosis(run),
-        _curves(run, out / "learning_curves.png"),
-        layers(run),
-        *[_evaluation(key, run.evaluations[key], experiment, out) for key in results(run) if key in run.evaluations],
-        _pace(run),
-        recorded(run),
+        _drawn("Diagnosis", diagnosis, run),
+        _drawn("Learning curves", _curves, run, out / "learning_curves.png"),
+        _drawn("Layers", layers, run),
+        *[_drawn(f"Evaluation: {key}", _evaluation, key, found, experiment, out) for key, found in evaluations.items()],
+        _drawn("Timing", _pace, run),
+        _drawn("Reproducibility record", recorded, run),
     ]
     return document(f"{name}, seed {run.about.get('seed', '?')}", join(parts))
+
+
+def _drawn(title, draw, *arguments) -> Html:
+    """Draw a section; if the recorded values do not fit together, the section gives the reason instead."""
+    try:
+        return draw(*arguments)
+    except Exception as error:  # a file from elsewhere may hold arrays of any shape
+        reason = f"This section cannot be drawn from the files of the run: {type(error).__name__}: {error}"
+        return section(title, element("p", shortened(reason, MAX_SAMPLE), class_="remark"))
 
 
 def _headline(run: Run, name) -> Html:

@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import json
 import math
 import os
 import re
@@ -11,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.errors import UserError, nearest, unknown
-from research.files import number
+from research.errors import UserError, nearest, printable, unknown
+from research.files import MOST_JSON, number, read_text
 from research.html.markup import format_number, shortened
 from research.report.direction import better, main_metric
 from research.runs.knobs import as_option, plain
-from research.runs.reader import LAYERS
+from research.runs.reader import LAYERS, read_about, read_evaluation_numbers, read_status, source_file
 
 STATUSES = ("finished", "running", "preempted", "failed", "not started", "damaged")
 COMPARE = {
@@ -85,36 +84,36 @@ def runs(
 
 def listed(folder) -> Listed:
     """Read one run folder. Never raises for a damaged one: its status is "damaged"."""
-    folder, problems = Path(folder), []
-    about = _read_object(folder / "run.json", problems)
-    status = _read_object(folder / "status.json", problems) if (folder / "status.json").exists() else {}
-    results = status.get("results") if isinstance(status.get("results"), dict) else {}
-    if not results:
-        paths = sorted((folder / "evaluations").glob("*.json"))
-        results = {path.stem: _read_object(path, problems).get("numbers") for path in paths}
+    try:
+        return _listed(Path(folder))
+    except Exception as error:  # whatever one folder holds, the others are listed
+        reason = f"{type(error).__name__}: {error}"
+        return Listed(Path(folder), "?", {}, {}, None, "damaged", None, None, None, {}, [], None, reason)
+
+
+def _listed(folder) -> Listed:
+    problems: list[str] = []
+    about, status = read_about(folder, problems), read_status(folder, problems)
+    results = status.get("results") or read_evaluation_numbers(folder, problems)
     flat = {
         f"{set_name}/{name}": number(value)
         for set_name, numbers in results.items()
-        if isinstance(numbers, dict) and set_name != LAYERS
+        if set_name != LAYERS
         for name, value in numbers.items()
     }
     flat = {name: value for name, value in flat.items() if value is not None}
-    knobs = about.get("knobs") if isinstance(about.get("knobs"), dict) else {}
-    claims = [claim for claim in about.get("claims") or () if isinstance(claim, dict)]
-    step, total = (status.get(k) if isinstance(status.get(k), int) else None for k in ("step", "total"))
-    changed = changed_knobs(folder, about)
-    state = "damaged" if problems else status.get("status", "not started")
+    claims, changed = about.get("claims", []), changed_knobs(folder, about)
     return Listed(
-        folder, str(about.get("experiment", "?")), knobs, changed, about.get("seed"), str(state), step, total,
+        folder, about.get("experiment", "?"), about.get("knobs", {}), changed, about.get("seed"),
+        "damaged" if problems else status.get("status", "not started"), status.get("step"), status.get("total"),
         main_metric(claims, flat), flat, claims, number(about.get("created")), " ".join(problems),
     )  # fmt: skip
 
 
 def changed_knobs(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """The knobs of a run, from its run.json `about`, that differ from the defaults in its source."""
-    knobs = about.get("knobs") if isinstance(about.get("knobs"), dict) else {}
-    usual = defaults(folder / "source" / str(about.get("file", "")))
-    return {name: value for name, value in knobs.items() if name not in usual or usual[name] != value}
+    usual = defaults(source_file(folder, about["file"])) if "file" in about else {}
+    return {name: value for name, value in about.get("knobs", {}).items() if name not in usual or usual[name] != value}
 
 
 def defaults(file) -> dict[str, Any]:
@@ -123,8 +122,8 @@ def defaults(file) -> dict[str, Any]:
     Values are converted as in JSON. Defaults that are not literals are omitted. Returns {} if the file cannot be read.
     """
     try:
-        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(read_text(file, most=MOST_JSON))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
     result = {}
     for node in tree.body:
@@ -132,7 +131,7 @@ def defaults(file) -> dict[str, Any]:
             for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
                 try:
                     value = ast.literal_eval(default)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError):
                     continue
                 with contextlib.suppress(UserError):  # a literal that is no knob, such as a dict
                     result |= plain({argument.arg: value})
@@ -153,6 +152,7 @@ def format_runs(found: Sequence[Listed], *, now: float | None = None) -> str:
             "" if run.created is None else age(now - run.created), run.metric or "",
             "" if run.value is None else format_number(run.value), shortened(run.problem or knobs, 100),
         ])  # fmt: skip
+    rows = [[printable(cell).replace("\n", "\ufffd") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -180,18 +180,6 @@ def _folders(folder):
             subfolders.clear()
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
     return folders
-
-
-def _read_object(path, problems) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        problems.append(f"{path.name} cannot be read: {error}.")
-        return {}
-    if not isinstance(content, dict):
-        problems.append(f"{path.name} is not a JSON object.")
-        return {}
-    return content
 
 
 def _fields(run: Listed) -> dict[str, Any]:
@@ -234,7 +222,7 @@ def _number(value) -> float | None:
     """Convert a number or numeric string to float; None for anything else, including booleans and NaN."""
     try:
         converted = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return None if math.isnan(converted) else converted
 

@@ -3,7 +3,7 @@
     input        experiment_file (load an experiment), knobs (its typed arguments)
     run folder   folder (create and lock), record (metrics.jsonl), checkpoint (Orbax), fingerprint (checksums)
     reading      named_checkpoint (RUN@step), opened (`open_run`: the experiment and a Trained), pretrained (weights of
-                 another run), reader (tolerates missing and damaged files)
+                 another run), reader (tolerates missing and damaged files), trust (who made the folder)
     output       predictions (JSON lines or a table)
 
 To use a trained network, start with `open_run("runs/...@best").trained`. `reader.read_run` reads the results of a run

@@ -63,6 +63,9 @@ def load(file) -> Loaded:
         root, file = original, original / relative
     _forget_changed(root, sources, package=name.partition(".")[0] if "." in name else None)
     sys.path.insert(0, str(root))
+    write_bytecode = sys.dont_write_bytecode
+    # The signature of a run covers its copy of the sources, to which importing must not add files.
+    sys.dont_write_bytecode = write_bytecode or (root / ORIGIN).is_file()
     try:
         spec = importlib.util.spec_from_file_location(name, file)
         module = importlib.util.module_from_spec(spec)
@@ -72,6 +75,7 @@ def load(file) -> Loaded:
         raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
     finally:
         sys.path.remove(str(root))
+        sys.dont_write_bytecode = write_bytecode
     function = getattr(module, "experiment", None)
     if not inspect.isfunction(function):
         raise UserError(f"{file} has no function experiment(*, ...) -> Experiment.")

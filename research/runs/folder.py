@@ -18,9 +18,10 @@ import numpy as np
 from research import events
 from research.data.fingerprint import FIRST_BATCH, combine, data_changes
 from research.errors import UserError, nearest
-from research.files import atomic_write, read_json, sync_folder, sync_tree, write_json
+from research.files import atomic_write, check_regular, read_json, sync_folder, sync_tree, write_json
 from research.runs.experiment_file import Loaded, read_sources, write_sources
 from research.runs.knobs import plain
+from research.runs.trust import sign
 from research.system.provenance import git_state, hardware, versions
 
 PATTERNS = "*?[\\"
@@ -94,6 +95,7 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     }
     sync_tree(folder)  # what a checkpoint needs is on disk before it
     write_json(run_file, about)
+    sign(folder)
     sync_folder(folder)
     return about
 
@@ -185,6 +187,7 @@ def lock(folder):
     if not is_run and path.parent.is_dir() and any(path.parent.iterdir()):
         raise UserError(f"{folder} contains other files and no run; choose an empty folder or a new name.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_regular(folder)
     with open(path, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -197,11 +200,15 @@ def lock(folder):
 
 
 def find_run(path) -> Path:
-    """Return the folder of an existing run. Raises UserError with the nearest name if it is not a run folder."""
+    """Return the folder of an existing run.
+
+    Raises UserError with the nearest name if it is not a run folder, and if it contains a link.
+    """
     path = Path(path)
     if not (path / "run.json").exists():
         siblings = [p.parent.name for p in path.parent.glob("*/run.json")]
         raise UserError(f"{path} is not a run folder.{nearest(path.name, siblings)}")
+    check_regular(path)
     return path
 
 

@@ -20,6 +20,8 @@ from research.runs.experiment_file import Loaded, load
 from research.runs.folder import find_run, identity
 from research.runs.knobs import knobs_of, resolve
 from research.runs.named_checkpoint import find_checkpoint
+from research.runs.reader import source_file
+from research.runs.trust import check_trusted
 from research.system.compilation_cache import keep_compiled
 
 
@@ -48,22 +50,27 @@ class OpenedRun(NamedTuple):
     mesh: jax.sharding.Mesh
 
 
-def load_run(folder) -> Reopened:
-    """Open a run folder and rebuild its experiment. Raises UserError if `folder` is not a run folder."""
+def load_run(folder, *, trust: bool = False) -> Reopened:
+    """Open a run folder and rebuild its experiment by running the source that is stored in it.
+
+    Raises UserError if `folder` is not a run folder, and if this user did not make it, unless `trust`.
+    """
     keep_compiled()
     folder = find_run(folder)
+    check_trusted(folder, trust=trust)
     about = read_json(folder / "run.json")
-    loaded = load(folder / "source" / about["file"])
+    loaded = load(source_file(folder, about["file"]))
     return Reopened(folder, about, loaded.function(**resolve(knobs_of(loaded.function), about["knobs"])))
 
 
-def open_run(path) -> OpenedRun:
+def open_run(path, *, trust: bool = False) -> OpenedRun:
     """Open `RUN` (its newest checkpoint), `RUN@step` or `RUN@best`, with its experiment and its trained network.
 
-    Raises UserError if the run or the checkpoint does not exist, or if the checkpoint is damaged.
+    The source that is stored in the run folder is executed. Raises UserError if the run or the checkpoint does not
+    exist, if the checkpoint is damaged, and if this user did not make the folder, unless `trust`.
     """
     checkpoint = find_checkpoint(str(path))
-    folder, about, experiment = load_run(checkpoint.folder)
+    folder, about, experiment = load_run(checkpoint.folder, trust=trust)
     built = build(experiment, seed=about["seed"])
     checkpoint, state = _restored(path, built.abstract, identity(about))
     view = next(iter(experiment.evals.values())).view if experiment.evals else live

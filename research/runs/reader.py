@@ -1,7 +1,11 @@
-"""Reading a run folder without its experiment. Missing and damaged files are tolerated, as a report needs."""
+"""Reading a run folder without its experiment. Missing and damaged files are tolerated, as a report needs.
+
+The folder may come from anyone: nothing in it is executed, no link is followed, and values of another type than the
+recorded one are left out and reported.
+"""
 
 import json
-import zipfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.files import number
+from research.files import MOST_JSON, check_regular, number, open_regular, read_text
+from research.system.archive import read_npz
 
 LAYERS = "layers"  # the evaluation of `train --watch`, which holds statistics of layers instead of metrics
+
+
+ABOUT = {
+    "experiment": str, "file": str, "summary": str, "doc": str, "start_from": str, "commit": str, "command": str,
+    "knobs": dict, "versions": dict, "hardware": dict, "seed": int, "created": int | float, "claims": list,
+}  # fmt: skip
+CLAIM = {"metric": str, "reference": str, "at_least": int | float, "at_most": int | float}
+STATUS = {"status": str, "text": str, "step": int, "total": int, "results": dict}
+EVALUATION = {"step": int, "numbers": dict, "texts": dict}
+LINE = {"event": str, "text": str, "total": int}
 
 
 class Series(NamedTuple):
@@ -46,23 +61,25 @@ class Run(NamedTuple):
 def read_run(folder) -> Run:
     """Read a run folder. Only run.json is required; other missing files are skipped, and damaged files are reported.
 
-    Raises UserError if `folder` is not a run folder or its run.json is damaged.
+    Raises UserError if `folder` is not a run folder, if its run.json is damaged, and if it contains a link.
     """
     folder, problems = Path(folder), []
     if not (folder / "run.json").is_file():
         raise UserError(f"{folder} is not a run folder: it has no run.json.")
-    about = _read_object(folder / "run.json", problems)
-    if problems:
+    check_regular(folder)
+    about = read_about(folder, problems)
+    if not about and problems:
         raise UserError(problems[0])
-    status = _read_object(folder / "status.json", problems) if (folder / "status.json").exists() else {}
+    status = read_status(folder, problems)
     metrics, timing = (_read_lines(folder / name, problems) for name in ("metrics.jsonl", "timing.jsonl"))
     evaluations = {}
     for path in sorted((folder / "evaluations").glob("*.json")):
-        values = _read_object(path, problems)
+        values = _typed(_read_object(path, problems), EVALUATION, path.name, problems)
         arrays = _read_arrays(path.with_suffix(".npz"), problems)
         evaluations[path.stem] = Evaluation(
-            values.get("step"), values.get("numbers") or {}, values.get("texts") or {},
-            _select("array/", arrays), _select("row/", arrays),
+            values.get("step"), _numbers(values.get("numbers", {})),
+            {name: text for name, text in values.get("texts", {}).items() if isinstance(text, str)},
+            _select("array/", arrays), _rows(_select("row/", arrays), path.name, problems),
         )  # fmt: skip
     return Run(folder, about, status, metrics, timing, evaluations, problems)
 
@@ -73,15 +90,79 @@ def results(run: Run) -> dict[str, dict[str, float | None]]:
     return final | {name: dict(ev.numbers) for name, ev in run.evaluations.items() if name not in final}
 
 
+def read_about(folder, problems) -> dict:
+    """Read run.json; what cannot be read, and every entry of a wrong type, is left out and reported in `problems`."""
+    about = _typed(_read_object(folder / "run.json", problems), ABOUT, "run.json", problems)
+    if "claims" in about:
+        claims = [_typed(claim, CLAIM, "run.json, claims", problems) for claim in about["claims"]]
+        about["claims"] = [claim for claim in claims if "metric" in claim]
+    return about
+
+
+def read_status(folder, problems) -> dict:
+    """Read status.json like `read_about`; {} if there is none."""
+    if not os.path.lexists(folder / "status.json"):
+        return {}
+    status = _typed(_read_object(folder / "status.json", problems), STATUS, "status.json", problems)
+    if "results" in status:
+        of_sets = status["results"].items()
+        status["results"] = {name: _numbers(numbers) for name, numbers in of_sets if isinstance(numbers, dict)}
+    return status
+
+
+def read_evaluation_numbers(folder, problems) -> dict[str, dict[str, float | None]]:
+    """Read {evaluation: {metric: number}} from evaluations/, without the arrays."""
+    paths = sorted((folder / "evaluations").glob("*.json"))
+    values = {path: _typed(_read_object(path, problems), EVALUATION, path.name, problems) for path in paths}
+    return {path.stem: _numbers(found.get("numbers", {})) for path, found in values.items()}
+
+
+def source_file(folder, file) -> Path:
+    """Return the path of the experiment's file in the stored source; `file` is the entry in run.json or sweep.json.
+
+    Raises UserError if it would leave the folder `source`.
+    """
+    if not isinstance(file, str) or not file or ".." in Path(file).parts or Path(file).is_absolute():
+        raise UserError(f"{folder} names the experiment file {file!r}; expected a path relative to its folder source.")
+    return Path(folder) / "source" / file
+
+
+def _typed(values, kinds, name, problems) -> dict:
+    """Return the entries of a JSON object without those of a wrong type; null counts as absent."""
+    if not isinstance(values, dict):
+        problems.append(f"{name} has {type(values).__name__}, expected an object.")
+        return {}
+    wrong = [
+        key for key, kind in kinds.items()
+        if values.get(key) is not None and (not isinstance(values[key], kind) or isinstance(values[key], bool))
+    ]  # fmt: skip
+    problems += [f"{name}: {key!r} has the wrong type {type(values[key]).__name__}." for key in wrong]
+    return {key: value for key, value in values.items() if key not in wrong and value is not None}
+
+
+def _numbers(values) -> dict[str, float | None]:
+    return {name: value for name, value in values.items() if value is None or isinstance(value, int | float)}
+
+
+def _rows(rows, name, problems) -> dict[str, np.ndarray]:
+    """Return the rows if all have as many entries, otherwise {}."""
+    if len({np.shape(values)[:1] for values in rows.values()}) > 1 or any(not np.ndim(x) for x in rows.values()):
+        problems.append(f"{name}: its rows differ in length.")
+        return {}
+    return rows
+
+
 def _read_object(path, problems) -> dict:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path, most=MOST_JSON))
         if isinstance(value, dict):
             return value
         reason = f"expected a JSON object, not {type(value).__name__}"
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        reason = error.strerror
+    except (ValueError, RecursionError) as error:
         reason = str(error)
-    problems.append(f"{path} cannot be read: {reason}.")
+    problems.append(f"{path.name} cannot be read: {reason}.")
     return {}
 
 
@@ -90,15 +171,20 @@ def _read_lines(path, problems) -> list[dict]:
     if not path.exists():
         return []
     lines, damaged = [], 0
-    text = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    try:
+        text = read_text(path, errors="replace").split("\n")
+    except (OSError, ValueError) as error:
+        problems.append(f"{path.name} cannot be read: {error}.")
+        return []
     for line in filter(None, text[:-1]):
         try:
             value = json.loads(line)
             valid = isinstance(value, dict) and number(value.get("step")) is not None
-        except ValueError:
+        except (ValueError, RecursionError):
             valid = False
         if valid:
-            lines.append(value)
+            kinds = {name: LINE.get(name, int | float | None) for name in value}
+            lines.append({name: part for name, part in value.items() if isinstance(part, kinds[name])})
         damaged += not valid
     if damaged:
         problems.append(f"{path.name}: skipped {damaged} damaged line{'s' * (damaged > 1)}.")
@@ -109,9 +195,12 @@ def _read_arrays(path, problems) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with open_regular(path) as file:
+            found = read_npz(file)
+        if structured := [name for name, values in found.items() if values.dtype.kind == "V"]:
+            problems.append(f"{path.name}: {structured[0]} is not an array of numbers or texts.")
+        return {name: values for name, values in found.items() if name not in structured}
+    except (OSError, ValueError) as error:
         problems.append(f"{path.name} cannot be read: {error}.")
         return {}
 

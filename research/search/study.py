@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError, nearest, unknown
-from research.files import read_json, write_json
+from research.files import check_regular, read_json, write_json
 from research.runs.checkpoint import scores_by_step
 from research.runs.experiment_file import Loaded, load, read_sources, write_sources
 from research.runs.knobs import knobs_of, resolve
+from research.runs.reader import source_file
+from research.runs.trust import sign
 from research.search import gp
 from research.search.budget import Budget, spent
 from research.search.space import Space, first, from_json, grid, suggest, to_json
@@ -87,6 +89,7 @@ def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) 
     settings = {**options, "name": loaded.name, "space": to_json(space)}
     path = folder / "sweep.json"
     folder.mkdir(parents=True, exist_ok=True)
+    check_regular(folder, shallow=("trials",))
     with mutex(folder):
         if path.exists():
             record = read_json(path)
@@ -105,7 +108,10 @@ def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) 
             write_sources(folder / "source", loaded)
             file = next(p for p in loaded.sources if Path(loaded.file).as_posix().endswith(p))
             record = {"file": file, "sources": list(loaded.sources), "given": settings, "metric": "", "mode": ""}
+        new = not path.exists()
         write_json(path, {**record, "budget": budget._asdict()})
+        if new:
+            sign(folder)
     return read_sweep(folder)
 
 
@@ -118,7 +124,7 @@ def read_sweep(folder) -> Sweep:
     record = read_json(folder / "sweep.json")
     options = record["given"]
     return Sweep(
-        folder, str(folder / "source" / record["file"]), options["name"], options["seed"], options["search"],
+        folder, str(source_file(folder, record["file"])), options["name"], options["seed"], options["search"],
         options["stopping"], record["metric"], record["mode"], Budget(**record["budget"]), from_json(options["space"]),
     )  # fmt: skip
 
@@ -131,7 +137,7 @@ def settle(folder) -> tuple[Sweep, Any]:
     the evaluation runs only at the end.
     """
     optuna = library()
-    read_sweep(folder)  # raises if there is none
+    check_regular(read_sweep(folder).folder, shallow=("trials",))
     with mutex(folder):
         sweep = read_sweep(folder)
         record = read_json(sweep.folder / "sweep.json")

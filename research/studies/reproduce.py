@@ -25,7 +25,8 @@ from research.report.pace import pace
 from research.runs.experiment_file import Loaded, experiments, load, read_sources
 from research.runs.knobs import as_option, knobs_of, plain
 from research.runs.opened import knob_values
-from research.runs.reader import read_run
+from research.runs.reader import read_run, source_file
+from research.runs.trust import check_trusted
 from research.tracking.energy import metered
 from research.verbs import train
 
@@ -70,10 +71,13 @@ def verdict(claim: Mapping, found: Estimate) -> str:
     return "missed" if found.high < low or found.low > high else "undecided"
 
 
-def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, stream=None, **knobs) -> list[dict]:
+def reproduce(
+    files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, trust: bool = False, stream=None, **knobs
+) -> list[dict]:
     """Train each experiment file with seeds 0 to `seeds` - 1, store the results, and rewrite the page.
 
-    A finished run folder in `files` is recorded without training. Finished or recorded runs are not trained again, and
+    A finished run folder in `files` is recorded without training; its stored source is executed, which needs `trust` if
+    this user did not make the folder. Finished or recorded runs are not trained again, and
     an interrupted run resumes. `knobs` are allowed with a single file only. Returns all records of these experiments.
     Without the folder of the store's parent, `experiments/`, nothing is stored and the new records are returned.
     Raises UserError as `train` does, for a run that is not finished, and for knobs with several files.
@@ -84,8 +88,8 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
     repository = Path(store).parent.is_dir()
     entries = []
 
-    def store_record(folder):
-        entries.append(record(folder))
+    def store_record(folder, *, trust):
+        entries.append(record(folder, trust=trust))
         if repository:
             add(entries[-1], store)
 
@@ -94,7 +98,7 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
     all_loaded = [load(file) for file in files if file not in folders]
     values = [plain(knob_values(loaded, knobs)) for loaded in all_loaded]
     for folder in folders:
-        store_record(folder)
+        store_record(folder, trust=trust)
     for loaded, plain_values in zip(all_loaded, values, strict=True):
         for seed in range(seeds):
             key = (form(loaded.sources), plain_values, seed)
@@ -103,7 +107,7 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
             trained = train(loaded, seed=seed, runs=runs, listen=(metered,), stream=stream, **knobs)
             if trained.status != "finished":
                 raise UserError(f"seed {seed} of {loaded.file} was interrupted; run the same command again to resume.")
-            store_record(trained.folder)
+            store_record(trained.folder, trust=True)
     if repository:
         names = dict.fromkeys([*(entry["experiment"] for entry in entries), *(loaded.name for loaded in all_loaded)])
         entries = [entry for name in names for entry in stored(name, store)]
@@ -117,18 +121,20 @@ def reproduce(files, *, seeds: int = 3, runs=None, store=STORE, page=PAGE, strea
     return entries
 
 
-def record(folder) -> dict:
+def record(folder, *, trust: bool = False) -> dict:
     """Return the record of a finished run: its claims, results, cost, hardware and versions.
 
-    Raises UserError for a run that is not finished.
+    Its stored source is executed. Raises UserError for a run that is not finished, and for a folder that this user did
+    not make, unless `trust`.
     """
     run = read_run(folder)
     about, status = run.about, run.status
     if status.get("status") != "finished":
         raise UserError(f"the run in {folder} is {status.get('status', 'not started')}; expected a finished run.")
     source = run.folder / "source"
-    sources = read_sources(source)
-    defaults = plain({name: knob.default for name, knob in knobs_of(load(source / about["file"]).function).items()})
+    check_trusted(folder, trust=trust)
+    sources, file = read_sources(source), source_file(folder, about["file"])
+    defaults = plain({name: knob.default for name, knob in knobs_of(load(file).function).items()})
     spent, costs = pace(run.timing), _costs(run.folder)
     return {
         "experiment": about["experiment"],

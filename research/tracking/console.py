@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from research.errors import printable
 from research.events import Ended, Evaluated, Interval, Message, Saved, Started
 from research.files import TolerantStream
 
@@ -40,7 +41,7 @@ def console(*, stream, label: str = ""):
     if stream.isatty():
         import rich.console
 
-        screen = rich.console.Console(file=stream, force_terminal=True)
+        screen = rich.console.Console(file=TolerantStream(stream, controls=True), force_terminal=True)
         if not screen.is_dumb_terminal:
             return _live(screen, label)
     return _plain(stream)
@@ -98,7 +99,7 @@ def _live(screen, label):
         rate = sum(timing["steps_per_second"] * timing["seconds"] for timing in recent) / seconds if seconds else None
         wait = sum(timing["data_wait"] * timing["seconds"] for timing in recent) / seconds if seconds else None
         shown = Shown(label, int(position()), total, intervals == 0, metrics, rate, wait)
-        words = Text(live_line(shown, screen.width - 1), no_wrap=True, overflow="crop")
+        words = Text(printable(live_line(shown, screen.width - 1)), no_wrap=True, overflow="crop")
         words.highlight_regex("━+", "cyan")
         words.highlight_regex("─+", "dim")
         return words
@@ -110,7 +111,7 @@ def _live(screen, label):
     )  # fmt: skip
 
     def print_line(words, style=""):
-        screen.print(Text(words, style=style), highlight=False, soft_wrap=True)
+        screen.print(Text(printable(words), style=style), highlight=False, soft_wrap=True)
 
     def listen(event):
         nonlocal position, total, metrics, intervals
@@ -132,7 +133,7 @@ def _live(screen, label):
             case Saved():
                 print_line(f"step {event.step}  saved", style="dim")
             case Message():
-                print_line(_message(event), style="yellow")
+                print_line(event.text, style="yellow")
             case Ended():
                 bar.stop()
 
@@ -166,7 +167,7 @@ def _plain(stream):
             case Evaluated():
                 print_line("\n".join([_evaluated(event), *_samples(event.results.texts)]))
             case Message():
-                print_line(_message(event))
+                print_line(event.text)
             case Ended() if pending is not None:
                 print_interval(pending)  # the last interval is always printed
 
@@ -186,10 +187,6 @@ def _evaluated(event) -> str:
     return f"step {event.step}  {event.name}  {numbers(event.results.numbers)}".rstrip()
 
 
-def _message(event) -> str:
-    return "\n".join(_printable(line) for line in event.text.split("\n"))
-
-
 def _samples(texts) -> list[str]:
     """Texts as a few indented lines. Control characters are replaced: generated text must not steer the terminal."""
     lines = []
@@ -197,15 +194,11 @@ def _samples(texts) -> list[str]:
         sample_lines = text.rstrip().split("\n")
         lines.append(f"  {name}:")
         for line in sample_lines[:SAMPLE_LINES]:
-            line = _printable(line.expandtabs(4))
+            line = printable(line.expandtabs(4))
             lines.append("    " + (line if len(line) <= SAMPLE_WIDTH else line[: SAMPLE_WIDTH - 1] + "…"))
         if len(sample_lines) > SAMPLE_LINES:
             lines.append(f"    … {len(sample_lines) - SAMPLE_LINES} more lines")
     return lines
-
-
-def _printable(text) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def _number(value) -> str:

@@ -134,7 +134,7 @@ def test_a_terminal_breaks_no_word(monkeypatch):
     assert path in lines[2] and lines[3] == "short  line"
     assert pipe.getvalue() == text + "\n", "a pipe gets one line a message"
     live = "\x1b[2K\r" + "=" * 60
-    TolerantStream(terminal).write(live)
+    TolerantStream(terminal, controls=True).write(live)
     assert terminal.getvalue().endswith(live)
 
 

@@ -44,7 +44,7 @@ def test_all_are_listed_and_the_damaged_say_so(folder):
     assert list(found) == ["a", "b", "d", "e", "f", "c"]
     statuses = {name: one.status for name, one in found.items()}
     assert statuses == dict(a="finished", b="finished", c="finished", d="running", e="damaged", f="damaged")
-    assert "run.json cannot be read" in found["e"].problem and "not a JSON object" in found["f"].problem
+    assert "run.json cannot be read" in found["e"].problem and "expected a JSON object" in found["f"].problem
     assert (found["b"].metric, found["b"].value, found["b"].seed, found["d"].value) == ("test/accuracy", 0.95, 1, None)
     assert found["a"].changed == {} and found["b"].changed == {"width": 32}
     assert found["c"].changed == {"rate": 1e-2, "network": "cnn"}  # a knob of another form of the file counts

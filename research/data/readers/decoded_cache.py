@@ -5,10 +5,11 @@ import hashlib
 import json
 import os
 import platform
-import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from research.system.archive import read_npz
 
 
 def kept_file(folder, split: str) -> Path:
@@ -21,9 +22,9 @@ def kept_file(folder, split: str) -> Path:
 def read(path: Path) -> dict[str, np.ndarray] | None:
     """Read the cached columns, or return None if they are missing or damaged (the archive has checksums)."""
     try:
-        with open(path, "rb") as opened, np.load(opened) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        with open(path, "rb") as file:
+            return read_npz(file)
+    except (OSError, ValueError):
         return None
 
 

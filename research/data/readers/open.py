@@ -1,15 +1,12 @@
 """Open a data set at a path; the suffix or the folder's content determines the format."""
 
-import zipfile
-
-import numpy as np
-
 from research.data.readers import paths
-from research.data.readers.arrays import Arrays, arrays
+from research.data.readers.arrays import Arrays, of_columns
 from research.data.readers.images import image_files, image_folder
 from research.data.readers.indexed import INDEX, indexed
 from research.data.readers.tables import csv, jsonl
 from research.errors import UserError
+from research.system.archive import read_npz
 
 
 def open_path(path, *, size=None, channels: int = 3):
@@ -33,10 +30,11 @@ def open_path(path, *, size=None, channels: int = 3):
 def npz(path) -> Arrays:
     """Read a numpy archive: each array is a column. Raises UserError for a damaged archive."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return arrays(**{name: archive[name] for name in archive.files})
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as an .npz archive: {error}") from error
+        with open(path, "rb") as file:
+            columns = read_npz(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an .npz archive of arrays: {error}.") from error
+    return of_columns(columns)
 
 
 READERS = {".csv": csv, ".jsonl": jsonl, ".npz": npz}
