@@ -35,14 +35,33 @@ def unknown(kind, given, valid):
     return UserError(f"unknown {kind} {given!r}.{nearest(given, valid)} Valid: {names}.")
 
 
+MASK = "***"
+SHORTEST = 8  # characters; hiding shorter values would garble all output
+_hidden: set[str] = set()  # secret values of this process
+
+
+def hide(value: str):
+    """Replace this value by `MASK` in all output and files of this process from now on."""
+    if len(value) >= SHORTEST:
+        _hidden.add(value)
+
+
+def masked(text: str) -> str:
+    """Replace all secret values in a text by `MASK`."""
+    for value in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(value, MASK)
+    return text
+
+
 BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str) -> str:
-    """Replace control characters by U+FFFD, except newline and tab.
+    """Replace control characters by U+FFFD, except newline and tab, and secret values by `MASK`.
 
     Otherwise a name in a file from elsewhere could steer the terminal, or reorder the text around it.
     """
+    text = masked(text)
     if text.isprintable() and BIDIRECTIONAL.isdisjoint(text):
         return text
     safe = lambda c: c in "\n\t" or not (c < " " or "\x7f" <= c <= "\x9f" or c in BIDIRECTIONAL)
@@ -68,7 +87,7 @@ def run_command(command, arguments=None) -> int:
         if debug:
             raise
         print(printable(f"error: {error}"), file=sys.stderr)
-        _end_job(2, str(error))
+        _end_job(2, masked(str(error)))
         return 2
     except KeyboardInterrupt:
         # If the process dies of the signal instead of exiting, a shell loop over seeds stops too.

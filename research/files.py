@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.errors import UserError, printable
+from research.errors import UserError, masked, printable
 
 MOST_JSON = 64 * 2**20  # bytes of a file that is parsed as one JSON value
 MOST_TEXT = 512 * 2**20  # bytes of any other text file of a run
@@ -58,7 +58,7 @@ def write_json(path, value):
 
 
 def to_json(value, **options) -> str:
-    """Format a value as JSON. NaN and infinities, which JSON does not have, become null."""
+    """Format a value as JSON. NaN and infinities, which JSON does not have, become null; secret values are masked."""
     return json.dumps(_finite(value), allow_nan=False, **options)
 
 
@@ -67,6 +67,8 @@ def _finite(value):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(part) for part in value]
+    if isinstance(value, str):
+        return masked(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -26,10 +26,10 @@ from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
-from research.errors import UserError, nearest, unknown
+from research.errors import MASK, UserError, masked, nearest, unknown
 from research.evaluate import evaluator
 from research.experiment import build
-from research.files import file_errors, read_json, write_json
+from research.files import TolerantStream, file_errors, read_json, write_json
 from research.loop import run as loop
 from research.report import judge
 from research.report import report as report_of
@@ -41,6 +41,7 @@ from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
 from research.runs.opened import data_of, knob_values, load_run, open_run, print_changed_data
 from research.runs.predictions import check_suffix, identifiers, write_predictions
 from research.runs.record import Record, Unrecorded
+from research.runs.secret import Hidden
 from research.runs.trust import is_own
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import versions
@@ -93,6 +94,7 @@ def train(
     keep_compiled()
     with job.guard(), contextlib.ExitStack() as stack:
         stream = stream or sys.stdout if job.rank == 0 else stack.enter_context(open(os.devnull, "w"))
+        stream = TolerantStream(stream)
         loaded = load(file)
         if reserved := set(knobs_of(loaded.function)) & set(RUN_OPTIONS):
             raise UserError(f"{loaded.file}: rename the knob {min(reserved)!r}; it is an option of `train`.")
@@ -114,7 +116,7 @@ def train(
             if checkpoint and not (folder / "run.json").exists():
                 copy_checkpoint(checkpoint, folder)
             about = run_folder.open_folder(
-                folder, loaded, knobs=values, seed=seed, start_from=label, command=_command()
+                folder, loaded, knobs=values, seed=seed, start_from=label, command=_command(values)
             )
             status = read_json(folder / "status.json") if (folder / "status.json").exists() else {}
             return about, status
@@ -296,9 +298,13 @@ def print_results(results, stream):
         print(f"{name:<{width}}  " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(numbers.items())), file=stream)
 
 
-def _command() -> str:
-    """Return the command line of this process, quoted for a shell."""
+def _command(values) -> str:
+    """Return the command line of this process, quoted for a shell, without the values of secret knobs."""
     program, *arguments = sys.argv
+    hidden = {str(value) for value in values.values() if isinstance(value, Hidden)}
+    mask = lambda argument: MASK if argument in hidden else masked(argument)
+    arguments = [name + equals + mask(value) if equals else mask(argument)
+                 for argument in arguments for name, equals, value in [argument.partition("=")]]  # fmt: skip
     program = "python -m research" if Path(program).name == "__main__.py" else Path(program).name
     return shlex.join([*program.split(), *arguments])
 

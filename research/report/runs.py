@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.errors import UserError, nearest, printable, unknown
-from research.files import MOST_JSON, number, read_text
+from research.files import MOST_JSON, check_regular, number, read_text
 from research.html.markup import format_number, shortened
 from research.report.direction import better, main_metric
 from research.runs.knobs import as_option, plain
 from research.runs.reader import LAYERS, read_about, read_evaluation_numbers, read_status, source_file
 
 STATUSES = ("finished", "running", "preempted", "failed", "not started", "damaged")
+UNREAD = ("checkpoints", "damaged", "evaluated", "predictions", "profile", "report", "tensorboard")  # for a list
 COMPARE = {
     "<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "!=": lambda a, b: a != b, "=": lambda a, b: a == b,
     "<": lambda a, b: a < b, ">": lambda a, b: a > b,
@@ -93,6 +94,7 @@ def listed(folder) -> Listed:
 
 def _listed(folder) -> Listed:
     problems: list[str] = []
+    check_regular(folder, shallow=UNREAD)
     about, status = read_about(folder, problems), read_status(folder, problems)
     results = status.get("results") or read_evaluation_numbers(folder, problems)
     flat = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from research import events
 from research.data.fingerprint import FIRST_BATCH, combine, data_changes
-from research.errors import UserError, nearest
+from research.errors import MASK, UserError, nearest
 from research.files import atomic_write, check_regular, read_json, sync_folder, sync_tree, write_json
 from research.runs.experiment_file import Loaded, read_sources, write_sources
 from research.runs.knobs import plain
@@ -75,13 +75,15 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
             return about
         shutil.rmtree(folder / "source", ignore_errors=True)
     write_sources(folder / "source", loaded)
-    commit, diff = git_state(Path(loaded.file).parent)
+    relative = next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(f"/{path}"))
+    root = loaded.file.removesuffix(relative)
+    commit, diff = git_state(Path(loaded.file).parent, [root + path for path in loaded.sources])
     (folder / "git.diff").write_bytes(diff)
     about = {
         "id": uuid.uuid4().hex[:12],
         "experiment": loaded.name,
         "source": combine(sorted(loaded.sources.items())),
-        "file": next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(path)),
+        "file": relative,
         "summary": loaded.doc.split("\n")[0],
         "doc": loaded.doc,
         "knobs": plain(knobs),
@@ -155,6 +157,7 @@ def _check_same(folder, about, loaded, current):
         )
     differences = [
         f"  {name}: {was.get(name)!r} in the run, {now.get(name)!r} given"
+        + (" (secret: give its value again)" if was.get(name) == MASK else "")
         for was, now in ((about["knobs"], current["knobs"]), (about, {k: current[k] for k in ("seed", "start_from")}))
         for name in (now if was is about else {**was, **now})
         if was.get(name) != now.get(name)

@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research import duration
-from research.errors import UserError, nearest, unknown
+from research.errors import MASK, UserError, nearest, unknown
+from research.runs import secret
 
 KINDS = "str, int, float, bool, Path, Duration, None or a tuple of these"
 
 
 class Knob(NamedTuple):
-    """One keyword argument: its type, its default (`inspect.Parameter.empty` if it has none) and its help text."""
+    """One keyword argument: its type, its default (`inspect.Parameter.empty` if it has none) and its help text.
+
+    The value of a `secret` knob is stored nowhere; see `research.runs.secret`.
+    """
 
     type: Any
     default: Any
     help: str
+    secret: bool = False
 
 
 def knobs_of(function: Callable) -> dict[str, Knob]:
@@ -30,13 +35,14 @@ def knobs_of(function: Callable) -> dict[str, Knob]:
 
     Raises UserError if an argument is positional or has no type annotation.
     """
-    types_ = typing.get_type_hints(function)
+    types_, annotations = (typing.get_type_hints(function, include_extras=extras) for extras in (False, True))
     knobs = {}
     for name, argument in inspect.signature(function).parameters.items():
         if argument.kind is not inspect.Parameter.KEYWORD_ONLY or name not in types_:
             raise UserError(f"argument {name!r} of {function.__name__}() must be keyword-only and have a type.")
         match = re.search(rf"^\s*{name}: (.+)$", function.__doc__ or "", re.MULTILINE)
-        knobs[name] = Knob(types_[name], argument.default, match.group(1).strip() if match else "")
+        knobs[name] = Knob(types_[name], argument.default, match.group(1).strip() if match else "",
+                            secret.is_secret(name, annotations[name]))  # fmt: skip
     return knobs
 
 
@@ -48,12 +54,31 @@ def resolve(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> dict[str, An
     for name in given:
         if name not in knobs:
             raise unknown("knob", name, knobs)
+    given = {**given, **_secrets(knobs, given)}
     values = {name: convert(name, given[name], knob.type) for name, knob in knobs.items() if name in given}
     for name, knob in knobs.items():
         if name not in values and knob.default is inspect.Parameter.empty:
-            raise UserError(f"knob {name!r} has no default; set --{name.replace('_', '-')}.")
+            hint = f" or {secret.variable(name)}" if knob.secret else ""
+            raise UserError(f"knob {name!r} has no default; set --{name.replace('_', '-')}{hint}.")
         values.setdefault(name, knob.default)
     return {name: values[name] for name in knobs}
+
+
+def _secrets(knobs, given):
+    """Return the values of the secret knobs that are given, in `given` or in the environment, as Hidden.
+
+    Raises UserError for a value that a run folder has masked, if the environment does not have it.
+    """
+    values = {}
+    for name, knob in knobs.items():
+        value = given.get(name, secret.from_environment(name)) if knob.secret else None
+        if isinstance(value, str) and value == MASK:
+            value = secret.from_environment(name)
+            if value is None:
+                raise UserError(f"knob {name!r} is secret, and its value was not stored; set {secret.variable(name)}.")
+        if isinstance(value, str):
+            values[name] = value if value == knob.default else secret.Hidden(value)
+    return values
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:
@@ -117,6 +142,8 @@ def plain(knobs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(name, value):
+    if isinstance(value, secret.Hidden):
+        return MASK
     if isinstance(value, duration.Duration | Path):
         return str(value)
     if isinstance(value, tuple | list):
@@ -142,6 +169,7 @@ def add_arguments(parser: argparse.ArgumentParser, knobs: Mapping[str, Knob]):
     group = parser.add_argument_group("knobs of this experiment")
     for name, knob in knobs.items():
         default = "required" if knob.default is inspect.Parameter.empty else f"default {knob.default}"
+        default += f"; secret: better given in {secret.variable(name)}" if knob.secret else ""
         text = f"{knob.help} ({default})".strip().replace("%", "%%")
         flag = "--" + name.replace("_", "-")
         if knob.type is bool:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError, nearest, unknown
+from research.runs import secret
 from research.runs.knobs import Knob, as_option, convert, plain, resolve
 
 SYNTAX = (
@@ -50,13 +51,17 @@ def space_of(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> Space:
     for name, value in given.items():
         if name not in knobs:
             raise unknown("knob", name, knobs)
-        parsed = _parsed(name, value, knobs[name].type)
+        if knobs[name].secret and isinstance(value, list):
+            raise UserError(f"the knob {name!r} is secret and cannot be searched; give one value.")
+        hidden = knobs[name].secret and isinstance(value, str)
+        parsed = secret.Hidden(value) if hidden else _parsed(name, value, knobs[name].type)
         if isinstance(parsed, Range | Choices):
             searched[name] = parsed
         else:
             fixed[name] = parsed
     if not searched:
         raise UserError(f"nothing to search: every knob has one value. {SYNTAX} Knobs: {', '.join(knobs)}.")
+    secret.pass_to_workers(fixed.items())
     space = Space(searched, plain(fixed))
     resolve(knobs, first(space))  # raises for a knob without a value
     return space

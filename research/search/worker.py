@@ -8,7 +8,7 @@ import threading
 import time
 
 from research import events
-from research.errors import UserError, unknown
+from research.errors import UserError, masked, unknown
 from research.files import read_json, write_json
 from research.search.report import report
 from research.search.study import Claimed, Sweep, claim, library, settle
@@ -99,6 +99,7 @@ def _try(sweep: Sweep, study, claimed: Claimed, stream) -> bool:
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}".replace(str(folder), "RUN").strip()
+        message = masked(message)
         trial.set_user_attr("error", message[:2000])
         study.tell(trial, state=states.FAIL)
         print(f"trial {trial.number} failed: {message}", file=stream, flush=True)

@@ -61,11 +61,12 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.split("\n"))}
 
 
-def git_state(folder) -> tuple[str, bytes]:
-    """Return the commit and the uncommitted changes; both are empty without git or without a commit.
+def git_state(folder, files=()) -> tuple[str, bytes]:
+    """Return the commit of the repository at `folder`, and the uncommitted changes of `files` and of this library.
 
-    The changes are a plain patch, independent of the user's git settings. They are bytes, because the files may have
-    any encoding.
+    Both are empty without git or without a commit. Changes of other files are not read: a tracked `.env` may hold a
+    secret. The changes are a plain patch, independent of the user's git settings. They are bytes, because the files may
+    have any encoding.
     """
 
     def git(*args):
@@ -73,6 +74,12 @@ def git_state(folder) -> tuple[str, bytes]:
         return process.stdout if process.returncode == 0 else b""
 
     try:
-        return git("rev-parse", "HEAD").decode().strip(), git("diff", "--no-color", "--no-ext-diff", "HEAD")
+        commit, root = (os.fsdecode(git("rev-parse", name)).strip() for name in ("HEAD", "--show-toplevel"))
+        library = Path(__file__).resolve().parents[1]
+        found = [path for path in (Path(file).resolve() for file in files) if path.is_relative_to(root or "/")]
+        paths = [f":(literal){path}" for path in found]
+        paths += [f":(glob){library}/**/*.py"] if root and library.is_relative_to(root) else []
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv")
+        return commit, git("diff", *plain, "HEAD", "--", *paths) if paths else b""
     except OSError:
         return "", b""

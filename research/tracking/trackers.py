@@ -3,13 +3,13 @@
 TensorBoard files are always written. Weights & Biases and MLflow are optional extras, selected at the start of a run.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from research.errors import UserError
 from research.events import Ended, Evaluated, Interval, Message, Saved, Started
+from research.files import to_json
 from research.system.resources import compilations, peak_memory
 
 
@@ -56,7 +56,7 @@ def tensorboard(folder, about):
 
 def _flat(knobs):
     """Return the knobs with values that TensorBoard can show: others are written as JSON."""
-    return {name: v if isinstance(v, bool | int | float | str) else json.dumps(v) for name, v in knobs.items()}
+    return {name: v if isinstance(v, bool | int | float | str) else to_json(v) for name, v in knobs.items()}
 
 
 def wandb(project: str):
@@ -115,7 +115,7 @@ def timing_writer(path):
                 line = {"step": event.step, "event": "started", "total": event.total}
             case Ended():
                 line = {"step": event.step, "event": event.status, "text": event.text}
-        print(json.dumps({**line, "time": time.time()}), file=file, flush=True)
+        print(to_json({**line, "time": time.time()}), file=file, flush=True)
         if isinstance(event, Ended):
             file.close()
             close()

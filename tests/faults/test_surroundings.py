@@ -28,17 +28,16 @@ def git(folder, *arguments):
 
 def test_the_difference_to_the_commit_is_kept_byte_by_byte(tmp_path):
     git(tmp_path, "init", "-q", ".")
-    (tmp_path / "paper.tex").write_text("plain\n")
+    (tmp_path / "mine.py").write_text("# coding: latin-1\n" + TOY)
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "one")
     git(tmp_path, "config", "color.ui", "always")
     git(tmp_path, "config", "diff.external", "false")
-    (tmp_path / "paper.tex").write_bytes(b"Caf\xe9\n")
-    (tmp_path / "mine.py").write_text(TOY)
+    (tmp_path / "mine.py").write_bytes(b"# coding: latin-1\n# Caf\xe9\n" + TOY.encode())
     run = verbs.train(tmp_path / "mine.py", run_dir=tmp_path / "run", report=False, stream=io.StringIO())
     found = (run.folder / "git.diff").read_bytes()
-    assert b"+Caf\xe9\n" in found and found.startswith(b"diff --git") and b"\x1b" not in found
-    assert git_state(tmp_path)[1].startswith(b"diff --git")
+    assert b"+# Caf\xe9\n" in found and found.startswith(b"diff --git") and b"\x1b" not in found
+    assert git_state(tmp_path, [tmp_path / "mine.py"])[1].startswith(b"diff --git")
 
 
 @pytest.mark.parametrize(
