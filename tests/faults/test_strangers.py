@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import zipfile
 
 import numpy as np
@@ -13,7 +14,7 @@ from research import verbs
 from research.__main__ import main
 from research.data import open_path
 from research.errors import UserError, print_error, printable
-from research.files import TolerantStream, check_regular
+from research.files import TolerantStream, check_regular, read_text
 from research.report.compare import compare
 from research.report.page import report
 from research.report.runs import format_runs, runs
@@ -64,7 +65,8 @@ def other_user(monkeypatch, tmp_path):
     monkeypatch.setenv(trust.SETTING, str(tmp_path / "state of another user"))
 
 
-def test_an_own_run_never_asks(own):
+def test_an_own_run_never_asks(own, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     folder, marker = own  # moved, which changes nothing
     load_run(folder)
     assert marker.exists()
@@ -185,6 +187,18 @@ def test_links_are_not_followed(tmp_path, place):
             command()
     assert runs(tmp_path / "runs")[0].status in ("finished", "damaged")
     assert (outside / "report.html").read_text() == SECRET and len(list(outside.iterdir())) == 1
+
+
+def test_a_file_is_opened_only_if_it_is_a_regular_one(tmp_path):
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_text(tmp_path / "file") == "text"
+    for name, reason in (("link", "symbolic link"), ("pipe", "not a regular file"), ("", "not a regular file")):
+        with pytest.raises(OSError, match=reason):
+            read_text(tmp_path / name)
+    with pytest.raises(OSError, match="it has 4 bytes, expected at most 3"):
+        read_text(tmp_path / "file", most=3)
 
 
 def test_links_of_other_programs_and_folders_behind_a_link_are_allowed(tmp_path):
