@@ -82,11 +82,18 @@ def job_of(arguments) -> Job:
         raise UserError(f"FILE must come first, before {file}.")
     # Import late: these modules import JAX, which would slow the other commands.
     from research.runs.experiment_file import load
+    from research.runs.knobs import knobs_of
     from research.runs.opened import knob_values
+    from research.runs.secret import variable
     from research.verbs import RUN_OPTIONS, train
 
     (file,), options = parsed(train, arguments, prog="python -m launch PLACE")
     loaded = load(file)
+    if secrets := [name for name, knob in knobs_of(loaded.function).items() if knob.secret and name in options]:
+        raise UserError(
+            f"the knob {secrets[0]!r} is secret, but the job's script would show its value. Set {variable(secrets[0])} "
+            "in the environment of the job instead."
+        )
     knob_values(loaded, {name: value for name, value in options.items() if name not in RUN_OPTIONS})
     path = Path(file).absolute()
     inside = path.is_relative_to(Path.cwd())

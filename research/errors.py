@@ -87,7 +87,7 @@ def run_command(command, arguments=None) -> int:
         if debug:
             raise
         print(printable(f"error: {error}"), file=sys.stderr)
-        _end_job(2, masked(str(error)))
+        _end_job(2, str(error))
         return 2
     except KeyboardInterrupt:
         # If the process dies of the signal instead of exiting, a shell loop over seeds stops too.

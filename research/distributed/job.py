@@ -13,7 +13,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import jax
 from research.distributed import watchdog
 from research.distributed.cluster import TPU, Cluster, resolve
 from research.distributed.preemption import AGREEMENT, Interruption, signals
-from research.errors import UserError
+from research.errors import UserError, print_error, printable
 
 # Timeouts in seconds. C threads send the heartbeats, so only a dead process, a dead host or a broken link misses them.
 INITIALIZATION, HEARTBEAT, SHUTDOWN = 300, 60, 60
@@ -129,7 +128,7 @@ class Job:
             return
         self._failing = True
         with contextlib.suppress(Exception):  # the coordinator may be gone
-            self._post(f"failed {code} rank {self.rank}: {text}")
+            self._post(f"failed {code} rank {self.rank}: {printable(text)}")
         self._exit(code)
 
     def hung(self, text: str):
@@ -312,7 +311,7 @@ def _print_error(error):
     if isinstance(error, UserError) and "--debug" not in sys.argv:
         print(f"error: {error}", file=sys.stderr)
     else:
-        traceback.print_exception(error)
+        print_error(type(error), error, error.__traceback__)
 
 
 def _exit_status(error):

@@ -19,13 +19,18 @@ from research.errors import UserError
 from research.files import check_regular, open_regular, read_json, read_text
 
 SETTING, SIGNATURE = "RESEARCH_STATE", ".signature"
+MOST = 50  # signatures of a folder: one of each user or machine that trusts it
 RECORDS = {"run.json": ("file", "knobs"), "sweep.json": ("file", "given")}
 
 
 def sign(folder):
-    """Mark a run or sweep folder as made by this user. Without a place for the key, the folder stays unsigned."""
+    """Mark a run or sweep folder as made by this user, in addition to the signatures of other users and machines.
+
+    Without a place for the key, the folder stays unsigned.
+    """
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
-        Path(folder, SIGNATURE).write_text(_signature(folder, _key(create=True)), encoding="ascii")
+        lines = [*_signatures(folder), _signature(folder, _key(create=True))]
+        Path(folder, SIGNATURE).write_text("\n".join(dict.fromkeys(lines[-MOST:])), encoding="utf-8")
 
 
 def check_trusted(folder, *, trust: bool = False):
@@ -45,14 +50,19 @@ def check_trusted(folder, *, trust: bool = False):
 def is_own(folder) -> bool:
     """Return whether this user made the folder, and its source and knobs are unchanged."""
     try:
-        key, found = _key(create=False), read_text(Path(folder, SIGNATURE), most=1024, errors="replace")
-        return hmac.compare_digest(found.encode(), _signature(folder, key).encode())
+        expected = _signature(folder, _key(create=False)).encode()
+        return any(hmac.compare_digest(line.encode(), expected) for line in _signatures(folder))
     except (OSError, RuntimeError, UserError):
         return False
 
 
+def _signatures(folder) -> list[str]:
+    path = Path(folder, SIGNATURE)
+    return read_text(path, most=100 * MOST, errors="replace").split("\n") if path.exists() else []
+
+
 def _signature(folder, key: bytes) -> str:
-    record = next(name for name in RECORDS if Path(folder, name).is_file())
+    record = next((name for name in RECORDS if Path(folder, name).is_file()), "run.json")
     about = read_json(Path(folder, record))
     decisive = [about.get(name) for name in RECORDS[record]] if isinstance(about, dict) else None
     root, digests = Path(folder, "source"), {}

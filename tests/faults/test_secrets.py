@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.__main__ import job_of
 from research import errors, verbs
 from research.__main__ import main
 from research.errors import UserError, masked
@@ -101,6 +102,12 @@ def test_a_sweep_passes_the_value_to_its_workers_only(file, tmp_path):
     assert leaks(tmp_path / "sweep", "a,secret,with,commas") == []
     with pytest.raises(UserError, match="'api_token' is secret and cannot be searched"):
         sweep(file, noise="0.1,0.2", api_token=["one", "two"], folder=tmp_path / "other", stream=io.StringIO())
+
+
+def test_a_job_script_does_not_get_the_value(file):
+    with pytest.raises(UserError, match="'api_token' is secret, but .* Set RESEARCH_SECRET_API_TOKEN in the env"):
+        job_of([str(file), f"--api-token={VALUE}"])
+    assert job_of([str(file), "--noise", "0.1"]).arguments[-2:] == ("--noise", "0.1")
 
 
 def test_which_knobs_are_secret():

@@ -90,6 +90,15 @@ def test_the_source_of_another_user_runs_only_with_trust(own, other_user, capsys
     load_run(folder)  # trusted once, trusted from now on
 
 
+def test_trust_of_one_user_does_not_end_that_of_another(own, monkeypatch, tmp_path):
+    folder, _ = own
+    with monkeypatch.context() as other:
+        other.setenv(trust.SETTING, str(tmp_path / "state of another user"))
+        trust.check_trusted(folder, trust=True)
+        assert trust.is_own(folder)
+    assert trust.is_own(folder) and not trust.is_own(tmp_path)
+
+
 def test_the_report_of_another_user_runs_no_source(own, other_user):
     folder, marker = own
     stream = io.StringIO()
