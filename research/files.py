@@ -16,6 +16,7 @@ from research.errors import UserError, masked, printable
 
 MOST_JSON = 64 * 2**20  # bytes of a file that is parsed as one JSON value
 MOST_TEXT = 512 * 2**20  # bytes of any other text file of a run
+DEEPEST = 64  # nested folders that are entered; `os.walk` of Python 3.11 recurses
 FOREIGN = ("wandb", "journal.log.lock")  # in a run or sweep folder, but other programs' own; they contain links
 
 
@@ -118,6 +119,8 @@ def check_regular(folder, *, shallow: tuple[str, ...] = ()):
                 if not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
                     kind = "a symbolic link" if entry.is_symlink() else "a pipe or a device"
                     raise UserError(f"{entry.path} is {kind}; expected only files and folders in {folder}.")
+        if len(Path(current).parts) - len(Path(folder).parts) > DEEPEST:
+            raise UserError(f"{folder} has more than {DEEPEST} nested folders.")
         if top:
             subfolders[:] = [name for name in subfolders if not name.startswith(FOREIGN) and name not in shallow]
 

@@ -302,9 +302,14 @@ def _command(values) -> str:
     """Return the command line of this process, quoted for a shell, without the values of secret knobs."""
     program, *arguments = sys.argv
     hidden = {str(value) for value in values.values() if isinstance(value, Hidden)}
-    mask = lambda argument: MASK if argument in hidden else masked(argument)
-    arguments = [name + equals + mask(value) if equals else mask(argument)
-                 for argument in arguments for name, equals, value in [argument.partition("=")]]  # fmt: skip
+
+    def mask(argument):
+        name, equals, value = argument.partition("=")
+        if argument in hidden or (equals and value in hidden):
+            return f"{name}={MASK}" if value in hidden else MASK
+        return masked(argument)
+
+    arguments = map(mask, arguments)
     program = "python -m research" if Path(program).name == "__main__.py" else Path(program).name
     return shlex.join([*program.split(), *arguments])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research.errors import UserError, nearest, printable, unknown
-from research.files import MOST_JSON, check_regular, number, read_text
+from research.files import DEEPEST, MOST_JSON, check_regular, number, read_text
 from research.html.markup import format_number, shortened
 from research.report.direction import better, main_metric
 from research.runs.knobs import as_option, plain
@@ -180,6 +180,8 @@ def _folders(folder):
         if "run.json" in files:
             folders.append(Path(path))
             subfolders.clear()
+        if len(Path(path).parts) - len(Path(folder).parts) >= DEEPEST:
+            subfolders.clear()
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
     return folders
 
@@ -215,6 +217,8 @@ def _condition(text: str, fields):
             if isinstance(value, list):  # 8,8 and (8, 8) are the same
                 return COMPARE[operator](as_option(value), expected.strip("()[]").replace(" ", ""))
             return COMPARE[operator](str(value).lower(), expected.lower())
+        if any(_number(has.get(name)) is not None for has in fields):
+            return False  # one run with another type does not hide the others
         raise UserError(f"{name} is {value!r} in {fields_of_run['name']}; {text!r} needs a number.")
 
     return matches

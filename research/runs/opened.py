@@ -59,7 +59,7 @@ def load_run(folder, *, trust: bool = False) -> Reopened:
     folder = find_run(folder)
     check_trusted(folder, trust=trust)
     about = read_json(folder / "run.json")
-    loaded = load(source_file(folder, about["file"]))
+    loaded = load(source_file(folder, about.get("file")))
     return Reopened(folder, about, loaded.function(**resolve(knobs_of(loaded.function), about["knobs"])))
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from research.errors import UserError
-from research.files import check_regular, open_regular, read_json, read_text
+from research.files import MOST_JSON, check_regular, open_regular, read_json, read_text
 
 SETTING, SIGNATURE = "RESEARCH_STATE", ".signature"
 MOST = 50  # signatures of a folder: one of each user or machine that trusts it
@@ -35,8 +35,8 @@ def sign(folder):
 
 def check_trusted(folder, *, trust: bool = False):
     """Raise UserError unless this user made the folder. With `trust`, it is signed instead, and from now on trusted."""
+    check_regular(folder, shallow=("trials",))
     if trust:
-        check_regular(folder, shallow=("trials",))
         sign(folder)
     elif not is_own(folder):
         raise UserError(
@@ -67,8 +67,8 @@ def _signature(folder, key: bytes) -> str:
     decisive = [about.get(name) for name in RECORDS[record]] if isinstance(about, dict) else None
     root, digests = Path(folder, "source"), {}
     for path in sorted(path for path in root.rglob("*") if not path.is_dir()):
-        with open_regular(path) as file:
-            digests[path.relative_to(root).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+        content = read_text(path, most=MOST_JSON, errors="surrogateescape").encode("utf-8", "surrogateescape")
+        digests[path.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
     return hmac.new(key, json.dumps([decisive, digests], sort_keys=True).encode(), "sha256").hexdigest()
 
 

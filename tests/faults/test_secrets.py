@@ -19,7 +19,7 @@ from research.runs.secret import Hidden, Secret
 from research.search import sweep
 from research.system.provenance import git_state
 
-VALUE = 'ghp "Ünsafe"<0123456789>'
+VALUE = 'ghp= "Ünsafe"<0123456789>'
 TOY = '''"""A toy that needs a token."""
 
 from research.runs.secret import Secret
@@ -59,7 +59,9 @@ def leaks(folder, *values) -> list[str]:
 
 def test_the_value_reaches_the_experiment_and_no_file(file, tmp_path, monkeypatch):
     login = "a second secret"
-    monkeypatch.setattr(sys, "argv", ["research", "train", "toy.py", f"--api-token={VALUE}", "--login", login])
+    monkeypatch.setattr(
+        sys, "argv", ["research", "train", "toy.py", f"--api-token={VALUE}", "--login", login, VALUE, "a=b"]
+    )
     stream = io.StringIO()
     options = {"api_token": VALUE, "login": login, "stream": stream}
     run = verbs.train(file, run_dir=tmp_path / "run", **options)
@@ -67,7 +69,7 @@ def test_the_value_reaches_the_experiment_and_no_file(file, tmp_path, monkeypatc
     assert leaks(run.folder, VALUE, login) == [] and VALUE not in stream.getvalue()
     text = (run.folder / "run.json").read_text()
     assert '"api_token": "***"' in text and '"login": "***"' in text
-    assert "toy.py '--api-token=***' --login '***'" in text
+    assert "toy.py '--api-token=***' --login '***' '***' a=b\"" in text
     # The same run, with the values given again; without them it is another one.
     assert verbs.train(file, run_dir=tmp_path / "run", **options).folder == run.folder
     with pytest.raises(UserError, match=r"api_token: '\*\*\*' in the run, None given \(secret: give its value again\)"):

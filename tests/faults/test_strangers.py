@@ -237,6 +237,11 @@ def hostile(root):
     folder("types", run_json=about(experiment=[], knobs=7, seed={}, created="now", file=5, claims=[{"metric": []}, 3]))
     folder("status", status_json={"status": {}, "step": "x", "total": [], "results": {"test": 5}})
     folder("results", status_json={"status": "finished", "results": {"test": {"accuracy": {}, "loss": 10**400}}})
+    folder("text", run_json=about(knobs={"width": "wide"}))
+    nested = root / "nested"
+    for _ in range(40):  # os.makedirs recurses too
+        nested = nested.joinpath(*"a" * 30)
+        os.makedirs(nested)
     folder("encoding", run_json='{"experiment": "ü"}'.encode("latin-1"))
     folder("file", run_json=about(file="../../digits.py"))
     folder("source", source__digits=b"")
@@ -256,7 +261,7 @@ def hostile(root):
     with open(folder("sparse") / "status.json", "wb") as file:
         file.truncate(10 * 2**30)
     folder("escape\x1b[2J", run_json=about(experiment="\x1b]0;title\x07", knobs={"\x1b[31m": "\x9b2J\nfake  finished"}))
-    return {path.name for path in root.iterdir()}
+    return {path.name for path in root.iterdir()} - {"nested"}
 
 
 def test_a_bad_folder_does_not_break_the_list(tmp_path):
@@ -284,6 +289,7 @@ def test_a_bad_folder_does_not_break_the_list(tmp_path):
     text = format_runs(found.values())
     assert text.isprintable() or set(text) - {"\n"} == {c for c in text if c.isprintable()}
     assert len(text.split("\n")) == len(found) + 1, "one line per run"
+    assert "good" in {run.folder.name for run in runs(root, where=["width>3"])}
     assert SECRET not in text and "0.123" not in text
     assert len(runs(root, sort="accuracy", where=["accuracy>0.9"])) == 1
 
