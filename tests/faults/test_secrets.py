@@ -58,10 +58,9 @@ def leaks(folder, *values) -> list[str]:
 
 
 def test_the_value_reaches_the_experiment_and_no_file(file, tmp_path, monkeypatch):
-    login = "a second secret"
-    monkeypatch.setattr(
-        sys, "argv", ["research", "train", "toy.py", f"--api-token={VALUE}", "--login", login, VALUE, "a=b"]
-    )
+    login = "s3cr3t"  # too short to be masked in words
+    command = ["research", "train", "toy.py", f"--api-token={VALUE}", "--login", login, VALUE, "a=b"]
+    monkeypatch.setattr(sys, "argv", command)
     stream = io.StringIO()
     options = {"api_token": VALUE, "login": login, "stream": stream}
     run = verbs.train(file, run_dir=tmp_path / "run", **options)

@@ -238,10 +238,8 @@ def hostile(root):
     folder("status", status_json={"status": {}, "step": "x", "total": [], "results": {"test": 5}})
     folder("results", status_json={"status": "finished", "results": {"test": {"accuracy": {}, "loss": 10**400}}})
     folder("text", run_json=about(knobs={"width": "wide"}))
-    nested = root / "nested"
-    for _ in range(40):  # os.makedirs recurses too
-        nested = nested.joinpath(*"a" * 30)
-        os.makedirs(nested)
+    write_json(folder("nested source").joinpath("source", *"a" * 70, "x.json"), {})
+    write_json(root.joinpath("nested", *"a" * 70, "run.json"), about())
     folder("encoding", run_json='{"experiment": "ü"}'.encode("latin-1"))
     folder("file", run_json=about(file="../../digits.py"))
     folder("source", source__digits=b"")
@@ -271,20 +269,8 @@ def test_a_bad_folder_does_not_break_the_list(tmp_path):
     found = {run.folder.name: run for run in runs(root)}
     assert set(found) == {*names, "good"}
     assert found["good"].status == "finished" and found["good"].results == {"test/accuracy": 0.98, "test/loss": 0.25}
-    for name in (
-        "deep",
-        "deep status",
-        "claims",
-        "types",
-        "status",
-        "encoding",
-        "file",
-        "pipe",
-        "zero",
-        "sparse",
-        "link",
-        "numbers",
-    ):
+    damaged = ["deep", "deep status", "claims", "types", "status", "encoding", "file", "sparse", "link", "numbers"]
+    for name in [*damaged, "pipe", "zero", "nested source"]:
         assert found[name].status == "damaged" and found[name].problem, name
     text = format_runs(found.values())
     assert text.isprintable() or set(text) - {"\n"} == {c for c in text if c.isprintable()}
