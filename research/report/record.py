@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from research.files import number, read_text
+from research.files import MOST_JSON, number, read_text
 from research.html.markup import Html, details, element, join, section
 from research.runs.reader import Run
 
@@ -75,7 +75,7 @@ def _sources(folder) -> list[Html]:
         files["git.diff: uncommitted changes"] = folder / "git.diff"
     blocks = []
     for name, path in files.items():
-        content = read_text(path, errors="replace")
+        content = read_text(path, most=MOST_JSON, errors="replace")
         if len(content) > MAX_SOURCE:
             content = content[:MAX_SOURCE] + f"\n… {len(content) - MAX_SOURCE} more characters in {path.name}"
         blocks.append(details(name, element("pre", content)))

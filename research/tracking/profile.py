@@ -1,6 +1,5 @@
 """A profiler trace of a few steps in the middle of a run, and its summary, for `train --profile`."""
 
-import json
 import re
 import threading
 import time
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import jax
 
 from research.events import Ended, Interval, Started
-from research.files import write_json
+from research.files import read_json, write_json
 from research.system import resources
 
 STEPS = 20  # steps of the loop in a trace
@@ -120,7 +119,7 @@ def described(spent: Spent) -> str:
 def read_summary(folder) -> Spent | None:
     """Read the Spent of a run folder; None if the run was not profiled."""
     path = Path(folder) / "profile" / "summary.json"
-    return Spent(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return Spent(**read_json(path)) if path.exists() else None
 
 
 def _operations(trace) -> Iterable[tuple[str, float, float]]:

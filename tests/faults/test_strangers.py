@@ -285,6 +285,11 @@ def test_a_sparse_record_is_reported_and_not_read(tmp_path):
     with open(folder / "metrics.jsonl", "wb") as file:
         file.truncate(10 * 2**30)
     assert "metrics.jsonl cannot be read" in read_run(folder).problems[0]
+    (folder / "profile").mkdir()
+    with open(folder / "profile" / "summary.json", "wb") as file:
+        file.truncate(10 * 2**30)
+    page = report(folder).read_text()
+    assert "it has 10737418240 bytes, expected at most 67108864" in page and "0.9800" in page
 
 
 def test_a_report_of_wrong_types_shows_the_rest(tmp_path):
