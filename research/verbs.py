@@ -46,7 +46,7 @@ from research.runs.trust import is_own
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import versions
 from research.tracking import trackers
-from research.tracking.console import console
+from research.tracking.console import console, format_texts
 from research.tracking.profile import described, profiler, read_summary
 from research.tracking.trackers import timing_writer
 
@@ -235,15 +235,17 @@ def evaluate(path, *, on: str | None = None, trust: bool = False, stream=None) -
     if on is not None and on not in evals:
         raise unknown("evaluation", on, evals)
     print_changed_data(opened, stream)
-    numbers = {}
+    numbers, texts = {}, []
     for name in [on] if on else evals:
         results = evaluator(evals[name], opened.trained.apply, mesh=opened.mesh)(opened.state)
         numbers[name] = dict(results.numbers)
+        texts += [name, *format_texts(results.texts)] if results.texts else []
         try:
             run_folder.save_evaluation(opened.folder / "evaluated" / str(step), name, step, results)
         except OSError as error:
             print(f"The evaluation {name} was not saved: {error.filename}: {error.strerror}.", file=stream)
-    print_results(numbers, stream)
+    print_results({name: values for name, values in numbers.items() if values}, stream)
+    print("".join(f"{line}\n" for line in texts), end="", file=stream)
     return numbers
 
 

@@ -319,3 +319,20 @@ def test_reads_that_orbax_abandons_are_not_told_but_other_lost_errors_are():
         del reading
     sys.unraisablehook = hook
     assert told == ["min"]
+
+
+def test_evaluate_prints_the_texts_of_a_finished_run(tmp_path):
+    (tmp_path / "story.py").write_text('''"""A run whose evaluation has a text."""
+from research.core import Eval
+from research.data import eval_batches
+from tests import toys
+
+
+def experiment(*, steps: int = 2):
+    story = Eval(eval_batches(toys.DATA, 50), toys.measure, finish=lambda results: {"story": "once\\nupon \\x1b[2J"})
+    return toys.experiment(steps=steps, evals={"samples": story._replace(measure=lambda trained, batch: {})})
+''')
+    stream = io.StringIO()
+    folder = verbs.train(tmp_path / "story.py", run_dir=tmp_path / "run", report=False, stream=io.StringIO()).folder
+    verbs.evaluate(folder, stream=stream)
+    assert stream.getvalue() == "samples\n  story:\n    once\n    upon \ufffd[2J\n"

@@ -128,7 +128,7 @@ def _live(screen, label):
                     recent.append(event.timing)
             case Evaluated():
                 print_line(_evaluated(event), style="bold")
-                for words in _samples(event.results.texts):
+                for words in format_texts(event.results.texts):
                     print_line(words)
             case Saved():
                 print_line(f"step {event.step}  saved", style="dim")
@@ -165,7 +165,7 @@ def _plain(stream):
                 if event.step >= total or not (soon or near):
                     print_interval(event)
             case Evaluated():
-                print_line("\n".join([_evaluated(event), *_samples(event.results.texts)]))
+                print_line("\n".join([_evaluated(event), *format_texts(event.results.texts)]))
             case Message():
                 print_line(event.text)
             case Ended() if pending is not None:
@@ -187,8 +187,8 @@ def _evaluated(event) -> str:
     return f"step {event.step}  {event.name}  {numbers(event.results.numbers)}".rstrip()
 
 
-def _samples(texts) -> list[str]:
-    """Texts as a few indented lines. Control characters are replaced: generated text must not steer the terminal."""
+def format_texts(texts) -> list[str]:
+    """Return texts {name: text} as a few indented lines, without control characters, which could steer a terminal."""
     lines = []
     for name, text in texts.items():
         sample_lines = text.rstrip().split("\n")
