@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import textwrap
@@ -17,6 +18,8 @@ from research.errors import UserError, masked, printable
 MOST_JSON = 64 * 2**20  # bytes of a file that is parsed as one JSON value
 MOST_TEXT = 512 * 2**20  # bytes of any other text file of a run
 DEEPEST = 64  # nested folders that are entered; `os.walk` of Python 3.11 recurses
+COLOURS = r"\x1b\[[\d;]*m"
+MOVEMENTS = r"[\r\n]*(?:\x1b\[A)*"  # a write of these alone cannot overwrite a line with other text
 FOREIGN = ("wandb", "journal.log.lock")  # in a run or sweep folder, but other programs' own; they contain links
 
 
@@ -141,7 +144,8 @@ class TolerantStream:
     """A stream that ignores write errors: a closed terminal, a pipe into `head` or a full disk does not end a command.
 
     A character that the encoding of the stream cannot represent is written as "?", and a control character as U+FFFD
-    unless `controls`, for a live display. On a terminal, lines that are too long are wrapped between words.
+    unless `controls`, for a live display. Colours, and the movements by which a library redraws its progress bars, are
+    kept. On a terminal, lines that are too long are wrapped between words.
     """
 
     def __init__(self, stream, *, controls: bool = False):
@@ -150,9 +154,13 @@ class TolerantStream:
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, text):
-        if not self.controls:  # a progress bar of a library begins with a carriage return
-            text = text[:1] + printable(text[1:]) if text.startswith("\r") else printable(text)
-        if self.isatty() and not self.controls:  # the live line fits by itself
+        if not self.controls and not re.fullmatch(MOVEMENTS, text):
+            start = text[:1] if text.startswith("\r") else ""
+            text = start + "".join(
+                part if re.fullmatch(COLOURS, part) else printable(part)
+                for part in re.split(f"({COLOURS})", text.removeprefix(start))
+            )
+        if self.isatty() and "\x1b" not in text and "\r" not in text:  # a live line fits by itself
             width = shutil.get_terminal_size().columns
             text = "\n".join(_wrapped(line, width) if len(line) > width else line for line in text.split("\n"))
         try:

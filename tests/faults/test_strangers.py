@@ -320,6 +320,12 @@ def test_output_has_no_control_characters(capsys):
     assert stream.getvalue() == "run \ufffd]0;title\ufffd\ufffdfinished\n"
     print("\r 50 %", end="", file=TolerantStream(stream))
     assert stream.getvalue().endswith("\r 50 %"), "a progress bar"
+    for kept in ("\x1b[1;31mred\x1b[0m", "\n\n\x1b[A\x1b[A", "\r"):
+        stream = io.StringIO()
+        TolerantStream(stream).write(kept)
+        assert stream.getvalue() == kept
+    TolerantStream(stream).write("\x1b[31mred\x1b[A\r")
+    assert stream.getvalue().endswith("\x1b[31mred\ufffd[A\ufffd")
     assert main(["evaluate", "no\x1b[2Jrun"]) == 2 and "\x1b" not in capsys.readouterr().err
     print_error(ValueError, ValueError("\x1b[2J"), None)
     assert "\ufffd[2J" in capsys.readouterr().err
