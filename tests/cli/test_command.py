@@ -1,6 +1,8 @@
 """From a function in a file to a command: its arguments, its help, its errors, and that a file is executed once."""
 
+import importlib
 import inspect
+import os
 import re
 
 import pytest
@@ -119,6 +121,16 @@ def test_a_command_executes_the_experiment_file_once(tmp_path, verb, capsys):
     assert (tmp_path / "executed").read_text() == "once ", shown
     if verb == "plan":
         assert re.search(r"^params/w +float32\[3\] ", shown.out, re.M)  # what a pattern matches
+
+
+@pytest.mark.parametrize("verb", ["plan", "train"])
+def test_an_option_with_a_value_may_stand_before_the_file(tmp_path, verb):
+    (tmp_path / "mine.py").write_text("def experiment(*, shift: float = 0.0): ...\n")
+    module = importlib.import_module(verbs()[verb].module)
+    option = {"plan": "topology", "train": "seed"}[verb]
+    words = [f"--{option}", "7", "--shift", "-1e-3", str(tmp_path / "mine.py")]
+    (file,), options = parsed(getattr(module, verb), words, prog="x")
+    assert (os.fspath(file), str(options[option]), options["shift"]) == (words[-1], "7", "-1e-3")
 
 
 def test_the_versions(capsys):
