@@ -67,8 +67,8 @@ def jobset(job: Job, r: Mapping[str, Any]) -> dict:
     container = {
         "name": "train",
         "image": r["image"],
-        "command": [*life, *job.command("python")],
-        "env": [{"name": name, "value": value} for name, value in env.items()],
+        "command": [_literal(text) for text in (*life, *job.command("python"))],
+        "env": [{"name": name, "value": _literal(value)} for name, value in env.items()],
         "resources": {"limits": _limits(r)},
         # NCCL and the data-loading processes need more shared memory than a container's default of 64 MB.
         "volumeMounts": [{"name": "runs", "mountPath": RUNS}, {"name": "shared-memory", "mountPath": "/dev/shm"}],
@@ -109,6 +109,11 @@ def jobset(job: Job, r: Mapping[str, Any]) -> dict:
             "replicatedJobs": [{"name": "workers", "replicas": 1, "template": {"spec": batch}}],
         },
     }
+
+
+def _literal(text):
+    """Escape a text for a field in which Kubernetes replaces `$(NAME)` by a variable and `$$` by `$`."""
+    return text.replace("$", "$$")
 
 
 def _nodes(r):

@@ -87,6 +87,13 @@ def copied(job: Job, place: str) -> Job:
     return job
 
 
+def one_line(option: str, value: str) -> str:
+    """Return the value of an option. Raises UserError if it has a line break, which would begin a line of a script."""
+    if "".join(value.splitlines()) != value:
+        raise UserError(f"{option} must be one line, got {value!r}.")
+    return value
+
+
 def pairs(option: str, values) -> dict[str, str]:
     """Parse the NAME=VALUE values of an option into a dict. Raises UserError for any other form."""
     for text in values:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launch.life import AGAIN
-from launch.plan import Job, Plan, launched, submit
+from launch.plan import Job, Plan, launched, one_line, submit
 from research.errors import UserError
 
 __all__ = ["arguments", "cancel", "logs", "plan", "status", "submit"]
@@ -82,7 +82,7 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
     array = _array(r["seeds"]) if r["seeds"] else f"0-{r['workers'] - 1}" if r["workers"] else None
     options = {
         "job-name": job.name,
-        "output": f"{job.folder}/{'%A_%a' if array else '%j'}.out",
+        "output": f"{job.folder.replace('%', '%%')}/{'%A_%a' if array else '%j'}.out",
         "open-mode": "append",
         "requeue": True,
         "signal": f"B:USR1@{r['warning']}",
@@ -92,12 +92,13 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
         "array": array,
         **{name: r[name.replace("-", "_")] for name in ("cpus-per-task", "mem", "time", "partition", "account")},
     }
-    lines = [f"--{name}" if v is True else f"--{name}={v}" for name, v in options.items() if v]
+    lines = [_directive(f"--{name}" if v is True else f"--{name}={v}") for name, v in options.items() if v]
+    lines += [one_line("--sbatch", option) for option in r["sbatch"]]
     command = shlex.join(job.command()) + (' --seed "$SLURM_ARRAY_TASK_ID"' if r["seeds"] else "")
     # Since 22.05, srun does not inherit this option from sbatch.
     cpus = f"--cpus-per-task={r['cpus_per_task']} " if r["cpus_per_task"] else ""
     script = TEMPLATE.format(
-        options="\n".join(f"#SBATCH {line}" for line in [*lines, *r["sbatch"]]), folder=shlex.quote(job.folder),
+        options="\n".join(f"#SBATCH {line}" for line in lines), folder=shlex.quote(job.folder),
         python=shlex.quote(job.python), command=command, cpus=cpus, max_restarts=r["max_restarts"],
         again=AGAIN,
     )  # fmt: skip
@@ -105,11 +106,19 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
     return Plan({path: script}, (("sbatch", path),))
 
 
+def _directive(option):
+    """Quote an option for an #SBATCH line. Raises UserError for characters that sbatch would not read back."""
+    name, _, value = option.partition("=")
+    if unusable := sorted(set(value) & set("\\'\"")):
+        raise UserError(f"{name} has {' and '.join(unusable)} in {value!r}, which sbatch reads as quoting; rename it.")
+    return shlex.quote(one_line(name, option))
+
+
 def _array(seeds):
     """Convert `0:5` or `0,3,7` to the array syntax of SLURM."""
     first, colon, end = seeds.partition(":")
     numbers = [first, end] if colon else seeds.split(",")
-    if not all(n.isdigit() for n in numbers) or (colon and int(first) >= int(end)):
+    if not all(n.isascii() and n.isdigit() for n in numbers) or (colon and int(first) >= int(end)):
         raise UserError(f"--seeds must be A:B with A < B, or a list such as 0,3,7; got {seeds!r}.")
     return f"{first}-{int(end) - 1}" if colon else seeds
 
@@ -126,7 +135,8 @@ def cancel(job: str) -> tuple[tuple[str, ...], ...]:
 
 def logs(job: str) -> tuple[tuple[str, ...], ...]:
     """Return the commands that follow the output of a job or array. Raises UserError if there is no output."""
-    paths = sorted(path for end in (".out", "_*.out") for path in glob.glob(f"{launched()}/*/{job}{end}"))
+    folder, name = glob.escape(launched()), glob.escape(job)
+    paths = sorted(path for end in (".out", "_*.out") for path in glob.glob(f"{folder}/*/{name}{end}"))
     if not paths:
         raise UserError(f"no output of job {job} under {launched()} yet.")
     return (("tail", "-n", "+1", "-F", *paths),)

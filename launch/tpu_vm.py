@@ -134,8 +134,8 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
     )
     script = TEMPLATE.format(
         name=job.name, folder=shlex.quote(job.folder), place=_flags(place), resource=_flags(resource, r["create"]),
-        remove=f'say "not deleted; delete it with {shlex.join(cancel(job.name)[0])} {_flags(place)}"' if r["keep"]
-        else "queued delete --force --quiet",
+        remove=shlex.join(("say", f"not deleted; delete it with {shlex.join(cancel(job.name)[0])} {_flags(place)}"))
+        if r["keep"] else "queued delete --force --quiet",
         poll=r["poll"], again=AGAIN, install=shlex.quote(install),
         run=shlex.quote(run), fetch=":" if r["mount"] else FETCH,
         advice="" if r["mount"] else "; with --mount, the runs survive and a new slice is requested",

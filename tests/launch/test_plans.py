@@ -6,6 +6,7 @@
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,50 @@ def test_arguments_of_the_manifest_stay_texts():
     (text,) = plan.files.values()
     spec = json.loads(text)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert spec["containers"][0]["command"][-4:] == ["--learning-rate", "1e-3", "--network", "mlp"]
+
+
+@pytest.mark.parametrize("option", ["--partition", "--mem", "--time", "--account", "--sbatch"])
+@pytest.mark.parametrize("end", ["\n#SBATCH --uid=0", "\rrm -rf x", "\x0bx", "\n"])
+def test_a_line_break_in_an_option_of_slurm_is_refused(option, end):
+    with pytest.raises(UserError, match=f"{option} must be one line, got "):
+        plan_of(slurm, TRAIN, shlex.join([f"{option}=--a{end}"]))
+
+
+def test_options_of_slurm_are_quoted_in_its_script():
+    job = Job(TRAIN, "digits-1", "my runs/50% #1/digits-1", "/env/bin/python")
+    parser = Parser(prog="x")
+    slurm.arguments(parser)
+    options = ["--partition", "a b #c", "--sbatch", "--comment='one of two'"]
+    (script,) = slurm.plan(job, vars(parser.parse_args(options))).files.values()
+    lines = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
+    given = [word for line in lines for word in shlex.split(line, comments=True)]
+    assert {"--partition=a b #c", "--output=my runs/50%% #1/digits-1/%j.out", "--comment=one of two"} <= set(given)
+    assert len(given) == len(lines), "one option a line"
+    with pytest.raises(UserError, match=r"--account has ' in \"it's\""):
+        plan_of(slurm, TRAIN, shlex.join(["--account", "it's"]))
+
+
+def test_a_zone_is_a_word_of_the_script_that_keeps_its_slice(tmp_path):
+    zone = 'z\'$(touch executed)`touch executed`"; touch executed; "'
+    resources = ["--accelerator", "a", "--runtime", "r", "--keep", "--zone", zone]
+    (script,) = plan_of(tpu_vm, TRAIN, shlex.join(resources)).files.values()
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )  # no repository: it ends
+    command = done.stderr.partition("delete it with ")[2]
+    assert f"--zone={zone}" in shlex.split(command) and not list(tmp_path.iterdir())
+
+
+def test_kubernetes_expands_no_argument():
+    """It replaces $(NAME) by a variable and $$ by $; `expanded` follows its documentation."""
+    expanded = lambda text: re.sub(r"\$\$|\$\((\w+)\)", lambda found: "VARIABLE" if found.group(1) else "$", text)
+    words = ["$(RESEARCH_RUNS)", "$$x", "a$b", "$$(A)"]
+    plan = plan_of(kubernetes, (*TRAIN, *words), "--image i --volume v " + shlex.join(["--env", "A=$$(B)$"]))
+    (text,) = plan.files.values()
+    spec = json.loads(text)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert [expanded(text) for text in container["command"][-4:]] == words
+    assert {"name": "A", "value": "$$(B)$"} in [{**env, "value": expanded(env["value"])} for env in container["env"]]
 
 
 def test_names_fit_every_queue(monkeypatch, tmp_path):
