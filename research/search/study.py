@@ -23,10 +23,10 @@ from research.runs.reader import source_file
 from research.runs.trust import sign
 from research.search import gp
 from research.search.budget import Budget, spent
+from research.search.journal import JournalLock
 from research.search.space import Space, first, from_json, grid, suggest, to_json
 
 MAX_LIVES = 3  # attempts of a trial from one checkpoint, so that a trial that kills its workers is given up
-GRACE = 5  # seconds after which the journal's lock is broken, because a worker died while writing
 POPULATION = 10
 REPEATS = 20  # consecutive trials that repeat earlier knobs, after which the search is exhausted
 
@@ -145,7 +145,8 @@ def settle(folder) -> tuple[Sweep, Any]:
             metric, mode = _objective(sweep, record["given"]["metric"], record["given"]["mode"])
             sweep = sweep._replace(metric=metric, mode=mode)
         path = str(sweep.folder / "journal.log")
-        lock = optuna.storages.journal.JournalFileSymlinkLock(path, grace_period=GRACE)
+        lock = JournalLock(path)
+        lock.repair()
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path, lock_obj=lock)),
             study_name="sweep", direction=f"{sweep.mode}imize", load_if_exists=True,

@@ -1,5 +1,6 @@
 """A worker of a sweep: claim a trial, train it as an ordinary run, record its result, and repeat."""
 
+import contextlib
 import math
 import os
 import signal
@@ -14,6 +15,7 @@ from research.search.report import report
 from research.search.study import Claimed, Sweep, claim, library, settle
 from research.verbs import train
 
+DISK = ("No space left on device", "Disk quota exceeded", "Read-only file system")  # not a failure of a trial
 SAME_FAILURES = 3  # consecutive failures with one message: the knobs are not the cause
 
 
@@ -42,7 +44,8 @@ def work(folder, *, stream=None, tell=lambda study: None, draw: bool = True) -> 
     """Train trials of the sweep in `folder` until none is left; return False if it was asked to stop before that.
 
     `tell(study)` is called after every trial. Progress of the runs goes to `stream` (default sys.stdout). If `draw`,
-    the last worker writes the report. Raises UserError if no trial can succeed, KeyboardInterrupt after Ctrl-C.
+    the last worker writes the report. Raises UserError if no trial can succeed, KeyboardInterrupt after Ctrl-C. A full
+    disk ends the worker, and its trial stays to be resumed.
     """
     stream = stream or sys.stdout
     sweep, study = settle(folder)
@@ -98,6 +101,10 @@ def _try(sweep: Sweep, study, claimed: Claimed, stream) -> bool:
     except Mistake:
         raise
     except Exception as error:
+        if any(cause in str(error) for cause in DISK):
+            with contextlib.suppress(OSError):  # this attempt does not count against the trial
+                trial.set_user_attr("lives", trial.user_attrs["lives"][:-1])
+            raise
         message = f"{type(error).__name__}: {error}".replace(str(folder), "RUN").strip()
         message = masked(message)
         trial.set_user_attr("error", message[:2000])

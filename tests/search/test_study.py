@@ -1,7 +1,10 @@
 """What a sweep decides: what to try, when to stop a trial, what to do after a death, when it is over."""
 
+import contextlib
 import io
+import json
 import os
+import subprocess
 import time
 
 import optuna
@@ -10,9 +13,9 @@ import pytest
 from research.errors import UserError
 from research.files import read_json, write_json
 from research.runs.checkpoint import FORMAT, write_meta
+from research.search import journal, sweep, verb, worker
 from research.search import report as reports
 from research.search import study as studies
-from research.search import sweep, verb, worker
 from research.search.study import claim, hold, mutex, read_sweep, settle
 from tests.search import fake as fakes
 from tests.search.fake import FILE, STEPS, Fake, cost
@@ -221,13 +224,98 @@ def test_evaluations_that_are_made_again_are_reported_once(fake, tmp_path, monke
 
 
 def test_an_orphaned_lock_of_the_journal_is_taken_after_a_grace_period(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "GRACE", 3)
+    monkeypatch.setattr(journal, "GRACE", 3)
     found, _ = run(tmp_path, search="random", budget="1trials")
     (found.folder / "journal.log.lock").symlink_to(found.folder / "journal.log")  # as a killed writer leaves it
     began = time.monotonic()
     found, _ = run(tmp_path, search="random", budget="2trials")
     assert len(found.trials) == 2 and 2.5 < time.monotonic() - began < 12
     assert not (found.folder / "journal.log.lock").is_symlink()
+
+
+@pytest.mark.parametrize("continued", [False, True], ids=["torn at its end", "with a line appended to the torn one"])
+@pytest.mark.parametrize("part", [b'{"op_code":8,"worker_id":"a', b"\0" * 40, b'{"op_code":1}'])
+def test_a_torn_line_of_the_journal_is_set_aside(fake, tmp_path, capsys, part, continued):
+    found, _ = run(tmp_path, search="grid", x="0:1:2", n="6")
+    path, trials = found.folder / "journal.log", len(found.trials)
+    whole = path.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    path.write_bytes(whole[: -len(last)] + part + last if continued else whole + part)
+    found, _ = run(tmp_path, search="grid", x="0:1:2", n="6")
+    assert found.finished and len(found.trials) == trials and path.read_bytes().startswith(whole)
+    assert (found.folder / "journal.log.damaged").read_bytes() == part + b"\n"
+    assert "1 incomplete line(s)" in capsys.readouterr().err and all(map(json.loads, path.read_text().splitlines()))
+
+
+def test_a_line_that_another_worker_left_torn_is_set_aside_before_the_next(fake, tmp_path):
+    found, _ = run(tmp_path, search="grid", x="0:1:2", n="6")
+    _, study = settle(found.folder)
+    with open(found.folder / "journal.log", "ab") as file:
+        file.write(b'{"op_code":8,"wor')
+    study.set_user_attr("note", 1)
+    assert settle(found.folder)[1].user_attrs == {"note": 1}
+    assert (found.folder / "journal.log.damaged").read_bytes() == b'{"op_code":8,"wor\n'
+
+
+def test_a_damaged_line_among_the_others_is_named(fake, tmp_path):
+    """The numbers of trials depend on it."""
+    found, _ = run(tmp_path, search="grid", x="0:1:2", n="6")
+    path = found.folder / "journal.log"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"{" + lines[2][5:], *lines[3:]]))
+    with pytest.raises(UserError, match=r"line 3 of .*journal.log is damaged"):
+        run(tmp_path, search="grid", x="0:1:2", n="6")
+    assert not (found.folder / "journal.log.lock").is_symlink()
+
+
+def test_a_sweep_on_a_full_disk_goes_on_when_there_is_space(fake, tmp_path, monkeypatch):
+    """The disk is a small tmpfs; a file fills it while the third trial runs."""
+    disk, expected = tmp_path / "disk", tmp_path / "expected"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        filled = []
+
+        def fill(knobs, step):
+            if fake.calls[-1][0] == "0002" and step == 5 and not filled:
+                filled.append(step)
+                with contextlib.suppress(OSError), open(disk / "filler", "wb", buffering=0) as file:
+                    while file.write(b"x" * 64):
+                        pass
+            return cost(knobs, step)
+
+        monkeypatch.setattr(worker, "train", fake._replace(value=fill))
+        options = {"search": "grid", "x": "0:1:2", "n": "6,7"}
+        with pytest.raises(UserError, match="No space left on device"):
+            run(disk, folder=disk / "sweep", **options)
+        assert not (disk / "sweep" / "journal.log").read_bytes().endswith(b"\n")
+        (disk / "filler").unlink()
+        found, _ = run(disk, folder=disk / "sweep", **options)
+        assert found.finished and [t.state for t in found.trials] == ["finished"] * 4
+        undisturbed, _ = run(expected, **options)
+        assert [(t.knobs, t.value) for t in found.trials] == [(t.knobs, t.value) for t in undisturbed.trials]
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_trial_whose_run_meets_a_full_disk_is_resumed(fake, tmp_path, monkeypatch):
+    """However often; it has not failed, and its worker has not died."""
+    full = [True] * 5
+
+    def value(knobs, step):
+        if fake.calls[-1][0] == "0001" and full:
+            full.pop()
+            raise UserError("cannot write a checkpoint: No space left on device")
+        return cost(knobs, step)
+
+    monkeypatch.setattr(worker, "train", fake._replace(value=value))
+    for _ in range(5):
+        with pytest.raises(UserError, match="No space left"):
+            run(tmp_path, search="grid", x="0:1:2", n="6")
+    found, _ = run(tmp_path, search="grid", x="0:1:2", n="6")
+    assert found.finished and [t.state for t in found.trials] == ["finished"] * 2
 
 
 def test_failures_are_told_apart_from_deaths(fake, tmp_path, monkeypatch):
