@@ -3,11 +3,14 @@
 import contextlib
 import os
 import sys
+import threading
 
 from research.cli._command import run
 from research.errors import print_error, run_command
 from research.files import TolerantStream
 from research.system.huge_pages import large_pages
+
+EXIT = 5.0
 
 
 def main(arguments=None) -> int:
@@ -27,6 +30,19 @@ def _flush(stream):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _limit_exit(error):
+    """After a failure, end the process within `EXIT` seconds, even if threads are left.
+
+    Python waits for threads. Those of Orbax wait ten minutes for a folder that could not be created. Every save that
+    can be completed is on disk by now, and the trackers are closed.
+    """
+    status = error.code if isinstance(error, SystemExit) else 1
+    if status:
+        timer = threading.Timer(EXIT, os._exit, [status])
+        timer.daemon = True
+        timer.start()
+
+
 if __name__ == "__main__":
     large_pages()
     sys.excepthook = print_error
@@ -35,3 +51,4 @@ if __name__ == "__main__":
     finally:
         _flush(sys.stdout)
         _flush(sys.stderr)
+        _limit_exit(sys.exc_info()[1])

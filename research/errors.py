@@ -1,5 +1,6 @@
 """User errors: messages with the given value, the expected value and the nearest valid name."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -71,6 +72,23 @@ def printable(text: str) -> str:
 def print_error(kind, error, trace):
     """Print a traceback without control characters, as `sys.excepthook`: messages may quote a file from elsewhere."""
     sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
+
+
+@contextlib.contextmanager
+def no_exit(what: str):
+    """Convert `sys.exit` in the code of an experiment to a UserError; `what` names the unfinished work.
+
+    Otherwise `sys.exit(0)` in a data source would end an unfinished run with the status of a finished one.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = [frame for frame in frames if "_sitebuiltins" not in frame.filename][-1]
+        raise UserError(
+            f"{place.filename}, line {place.lineno}: sys.exit({error.code!r}) before {what} was complete. Raise an "
+            "exception to report an error; to end a run early, use Experiment(steps=...) or early_stop."
+        ) from error
 
 
 def run_command(command, arguments=None) -> int:

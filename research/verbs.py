@@ -26,7 +26,7 @@ from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
-from research.errors import MASK, UserError, masked, nearest, unknown
+from research.errors import MASK, UserError, masked, nearest, no_exit, unknown
 from research.evaluate import evaluator
 from research.experiment import build
 from research.files import TolerantStream, file_errors, read_json, write_json
@@ -131,7 +131,8 @@ def train(
             if job.rank == 0:
                 run_folder.write_status("finished", status["step"], folder)
             return RunResult(folder, "finished", status["results"])
-        with run_folder.failed_start(folder) if job.rank == 0 else contextlib.nullcontext():
+        start = run_folder.failed_start(folder) if job.rank == 0 else contextlib.nullcontext()
+        with start, no_exit("the start of the run"):
             experiment = job.turn(lambda: loaded.function(**values))
             about["claims"] = [claim._asdict() for claim in experiment.claims]
             built = build(experiment, seed=seed, strategy=strategy)
@@ -197,7 +198,8 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
     ):
         job.last_words = lambda text: end(events.Ended(0, "failed", {}, text))
         try:
-            outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interruption)
+            with no_exit("the run"):
+                outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interruption)
         except BaseException as error:
             end(events.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
             raise

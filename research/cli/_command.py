@@ -10,7 +10,7 @@ import typing
 from pathlib import Path
 from typing import NamedTuple
 
-from research.errors import UserError, unknown
+from research.errors import UserError, no_exit, unknown
 from research.runs.knobs import Parser, add_arguments, convert, kind_name, knobs_of
 from research.system.provenance import versions
 
@@ -79,7 +79,8 @@ def run(arguments) -> int:
         prepare()
     function = getattr(module, available[name].function)
     positional, keyword = parsed(function, rest, prog=f"python -m research {name}")
-    status = function(*positional, **keyword)
+    with no_exit(f"`{name}`"):
+        status = function(*positional, **keyword)
     return status if isinstance(status, int) else 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from research.errors import UserError, nearest
+from research.errors import UserError, nearest, no_exit
 
 ORIGIN = ".origin"  # in a copy of sources, the folder of the originals
 
@@ -70,7 +70,8 @@ def load(file) -> Loaded:
         spec = importlib.util.spec_from_file_location(name, file)
         module = importlib.util.module_from_spec(spec)
         module.__file__ = str(original / relative)
-        spec.loader.exec_module(module)
+        with no_exit("its import"):
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
     finally:
