@@ -9,7 +9,7 @@ from research.data.readers.arrays import class_names
 from research.data.sampling.batches import Batches, EvalBatches
 from research.data.sampling.source import check_evaluation_source
 from research.errors import UserError, format_names, nearest, unknown
-from research.tree import format_shapes, shapes
+from research.tree import differences, format_shapes, shapes
 
 RESERVED = ("train", "layers", "timing")  # prefixes of the metrics of training, `train --watch` and the clock
 
@@ -54,6 +54,50 @@ def check_classes(source, evals):
                 f"{format_names(known)}. Open both with the same classes=, for example "
                 "image_folder(path, classes=train.classes)."
             )
+
+
+def uniform(source):
+    """Wrap a training source: it raises UserError for a batch of other fields, shapes or dtypes than its first one.
+
+    The compiled step would accept such a batch and be compiled again. Dtypes are those on the device: float64 and
+    float32 are the same there.
+    """
+    first, known = None, set()  # `known` are the accepted forms of batches
+
+    def of_seed(seed):
+        batch_at = source(seed)
+
+        def at(step, rows=slice(None)):
+            nonlocal first
+            batch = batch_at(step, rows=rows)
+            leaves, tree = jax.tree.flatten(batch)
+            form = (tree, *((getattr(x, "shape", None), getattr(x, "dtype", None)) for x in leaves))
+            if form not in known:
+                try:
+                    abstract = jax.eval_shape(lambda batch: batch, batch)
+                except TypeError:
+                    return batch  # such as strings, which the step refuses
+                first = first or abstract
+                if not (isinstance(rows, slice) and rows == slice(None)):  # the rows of one process of several
+                    abstract = _with_rows_of(first, abstract)
+                if changes := differences(first, abstract):
+                    raise UserError(
+                        f"the batch of step {step} differs from the first batch of the source: {changes}. All batches "
+                        "of a run need the same fields, shapes and dtypes: pad or drop a smaller last batch."
+                    )
+                known.add(form)
+            return batch
+
+        return at
+
+    return of_seed
+
+
+def _with_rows_of(first, batch):
+    """Return the abstract `batch` with as many rows as `first`, if both have the same fields."""
+    if jax.tree.structure(first) != jax.tree.structure(batch):
+        return batch
+    return jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(like.shape[:1] + x.shape[1:], x.dtype), batch, first)
 
 
 def check_step(step, state, batch):

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from research import duration, nonfinite
-from research.checks import check_classes, check_evaluations, check_settings, check_step
+from research.checks import check_classes, check_evaluations, check_settings, check_step, uniform
 from research.core import (
     After,
     Eval,
@@ -275,7 +275,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
 
     if strategy == "pmap":
         check_replicated(layout, mesh)
-    source = stacked(ex.source, ex.stride)
+    source = stacked(uniform(ex.source), ex.stride)
     batch = source(seed)(0)
     metrics = check_step(compiled(step, 1), abstract, batch)
     # Check one update without `many` or `skip_nonfinite`: a loop carries, and thus reads, every array of the state.

@@ -1,11 +1,14 @@
 """Data sets of other libraries are read as they are, and two sets of one experiment number their classes alike."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pyarrow
 import pytest
 from PIL import Image
 
+from research.checks import uniform
 from research.core import Eval
 from research.data import (
     arrays,
@@ -15,6 +18,7 @@ from research.data import (
     csv,
     eval_batches,
     field_names,
+    generated,
     image_folder,
     in_memory,
     jsonl,
@@ -24,10 +28,14 @@ from research.data import (
 )  # fmt: skip
 from research.errors import UserError
 from research.experiment import Experiment, build
+from research.loop import run
 from research.metrics.classification import measure_classification
 from research.model import from_nnx
 from research.models.mlp import MLP
 from research.objectives.classify import classify
+from research.runs.checkpoint import Checkpoints
+from research.runs.record import Record
+from tests import toys
 
 ROWS = {"x": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "label": [0, 1, 0]}
 
@@ -132,3 +140,51 @@ def test_an_evaluation_that_numbers_other_classes_is_refused(folders):
     with pytest.raises(UserError, match="'valid' numbers the classes blue, red; the training data number blue, green"):
         build(experiment(image_folder(folders / "valid")), seed=0)
     build(experiment(image_folder(folders / "valid", classes=train.classes)), seed=0)
+
+
+CHANGES = {  # of a batch in the middle of a run: (change, message)
+    "fewer rows": (lambda b: {k: v[:4] for k, v in b.items()}, r"x was float32\[8,3\] and is float32\[4,3\]"),
+    "another width": (lambda b: {**b, "x": b["x"][:, :2]}, r"x was float32\[8,3\] and is float32\[8,2\][.]"),
+    "another type": (lambda b: {**b, "y": b["y"].astype(np.int32)}, r"y was float32\[8\] and is int32\[8\][.]"),
+    "a field less": (lambda b: {"x": b["x"], "y": b["y"]}, r"label was int32\[8\] and is absent[.]"),
+    "a field more": (lambda b: {**b, "z": b["y"]}, r"z was absent and is float32\[8\][.]"),
+}
+
+
+@pytest.mark.parametrize("rows", [slice(None), np.arange(8)], ids=["all rows", "the rows of a process"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_batch_unlike_the_first_is_refused(name, rows):
+    change, message = CHANGES[name]
+    make = batches(toys.DATA, 8)(0)
+    source = uniform(lambda seed: lambda step, rows=slice(None): change(make(step)) if step == 5 else make(step, rows))
+    source(0)(0)
+    assert np.array_equal(source(1)(4, rows=rows)["x"], make(4)["x"])
+    if name == "fewer rows" and not isinstance(rows, slice):
+        source(0)(5, rows=rows)  # the number of rows of a process is compared with `rows` when they are placed
+        return
+    with pytest.raises(UserError, match=f"step 5 differs from the first batch of the source: .*{message}"):
+        source(0)(5, rows=rows)
+
+
+def test_batches_that_are_equal_on_the_device_are_accepted():
+    arrays_of_x = (np.ones(3), np.ones(3, np.float32), jnp.ones(3))
+    source = uniform(lambda seed: lambda step, rows=slice(None): {"x": arrays_of_x[step]})
+    assert [source(0)(step)["x"].dtype for step in range(3)] == [np.float64, np.float32, np.float32]
+
+
+@pytest.mark.parametrize("stride", [1, 5])
+def test_a_run_ends_at_a_batch_unlike_the_first(tmp_path, stride):
+    """An evaluation set may end with a smaller batch."""
+    make = batches(toys.DATA, 8)(0)
+    smaller = lambda step: {k: v[: 4 if step == 17 else 8] for k, v in make(step).items()}
+    built = build(
+        toys.experiment(source=generated(lambda seed: smaller, 8), stride=stride, log_every=5),
+        devices=jax.devices()[:1],
+    )
+    with (
+        Record(tmp_path / "metrics.jsonl") as record,
+        Checkpoints(tmp_path / "checkpoints") as checkpoints,
+        pytest.raises(UserError, match="the batch of step 17 differs"),
+    ):
+        run(built, checkpoints=checkpoints, record=record, tell=lambda event: None)
+    assert built.step._cache_size() == 1
