@@ -33,6 +33,7 @@ class Progress(TypedDict, total=False):
 
     step: int
     bytes: int  # the length of metrics.jsonl at this step
+    crc32: int  # and the checksum of its content
     results: dict[str, dict[str, float]]  # {evaluation: {metric: value}}, the last of each evaluation
     evaluated: list[str]  # the completed evaluations of this step
     stopped: str  # the reason that an Observe gave to end the run, or ""
@@ -104,7 +105,7 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
                 interval.settle()
                 interval.pause()
                 interval.check(state, step)
-                progress.update(step=step, bytes=record.sync(), open=_to_json(sums))
+                progress.update(step=step, **record.sync(), open=_to_json(sums))
                 checkpoints.save(state, progress, score=_score(ex.best, progress))
                 tell(events.Saved(step))
                 saved = step
@@ -132,7 +133,7 @@ def _restore(built, checkpoints, record, tell, rollbacks):
     sums = built.fresh_sums()
     if state is None:
         state = built.fresh()
-        progress = {"step": 0, "bytes": 0, "results": {}, "evaluated": [], "stopped": ""}
+        progress = {"step": 0, "bytes": 0, "crc32": 0, "results": {}, "evaluated": [], "stopped": ""}
     else:
         complete = " Training is complete." if progress["step"] >= built.total else ""
         tell(events.Message(progress["step"], f"Resuming from the checkpoint of step {progress['step']}.{complete}"))
@@ -140,7 +141,8 @@ def _restore(built, checkpoints, record, tell, rollbacks):
         leaves, tree = jax.tree.flatten((sums.metrics, sums.bad))
         saved = [np.asarray(x, leaf.dtype) for x, leaf in zip(progress["open"], leaves, strict=True)]
         sums = put(MetricSums.of(*tree.unflatten(saved)), built.abstract_sums.bits.sharding)
-    record.cut(progress["bytes"])
+    if problem := record.cut(progress):
+        tell(events.Message(progress["step"], problem))
     if rollbacks:
         salt = np.uint32(int(state.salt) + rollbacks)
         state = state._replace(salt=put(salt, built.abstract.salt.sharding))

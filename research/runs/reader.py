@@ -4,6 +4,7 @@ The folder may come from anyone: nothing in it is executed, no link is followed,
 recorded one are left out and reported.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.files import MOST_JSON, check_regular, number, open_regular, read_text
+from research.files import MOST_JSON, check_regular, open_regular, read_text
+from research.runs.record import damage, parse_line
 from research.system.archive import read_npz
 
 LAYERS = "layers"  # the evaluation of `train --watch`, which holds statistics of layers instead of metrics
@@ -72,6 +74,7 @@ def read_run(folder) -> Run:
         raise UserError(problems[0])
     status = read_status(folder, problems)
     metrics, timing = (_read_lines(folder / name, problems) for name in ("metrics.jsonl", "timing.jsonl"))
+    _check_record(folder, problems)
     evaluations = {}
     for path in sorted((folder / "evaluations").glob("*.json")):
         values = _typed(_read_object(path, problems), EVALUATION, path.name, problems)
@@ -170,25 +173,34 @@ def _read_lines(path, problems) -> list[dict]:
     """Read the valid lines. A full disk or a killed process can leave an incomplete line, even in mid-file."""
     if not path.exists():
         return []
-    lines, damaged = [], 0
     try:
-        text = read_text(path, errors="replace").split("\n")
+        data = read_text(path, errors="surrogateescape").encode("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         problems.append(f"{path.name} cannot be read: {error}.")
         return []
-    for line in filter(None, text[:-1]):
-        try:
-            value = json.loads(line)
-            valid = isinstance(value, dict) and number(value.get("step")) is not None
-        except (ValueError, RecursionError):
-            valid = False
-        if valid:
-            kinds = {name: LINE.get(name, int | float | None) for name in value}
-            lines.append({name: part for name, part in value.items() if isinstance(part, kinds[name])})
-        damaged += not valid
-    if damaged:
+    read = [parse_line(line) for line in filter(None, data.split(b"\n")[:-1])]
+    lines = [
+        {name: part for name, part in line.items() if isinstance(part, LINE.get(name, int | float | None))}
+        for line in read
+        if line is not None
+    ]
+    if damaged := len(read) - len(lines):
         problems.append(f"{path.name}: skipped {damaged} damaged line{'s' * (damaged > 1)}.")
     return lines
+
+
+def _check_record(folder, problems):
+    """Compare `metrics.jsonl` with its checksum in the newest checkpoint that can be read."""
+    from research.runs.checkpoint import read_meta  # imports Orbax, which would slow the listing of runs
+
+    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+    for step in sorted(steps, reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            meta = read_meta(folder / "checkpoints" / str(step) / "meta")
+            with open_regular(folder / "metrics.jsonl") as file:
+                problem = damage(file.read(meta["bytes"]), meta)
+            problems.extend([problem] if problem else [])
+            return
 
 
 def _read_arrays(path, problems) -> dict[str, np.ndarray]:
