@@ -75,15 +75,14 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
             return about
         shutil.rmtree(folder / "source", ignore_errors=True)
     write_sources(folder / "source", loaded)
-    relative = next(path for path in loaded.sources if Path(loaded.file).as_posix().endswith(f"/{path}"))
-    root = loaded.file.removesuffix(relative)
+    root = loaded.file.removesuffix(loaded.path)
     commit, diff = git_state(Path(loaded.file).parent, [root + path for path in loaded.sources])
     (folder / "git.diff").write_bytes(diff)
     about = {
         "id": uuid.uuid4().hex[:12],
         "experiment": loaded.name,
         "source": combine(sorted(loaded.sources.items())),
-        "file": relative,
+        "file": loaded.path,
         "summary": loaded.doc.split("\n")[0],
         "doc": loaded.doc,
         "knobs": plain(knobs),

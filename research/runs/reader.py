@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.files import MOST_JSON, check_regular, open_regular, read_text
+from research.files import MOST_JSON, MOST_TEXT, check_regular, open_regular, read_text
 from research.runs.record import damage, parse_line
 from research.system.archive import read_npz
 
@@ -198,7 +198,7 @@ def _check_record(folder, problems):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             meta = read_meta(folder / "checkpoints" / str(step) / "meta")
             with open_regular(folder / "metrics.jsonl") as file:
-                problem = damage(file.read(meta["bytes"]), meta)
+                problem = damage(file.read(min(meta["bytes"], MOST_TEXT)), meta)
             problems.extend([problem] if problem else [])
             return
 

@@ -106,8 +106,7 @@ def make_sweep(folder, loaded: Loaded, space: Space, budget: Budget, **options) 
                 raise UserError(f"{folder} contains another sweep ({'; '.join(changes)}); give another --folder.")
         else:
             write_sources(folder / "source", loaded)
-            file = next(p for p in loaded.sources if Path(loaded.file).as_posix().endswith(p))
-            record = {"file": file, "sources": list(loaded.sources), "given": settings, "metric": "", "mode": ""}
+            record = {"file": loaded.path, "sources": list(loaded.sources), "given": settings, "metric": "", "mode": ""}
         new = not path.exists()
         write_json(path, {**record, "budget": budget._asdict()})
         if new:

@@ -257,9 +257,10 @@ def write_page(page=PAGE, *, store=STORE, folder="experiments"):
     lines = rows(entries, {name: form(file.sources) for name, file in loaded.items()})
     measured = {entry["experiment"] for entry in entries}
     for name, file in loaded.items():
-        path = next(path for path in file.sources if Path(file.file).as_posix().endswith(path))
         lines += [
-            Row(path, claim, "", "", "not run here") for claim in claims_in(file.sources[path]) if name not in measured
+            Row(file.path, claim, "", "", "not run here")
+            for claim in claims_in(file.sources[file.path])
+            if name not in measured
         ]
     table = [
         [row.what, row.claim, row.measured, row.outcome or "no claim", row.source, row.cost, row.circumstances]

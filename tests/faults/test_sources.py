@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from research.errors import UserError
 from research.runs.experiment_file import load, read_sources, write_sources
 
 MINE = '''"""Mine."""
@@ -91,3 +92,80 @@ def test_a_copy_finds_the_data_beside_the_original(folder, tmp_path):
     assert load(copy).function() == (0.1, "1,2"), "the copy runs, with the __file__ of the original"
     shutil.rmtree(folder)
     assert load(copy).function() == (0.1, None)
+
+
+WAYS = {  # of an experiment to import RATE from a module beside it: {path: text}, with "mine.py" or a longer path to it
+    "relative": {"pkg/__init__.py": "", "pkg/mine.py": "from .helper import RATE", "pkg/helper.py": "RATE = 1"},
+    "a relative module": {"pkg/__init__.py": "", "pkg/mine.py": "from . import helper as h\nRATE = h.RATE",
+                          "pkg/helper.py": "RATE = 1"},
+    "two packages up": {"pkg/__init__.py": "", "pkg/a/__init__.py": "", "pkg/a/mine.py": "from ..b.helper import RATE",
+                        "pkg/b/__init__.py": "", "pkg/b/helper.py": "RATE = 1"},
+    "through a package": {"mine.py": "from pkg import RATE", "pkg/__init__.py": "from .a import *",
+                          "pkg/a.py": "from .helper import RATE", "pkg/helper.py": "RATE = 1"},
+    "a namespace package": {"mine.py": "import ns.sub.helper\nRATE = ns.sub.helper.RATE",
+                            "ns/sub/helper.py": "RATE = 1"},
+    "import_module": {"mine.py": "import importlib\nRATE = importlib.import_module('helper').RATE",
+                      "helper.py": "RATE = 1"},
+    "relative import_module": {
+        "pkg/__init__.py": "", "pkg/helper.py": "RATE = 1",
+        "pkg/mine.py": "from importlib import import_module\nRATE = import_module('.helper', __package__).RATE"},
+    "a computed name": {"mine.py": "import importlib\nRATE = importlib.import_module('hel' + 'per').RATE",
+                        "helper.py": "RATE = 1"},
+    "a computed name in a helper": {
+        "mine.py": "from middle import RATE", "helper.py": "RATE = 1",
+        "middle.py": "import importlib\nRATE = importlib.import_module('hel' + 'per').RATE"},
+    "another folder on the path": {
+        "mine.py": "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent / 'lib'))\n"
+                   "try:\n    from helper import RATE\nfinally:\n    sys.path.pop(0)",
+        "lib/helper.py": "RATE = 1"},
+}  # fmt: skip
+
+
+def lay_out(folder, files):
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        end = "\n\n\ndef experiment():\n    return RATE\n" if path.endswith("mine.py") else "\n"
+        (folder / path).write_text(text + end)
+    return folder / next(path for path in files if path.endswith("mine.py"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_source_that_runs_is_recorded_and_its_copy_runs_anywhere(tmp_path, way):
+    file = lay_out(tmp_path / "original", WAYS[way])
+    loaded, again = load(file), load(file)
+    assert loaded.function() == again.function() == 1
+    root = file.parents[loaded.path.count("/")]
+    assert sorted(loaded.sources.values()) == sorted((root / path).read_text() for path in WAYS[way])
+    assert again.sources == loaded.sources, "also if its modules are imported already"
+    source = tmp_path / "run" / "source"
+    write_sources(source, loaded)
+    assert load(source / loaded.path).function() == 1 and load(source / loaded.path).sources == loaded.sources
+    helper = next(root.rglob("helper.py"))
+    helper.write_text("RATE = 2\n")
+    edited = load(file)
+    assert edited.function() == 2 and edited.sources != loaded.sources
+    if way == "another folder on the path":  # it names the folder of the original
+        with pytest.raises(
+            UserError, match=r"lib/helper.py is not the source that the run in .* recorded as helper.py"
+        ):
+            load(source / loaded.path)
+    else:
+        assert load(source / loaded.path).function() == 1
+    carried = Path(shutil.move(tmp_path / "run", tmp_path / "carried")) / "source"
+    shutil.rmtree(tmp_path / "original")
+    assert load(carried / loaded.path).function() == 1
+
+
+@pytest.mark.parametrize("origin", [b"/no/such/folder", b"", b"\xff\xfe\0"])
+def test_a_copy_on_another_machine_finds_the_data_beside_itself(folder, tmp_path, origin):
+    source = tmp_path / "source"
+    write_sources(source, load(folder / "mine.py"))
+    (source / ".origin").write_bytes(origin)
+    shutil.copy(folder / "table.csv", source)
+    shutil.rmtree(folder)
+    assert load(source / "mine.py").function() == (0.1, "1,2")
+
+
+def test_a_module_of_a_library_is_not_recorded(tmp_path):
+    file = lay_out(tmp_path, {"mine.py": "import importlib\nimportlib.import_module('colo' + 'rsys')\nRATE = 1"})
+    assert list(load(file).sources) == ["mine.py"]
