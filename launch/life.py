@@ -25,8 +25,8 @@ NOTHING = {"status": "nothing", "step": -1, "folder": ""}
 
 def read_status(status_file) -> dict:
     """Return the last reported {"status", "step", "folder"}; status "nothing" and step -1 if there is no report."""
-    with contextlib.suppress(FileNotFoundError):
-        return json.loads(Path(status_file).read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return {**NOTHING, **json.loads(Path(status_file).read_text(encoding="utf-8"))}
     return NOTHING
 
 

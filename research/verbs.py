@@ -7,6 +7,7 @@ run.results["test"]["accuracy"]
 
 import contextlib
 import inspect
+import math
 import os
 import shlex
 import signal
@@ -29,7 +30,7 @@ from research.distributed.watchdog import limit, watchdog
 from research.errors import MASK, UserError, masked, nearest, no_exit, unknown
 from research.evaluate import evaluator
 from research.experiment import build
-from research.files import TolerantStream, file_errors, read_json, write_json
+from research.files import TolerantStream, file_errors, write_json
 from research.loop import run as loop
 from research.report import judge
 from research.report import report as report_of
@@ -48,7 +49,7 @@ from research.system.provenance import versions
 from research.tracking import trackers
 from research.tracking.console import console, format_texts
 from research.tracking.profile import described, profiler, read_summary
-from research.tracking.trackers import timing_writer
+from research.tracking.trackers import timing_writer, tolerant
 
 __all__ = ["evaluate", "experiments", "predict", "report", "train"]
 
@@ -99,8 +100,11 @@ def train(
         if reserved := set(knobs_of(loaded.function)) & set(RUN_OPTIONS):
             raise UserError(f"{loaded.file}: rename the knob {min(reserved)!r}; it is an option of `train`.")
         values = knob_values(loaded, knobs)
-        listen = [*listen, *([trackers.wandb(wandb)] if wandb else []), *([trackers.mlflow(mlflow)] if mlflow else [])]
-        listen += [profiler] if profile else []
+        chosen = {
+            "Weights & Biases": wandb and trackers.wandb(wandb), "MLflow": mlflow and trackers.mlflow(mlflow),
+            "the profiler": profile and profiler,
+        }  # fmt: skip
+        listen = [*listen, *(tolerant(make, name) for name, make in chosen.items() if make)]
         checkpoint = find_checkpoint(start_from) if start_from else None
         label = checkpoint.label if checkpoint else ""
         folder = Path(run_dir) if run_dir else Path(runs or os.environ.get("RESEARCH_RUNS", "runs"))
@@ -118,12 +122,11 @@ def train(
             about = run_folder.open_folder(
                 folder, loaded, knobs=values, seed=seed, start_from=label, command=_command(values)
             )
-            status = read_json(folder / "status.json") if (folder / "status.json").exists() else {}
-            return about, status
+            return about, run_folder.read_status(folder)
 
         about, status = job.first(open_folder)
         job.check_shared(folder)
-        if status.get("status") == "finished":
+        if status.get("status") == "finished" and "results" in status:
             if report and job.rank == 0 and not (folder / "report" / "report.html").exists():
                 report_of(folder, loaded.function(**values))
             print_results(status["results"], stream)
@@ -160,7 +163,7 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
             timing_writer(folder / "timing.jsonl"),
             spared(run_folder.status_writer(folder, total=built.total)),
             run_folder.status_file(folder),
-            *(make_subscriber(folder, about) for make_subscriber in (trackers.tensorboard, *listen)),
+            *(make(folder, about) for make in (tolerant(trackers.tensorboard, "TensorBoard"), *listen)),
             diagnosis(lambda note: tell(note), folder=folder, batch_at=read),
         ]
     if seconds := limit(os.environ, processes=job.count):
@@ -296,10 +299,11 @@ def report(path, *, trust: bool = False, stream=None) -> Path:
 
 
 def print_results(results, stream):
-    """Print the last evaluations, one per line."""
+    """Print the last evaluations, one per line. In a file, null stands for a number that is not finite."""
+    number = lambda value: math.nan if value is None else value
     width = max(map(len, results), default=0)
     for name, numbers in results.items():
-        print(f"{name:<{width}}  " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(numbers.items())), file=stream)
+        print(f"{name:<{width}}  " + "  ".join(f"{k} {number(v):.4f}" for k, v in sorted(numbers.items())), file=stream)
 
 
 def _command(values) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -165,16 +166,25 @@ def _check_same(folder, about, loaded, current):
         raise UserError(f"{folder} has a run with other knobs:\n" + "\n".join(differences) + "\nSet another --run-dir.")
 
 
+def read_status(folder) -> dict:
+    """Return the content of `status.json`, or {} if it is missing or damaged: a run can do without it."""
+    try:
+        status = read_json(Path(folder) / "status.json")
+        sound = isinstance(status["step"], int) and all(map(dict, status.get("results", {}).values()))
+    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return status if sound else {}
+
+
 @contextlib.contextmanager
 def failed_start(folder):
     """Record an error of the block in `status.json` as a failed run, with the step and results from before."""
     try:
         yield
     except BaseException as error:
-        path = Path(folder) / "status.json"
-        status = read_json(path) if path.exists() else {"step": 0, "results": {}}
+        status = read_status(folder) or {"step": 0, "results": {}}
         with contextlib.suppress(OSError):  # the error may be a full disk
-            write_json(path, {**status, "status": "failed", "text": str(error) or repr(error)})
+            write_json(Path(folder, "status.json"), {**status, "status": "failed", "text": str(error) or repr(error)})
         raise
 
 
@@ -252,10 +262,16 @@ def status_file(folder):
 
 
 def write_status(status: str, step: int, folder):
-    """Write {"status", "step", "folder"} to the file $RESEARCH_STATUS_FILE, if the variable is set."""
+    """Write {"status", "step", "folder"} to the file $RESEARCH_STATUS_FILE, if the variable is set.
+
+    If it cannot be written, a message is printed: the file is outside the run folder, and the run does not need it.
+    """
     if path := os.environ.get("RESEARCH_STATUS_FILE"):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"status": status, "step": step, "folder": str(Path(folder).absolute())})
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"status": status, "step": step, "folder": str(Path(folder).absolute())})
+        except OSError as error:
+            print(f"RESEARCH_STATUS_FILE {path} cannot be written: {error.strerror}.", file=sys.stderr)
 
 
 def save_evaluation(folder, name, step, results):

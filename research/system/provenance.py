@@ -61,16 +61,20 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.split("\n"))}
 
 
+GIT = 20  # seconds for a command of git, which may hang on a network disk
+
+
 def git_state(folder, files=()) -> tuple[str, bytes]:
     """Return the commit of the repository at `folder`, and the uncommitted changes of `files` and of this library.
 
-    Both are empty without git or without a commit. Changes of other files are not read: a tracked `.env` may hold a
-    secret. The changes are a plain patch, independent of the user's git settings. They are bytes, because the files may
-    have any encoding.
+    Both are empty without git, without a commit, or if git hangs. Changes of other files are not read: a tracked `.env`
+    may hold a secret. The changes are a plain patch, independent of the user's git settings. They are bytes, because
+    the files may have any encoding.
     """
 
     def git(*args):
-        process = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, check=False)
+        command = ["git", "-C", str(folder), *args]
+        process = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=GIT)
         return process.stdout if process.returncode == 0 else b""
 
     try:
@@ -81,5 +85,5 @@ def git_state(folder, files=()) -> tuple[str, bytes]:
         paths += [f":(glob){library}/**/*.py"] if root and library.is_relative_to(root) else []
         plain = ("--no-color", "--no-ext-diff", "--no-textconv")
         return commit, git("diff", *plain, "HEAD", "--", *paths) if paths else b""
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return "", b""

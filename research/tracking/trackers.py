@@ -3,6 +3,7 @@
 TensorBoard files are always written. Weights & Biases and MLflow are optional extras, selected at the start of a run.
 """
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,6 +89,36 @@ def mlflow(experiment: str):
         client.start_run(run_id=existing[0].info.run_id if existing else None, run_name=name, tags={"folder": name})
         client.log_params(about["knobs"])
         return scalar_writer(lambda step, numbers: client.log_metrics(dict(numbers), step=step), client.end_run)
+
+    return begin
+
+
+def tolerant(make, name: str):
+    """Wrap a tracker so that its errors do not end a run: it prints the first one and does not call the tracker again.
+
+    A UserError at the start, such as for an extra that is not installed, is raised.
+    """
+
+    def begin(folder, about):
+        subscriber = None
+
+        def attempt(call, *args):
+            nonlocal subscriber
+            try:
+                return call(*args)
+            except UserError:
+                raise
+            except Exception as error:
+                cause = f"{type(error).__name__}: {error}".strip().split("\n")[0][:300]
+                print(f"{name} failed, and the run continues without it: {cause}", file=sys.stderr)
+                subscriber = None
+
+        def listen(event):
+            if subscriber is not None:
+                attempt(subscriber, event)
+
+        subscriber = attempt(make, folder, about)
+        return listen
 
     return begin
 

@@ -1,6 +1,7 @@
 """The surroundings of a run do not end it: pipes, ASCII terminals, encodings, no home folder, broken neighbours."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -10,14 +11,17 @@ from pathlib import Path
 import jax
 import pytest
 
-from research import verbs
+from launch.life import read_status
+from research import events, verbs
 from research.__main__ import main
 from research.distributed.preemption import signals
 from research.errors import UserError
 from research.files import TolerantStream
 from research.runs.experiment_file import experiments, load
+from research.system import provenance
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import git_state
+from research.tracking import trackers
 
 TOY = (Path(__file__).parents[1] / "search" / "toy.py").read_text()
 
@@ -153,3 +157,91 @@ def test_a_closed_terminal_saves_and_nohup_goes_on(monkeypatch):
         assert asked == [signal.SIGHUP] and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+STATUSES = [
+    "", "[]", "{", "null", '{"status": "finished"}', '{"status": "finished", "step": 12, "results": 7}',
+    '{"status": "finished", "step": 12, "results": {"end": [1]}}', '{"status": "finished", "step": null}',
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    file = tmp_path_factory.mktemp("finished") / "mine.py"
+    file.write_text(TOY)
+    return verbs.train(file, run_dir=file.parent / "run", report=False, stream=io.StringIO())
+
+
+@pytest.mark.parametrize("text", STATUSES)
+def test_a_damaged_status_does_not_block_a_run(finished, text):
+    path = finished.folder / "status.json"
+    path.write_text(text)
+    again = verbs.train(finished.folder.parent / "mine.py", run_dir=finished.folder, report=False, stream=io.StringIO())
+    assert again.status == "finished" and again.results == finished.results
+    assert json.loads(path.read_text())["results"] == finished.results
+
+
+def test_a_finished_result_that_is_not_finite_is_printed(finished):
+    path = finished.folder / "status.json"
+    text = path.read_text()
+    path.write_text(json.dumps({**json.loads(text), "results": {"end": {"cost": None}}}))
+    stream = io.StringIO()
+    verbs.train(finished.folder.parent / "mine.py", run_dir=finished.folder, report=False, stream=stream)
+    path.write_text(text)
+    assert "end  cost nan" in stream.getvalue() and "already finished" in stream.getvalue()
+
+
+@pytest.mark.parametrize("script", ["sleep 1000", "exit 3", "kill -9 $$", r"printf '\377\376'", None])
+def test_git_that_fails_or_hangs(tmp_path, monkeypatch, script):
+    if script is not None:
+        (tmp_path / "git").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
+        (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(provenance, "GIT", 0.5)
+    commit, diff = git_state(tmp_path)
+    assert commit.strip("\ufffd") == "" and diff in (b"", b"\xff\xfe")
+
+
+@pytest.mark.parametrize("when", ["start", "Started", "Evaluated", "Ended"])
+def test_a_tracker_that_fails_does_not_end_the_run(finished, tmp_path, monkeypatch, capsys, when):
+    called = []
+
+    def make(folder, about):
+        def listen(event):
+            called.append(type(event).__name__)
+            if called[-1] == when:
+                raise ConnectionError("no network\nfor a while")
+
+        if when == "start":
+            raise ConnectionError("no network")
+        return listen
+
+    monkeypatch.setattr(trackers, "wandb", lambda project: make)
+    options = {"run_dir": tmp_path / "run", "report": False, "stream": io.StringIO(), "wandb": "mine"}
+    run = verbs.train(finished.folder.parent / "mine.py", **options)
+    assert run.results == finished.results and called.count(when) <= 1 and called[-1:] in ([], [when])
+    told = "Weights & Biases failed, and the run continues without it: ConnectionError: no network\n"
+    assert capsys.readouterr().err.count(told) == 1
+
+
+def test_a_subscriber_of_the_user_may_end_the_run(finished, tmp_path):
+    def listen(event):
+        if isinstance(event, events.Evaluated):
+            raise ArithmeticError("enough")
+
+    with pytest.raises(ArithmeticError, match="enough"):
+        verbs.train(finished.folder.parent / "mine.py", run_dir=tmp_path / "run", listen=[lambda *_: listen])
+
+
+@pytest.mark.parametrize("path", ["/proc/no/file", "/tmp"])
+def test_a_status_file_that_cannot_be_written_does_not_end_the_run(finished, tmp_path, monkeypatch, capsys, path):
+    monkeypatch.setenv("RESEARCH_STATUS_FILE", path)
+    options = {"run_dir": tmp_path / "run", "report": False, "stream": io.StringIO()}
+    assert verbs.train(finished.folder.parent / "mine.py", **options).results == finished.results
+    assert f"RESEARCH_STATUS_FILE {path} cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3"])
+def test_a_launcher_reads_a_damaged_status_file_as_none(tmp_path, text):
+    (tmp_path / "status.json").write_text(text)
+    assert read_status(tmp_path / "status.json") == {"status": "nothing", "step": -1, "folder": ""}
