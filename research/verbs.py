@@ -174,7 +174,10 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
             subscriber(event)
 
     def end(event):
-        for subscriber in subscribers:
+        # Only once: after the failure of another rank, a thread ends the run while this one may still report events.
+        ending = subscribers[:]
+        subscribers.clear()
+        for subscriber in ending:
             with contextlib.suppress(OSError):  # such as the full disk that ended the run
                 subscriber(event)
 
@@ -317,9 +320,8 @@ def _command(values) -> str:
             return f"{name}={MASK}" if value in hidden else MASK
         return masked(argument)
 
-    arguments = map(mask, arguments)
     program = "python -m research" if Path(program).name == "__main__.py" else Path(program).name
-    return shlex.join([*program.split(), *arguments])
+    return shlex.join([*program.split(), *map(mask, arguments)])
 
 
 def _unused_folder(folder):

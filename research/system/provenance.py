@@ -78,7 +78,8 @@ def git_state(folder, files=()) -> tuple[str, bytes]:
         return process.stdout if process.returncode == 0 else b""
 
     try:
-        commit, root = (os.fsdecode(git("rev-parse", name)).strip() for name in ("HEAD", "--show-toplevel"))
+        commit = git("rev-parse", "HEAD").decode(errors="replace").strip()
+        root = os.fsdecode(git("rev-parse", "--show-toplevel")).strip()
         library = Path(__file__).resolve().parents[1]
         found = [path for path in (Path(file).resolve() for file in files) if path.is_relative_to(root or "/")]
         paths = [f":(literal){path}" for path in found]

@@ -1,6 +1,8 @@
 """How a run ends that is not finished: with its status, within seconds, and never as if it were finished."""
 
+import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from research import verbs
+from research import events, verbs
+from research.distributed.job import job
 from research.errors import UserError
 from research.files import read_json
 
@@ -54,6 +57,27 @@ def test_a_failed_run_exits_with_its_status_whatever_threads_are_left(tmp_path):
     assert done.returncode == 2 and "error: " in done.stdout and "sys.exit(0)" in done.stdout
     assert time.monotonic() - began < 60 and read_json(folder / "status.json")["status"] == "failed"
     assert max(int(path.name) for path in (folder / "checkpoints").iterdir()) == 3, "the save before it is complete"
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_run_that_another_rank_has_ended_reports_no_more(tmp_path, raises):
+    """A thread says the last words, and the collective of this rank may fail at the same time."""
+    (tmp_path / "mine.py").write_text(TOY)
+    collective = RuntimeError("the collective was aborted")
+
+    def listen(event):
+        if isinstance(event, events.Saved):
+            job().last_words("rank 1: out of memory")
+            if raises:
+                raise collective
+
+    options = {"run_dir": tmp_path / "run", "report": False, "stream": io.StringIO(), "listen": [lambda *_: listen]}
+    with pytest.raises(RuntimeError, match="aborted") if raises else contextlib.nullcontext():
+        verbs.train(tmp_path / "mine.py", **options)
+    status = read_json(tmp_path / "run" / "status.json")
+    assert (status["status"], status["text"]) == ("failed", "rank 1: out of memory")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
+    assert [line.get("event") for line in lines].count("failed") == 1 and lines[-1]["event"] == "failed"
 
 
 @pytest.mark.slow
