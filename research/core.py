@@ -202,16 +202,16 @@ def _loss(metrics: Mapping[str, Any]) -> Scalar:
 
 
 def eval_step(apply: Callable, measure: Measure) -> Callable:
-    """Return the evaluation step: (params, stats, totals, batch) -> (totals, rows). It never calls the loss.
+    """Return the evaluation step: (params, stats, total, batch) -> (total, rows). It never calls the loss.
 
-    The step adds the metric states of the batch to `totals` and returns the Rows separately.
+    The step adds the metric states of the batch to the Total and returns the Rows separately.
     """
 
-    def step(params, stats, totals, batch):
+    def step(params, stats, total, batch):
         measured = measure(Trained(apply, params, stats), batch)
         rows = {name: state for name, state in measured.items() if isinstance(state, Rows)}
         states = {name: state for name, state in measured.items() if name not in rows}
-        return merge(totals, states), rows
+        return total.plus(states), rows
 
     return step
 

@@ -1,6 +1,6 @@
 """Evaluations: metric states summed over an evaluation set, on any number of devices.
 
-The results are exact even if the last batch is smaller, because padding is masked.
+The results are exact even if the last batch is smaller, because padding is masked, and over any number of batches.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from research.data.sampling.prefetch import prefetch
 from research.data.sampling.process_rows import read_own_rows
 from research.distributed.sharding import padded, put, shardings, under
 from research.errors import UserError
+from research.metric_sums import Total
 from research.tree import format_shapes
 
 
@@ -44,13 +45,13 @@ def evaluator(ev: Eval, apply, *, mesh):
     measure fails for the batches of the evaluation.
     """
     step = jax.jit(under(mesh, eval_step(apply, ev.measure)), donate_argnums=2)
-    abstract_totals = None  # traced once
+    abstract_states = None  # traced once
 
-    def zero_totals(params, stats, batch):
-        nonlocal abstract_totals
-        if abstract_totals is None:
-            abstract_totals = trace(params, stats, batch)
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_totals)
+    def empty(params, stats, batch):
+        nonlocal abstract_states
+        if abstract_states is None:
+            abstract_states = trace(params, stats, batch)
+        zeros = Total.zero(abstract_states)
         return put(zeros, shardings(zeros, mesh))
 
     def trace(params, stats, batch):
@@ -62,7 +63,7 @@ def evaluator(ev: Eval, apply, *, mesh):
         return {name: state for name, state in measured.items() if not isinstance(state, Rows)}
 
     def evaluate(state, interrupted=lambda: False):
-        start_time, totals, rows = time.perf_counter(), None, []
+        start_time, total, rows = time.perf_counter(), None, []
         params, stats = on_mesh(ev.view(state), mesh)
         complete = lambda batch: padded(batch, mesh)
         read, place = read_own_rows(ev.source, mesh, size=ev.source.size, complete=complete)
@@ -70,10 +71,10 @@ def evaluator(ev: Eval, apply, *, mesh):
             for batch, _ in batches:
                 if interrupted():
                     return None
-                totals = zero_totals(params, stats, batch) if totals is None else totals
-                totals, batch_rows = step(params, stats, totals, batch)
+                total = empty(params, stats, batch) if total is None else total
+                total, batch_rows = step(params, stats, total, batch)
                 rows.append(batch_rows)
-        values: dict[str, Any] = {name: total.value() for name, total in fetch_f64(totals).items()}
+        values: dict[str, Any] = {name: state.value() for name, state in fetch_total(total).items()}
         table = _join_rows(fetch(rows))
         if ev.finish:
             values = {**values, **ev.finish({**values, "rows": table})}
@@ -100,6 +101,11 @@ def on_mesh(tree, mesh):
 def fetch_f64(states):
     """Fetch metric states from the devices and convert them to f64, in which counts up to 2^53 are exact."""
     return jax.tree.map(lambda x: np.asarray(x, np.float64), fetch(states))
+
+
+def fetch_total(total: Total):
+    """Fetch the metric states of a Total in f64, which holds both of its parts."""
+    return jax.tree.map(np.add, *fetch_f64(total))
 
 
 def fetch(tree):

@@ -26,7 +26,6 @@ from research.core import (
     draw,
     gradient,
     many,
-    merge,
     train_step,
 )
 from research.data.sampling.source import BatchAt, TrainingSource, check_source
@@ -35,7 +34,7 @@ from research.distributed.pmap import AXIS, check_replicated, pmapped
 from research.errors import UserError, unknown
 from research.evaluate import evaluator
 from research.gradients.averaged import averaged
-from research.metric_sums import MetricSums
+from research.metric_sums import MetricSums, Total
 from research.technique import Technique, check_names, check_read, memories, select_hook
 
 
@@ -264,7 +263,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     def accumulated(state, sums, batch):
         new, metrics = step(sharding.on_device(state), batch)
         first_bad = (sums.bad < 0) & ~jnp.isfinite(metrics["loss"].sum)
-        return new, MetricSums.of(merge(sums.metrics, metrics), jnp.where(first_bad, state.step, sums.bad))
+        return new, MetricSums.of(sums.total.plus(metrics), jnp.where(first_bad, state.step, sums.bad))
 
     def compiled(function, carried, out_shardings=None):
         """Compile a function whose first `carried` arguments are donated and returned."""
@@ -290,7 +289,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     check_evaluations(ex.evals, abstract)
 
     def no_sums():
-        return MetricSums.of(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics), jnp.int32(-1))
+        return MetricSums.of(Total.zero(metrics), jnp.int32(-1))
 
     sums = jax.eval_shape(no_sums)
     replicated = sharding.shardings(sums, mesh)

@@ -19,9 +19,9 @@ from research.data.sampling.prefetch import prefetch
 from research.data.sampling.process_rows import read_own_rows
 from research.distributed.sharding import put
 from research.errors import UserError, unknown
-from research.evaluate import fetch_f64
+from research.evaluate import fetch_total
 from research.experiment import Built
-from research.metric_sums import MetricSums
+from research.metric_sums import MetricSums, Total
 from research.runs.checkpoint import Checkpoints
 from research.runs.record import Record
 
@@ -138,9 +138,11 @@ def _restore(built, checkpoints, record, tell, rollbacks):
         complete = " Training is complete." if progress["step"] >= built.total else ""
         tell(events.Message(progress["step"], f"Resuming from the checkpoint of step {progress['step']}.{complete}"))
     if progress.get("open"):
-        leaves, tree = jax.tree.flatten((sums.metrics, sums.bad))
-        saved = [np.asarray(x, leaf.dtype) for x, leaf in zip(progress["open"], leaves, strict=True)]
-        sums = put(MetricSums.of(*tree.unflatten(saved)), built.abstract_sums.bits.sharding)
+        leaves, tree = jax.tree.flatten(sums.parts)
+        saved = [np.asarray(x, leaf.dtype) for x, leaf in zip(progress["open"], leaves, strict=False)]
+        # Earlier versions saved no rests of the sums: they stay 0.
+        metrics, bad, rest = tree.unflatten(saved + leaves[len(saved) :])
+        sums = put(MetricSums.of(Total(metrics, rest), bad), built.abstract_sums.bits.sharding)
     if problem := record.cut(progress):
         tell(events.Message(progress["step"], problem))
     if rollbacks:
@@ -183,8 +185,7 @@ def _score(best, progress: Progress):
 
 def _to_json(sums: MetricSums) -> list:
     """Convert metric sums to a JSON list, in which floats are exact."""
-    sums = jax.device_get(sums)
-    return [np.asarray(x).tolist() for x in jax.tree.leaves((sums.metrics, sums.bad))]
+    return [np.asarray(x).tolist() for x in jax.tree.leaves(jax.device_get(sums).parts)]
 
 
 def _completion_time(sums) -> float:
@@ -229,7 +230,7 @@ class _Interval:
         sums = jax.device_get(sums)
         if sums.bad >= 0:
             raise self.nonfinite_error(int(sums.bad), "the loss is not finite")
-        metrics = {name: float(state.value()) for name, state in fetch_f64(sums.metrics).items()}
+        metrics = {name: float(state.value()) for name, state in fetch_total(sums.total).items()}
         with jax.default_device(jax.local_devices(backend="cpu")[0]):  # elsewhere it would wait for the queued steps
             metrics |= {name: float(value(step - 1)) for name, value in self.built.wired.schedules.items()}
         self.record.write(step, {f"train/{name}": value for name, value in metrics.items()})

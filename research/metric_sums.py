@@ -1,14 +1,50 @@
-"""The metric sums of the current interval, packed in one array that is passed from step to step.
-
-Every argument and result array of a step costs the host microseconds, and metrics would be many small arrays.
-"""
+"""Running totals of metric states: exact over any number of batches, and packed in one array for the train step."""
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+
+class Total(NamedTuple):
+    """A running total of metric states, in twice the digits of f32.
+
+    `sum` is the total as f32 rounds it, and `rest` the difference to the exact total; both are trees of metric states.
+    A plain f32 sum would drop a part of every batch, and a count would stop at 2 ** 24.
+    """
+
+    sum: Any
+    rest: Any
+
+    @classmethod
+    def zero(cls, states):
+        """Return the empty total of states with these shapes. A float of fewer than 32 bits is summed in f32."""
+
+        def zeros(x):
+            floating = jnp.issubdtype(x.dtype, jnp.floating)
+            return np.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32) if floating else x.dtype)
+
+        return cls(*(jax.tree.map(zeros, states) for _ in cls._fields))
+
+    def plus(self, states):
+        """Return the total that also contains `states`."""
+        sums, tree = jax.tree.flatten(self.sum)
+        terms = zip(sums, tree.flatten_up_to(self.rest), tree.flatten_up_to(states), strict=True)
+        pairs = [_add(*each) for each in terms]
+        return Total(*(tree.unflatten([pair[part] for pair in pairs]) for part in (0, 1)))
+
+
+def _add(total, rest, x):
+    """Add x to the pair (total, rest), by the exact sum of two floats (Knuth, TAOCP 2, section 4.2.2, theorem B)."""
+    rounded = total + x
+    added = rounded - total
+    rest = rest + (total - (rounded - added)) + (x - added)
+    new = rounded + rest
+    finite = jnp.isfinite(new)  # of inf or NaN there is no rest
+    return jnp.where(finite, new, rounded), jnp.where(finite, rest - (new - rounded), 0)
 
 
 class Form:
@@ -30,8 +66,9 @@ class Form:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["bits"], meta_fields=["form"])
 @dataclasses.dataclass(frozen=True)
 class MetricSums:
-    """Metric states, and the first step with a non-finite loss (or -1), packed in one array.
+    """The Total of an interval, and the first step with a non-finite loss (or -1), packed in one array.
 
+    Every argument and result array of a step costs the host microseconds, and metrics would be many small arrays.
     `bits` is int32 [N], and `form` holds the tree, the shapes and the dtypes. The array is of integers because a device
     may change the bits of a float (rounding, NaN), but never those of an integer.
     """
@@ -40,24 +77,27 @@ class MetricSums:
     form: Any
 
     @classmethod
-    def of(cls, metrics, bad):
-        """Pack metric states and the first step with a non-finite loss (-1 if there is none)."""
-        leaves, tree = jax.tree.flatten((metrics, bad))
+    def of(cls, total, bad):
+        """Pack a Total and the first step with a non-finite loss (-1 if there is none)."""
+        leaves, tree = jax.tree.flatten((total.sum, bad, total.rest))
         leaves = [jnp.asarray(x) for x in leaves]
         flat = [x.astype(_packed_dtype(x.dtype)).reshape(-1).view(jnp.int32) for x in leaves]
         return cls(jnp.concatenate(flat), Form.of(tree, tuple((x.shape, x.dtype) for x in leaves)))
 
     @property
-    def metrics(self):
-        """Return {name: metric state}."""
-        return self._unpack()[0]
+    def total(self):
+        """Return the Total."""
+        sums, _, rest = self.parts
+        return Total(sums, rest)
 
     @property
     def bad(self):
         """Return the first step with a non-finite loss, or -1."""
-        return self._unpack()[1]
+        return self.parts[1]
 
-    def _unpack(self):
+    @property
+    def parts(self):
+        """Return the unpacked arrays: (sums, first step with a non-finite loss, rests of the sums)."""
         leaves, start = [], 0
         for shape, dtype in self.form.leaves:
             packed = _packed_dtype(dtype)

@@ -93,7 +93,7 @@ def trained(mesh, options, *, devices, split=True):
     losses = []
     for step in range(3):
         state, sums = program(state, sums, place(batch_at(step), built.mesh))
-        losses.append({name: float(metric.value()) for name, metric in sums.metrics.items()})
+        losses.append({name: float(metric.value()) for name, metric in sums.total.sum.items()})
     # Seven rows do not divide over the devices: one more is put in, which does not count.
     evaluate = evaluator(built.experiment.evals["test"], built.experiment.apply, mesh=built.mesh)
     losses.append(dict(evaluate(state).numbers))

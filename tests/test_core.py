@@ -24,6 +24,7 @@ from research.core import (
     weighted_mean,
 )
 from research.errors import UserError
+from research.metric_sums import Total
 
 
 def squares(params, ctx):
@@ -161,10 +162,10 @@ def test_eval_step_adds_states_and_hands_out_rows():
         return {"mean": weighted_mean(y, batch["mask"]), "rows": Rows({"y": y}, batch["mask"])}
 
     step = jax.jit(eval_step(lambda params, stats, x, train: (x * params, {}), measure))
-    totals = {"mean": Mean(jnp.float32(0), jnp.float32(0))}
+    total = Total.zero({"mean": Mean(jnp.float32(0), jnp.float32(0))})
     for x, mask in (([1.0, 2.0], [1.0, 1.0]), ([6.0, 99.0], [1.0, 0.0])):
-        totals, rows = step(2.0, {}, totals, {"x": jnp.array(x), "mask": jnp.array(mask)})
-    assert float(totals["mean"].value()) == 6.0
+        total, rows = step(2.0, {}, total, {"x": jnp.array(x), "mask": jnp.array(mask)})
+    assert float(total.sum["mean"].value()) == 6.0
     assert rows["rows"].values["y"].tolist() == [12.0, 198.0]
 
 

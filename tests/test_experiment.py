@@ -10,7 +10,9 @@ import research.duration as duration
 from research.core import Eval, Out
 from research.data import batches, eval_batches, generated
 from research.errors import UserError
+from research.evaluate import fetch_total
 from research.experiment import Best, Claim, build
+from research.metric_sums import MetricSums, Total
 from research.optim.observe import early_stop, reduce_on_plateau
 from research.technique import Technique
 from tests import toys
@@ -27,7 +29,16 @@ def test_step_compiles_once_donates_and_never_syncs():
             state, sums = built.step(state, sums, batch_at(step))
     assert first.is_deleted()
     assert built.step._cache_size() == 1
-    assert float(sums.metrics["loss"].weight) == 15 * 8 and int(sums.bad) == -1
+    assert float(sums.total.sum["loss"].weight) == 15 * 8 and int(sums.bad) == -1
+
+
+def test_the_sums_of_an_interval_are_exact():
+    built = build(toys.experiment(), devices=ONE)
+    total = jax.tree.map(lambda x: jnp.full_like(x, 2.0**30), built.fresh_sums().total.sum)
+    sums = MetricSums.of(Total(total, Total.zero(total).sum), jnp.int32(-1))
+    for step in range(3):
+        _, sums = built.step(built.fresh(), sums, built.source(0)(step))
+    assert fetch_total(sums.total)["loss"].weight == 2**30 + 3 * 8
 
 
 def test_four_devices_equal_one():
@@ -37,7 +48,7 @@ def test_four_devices_equal_one():
         state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
         for step in range(10):
             state, sums = built.step(state, sums, batch_at(step))
-        states.append((state, sums))
+        states.append((state, sums.total.sum))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *states)
 
 
@@ -48,7 +59,7 @@ def test_stride_equals_single_steps():
         state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
         for step in range(0, 10, stride):
             state, sums = built.step(state, sums, batch_at(step))
-        results.append((state.params, sums.metrics))
+        results.append((state.params, sums.total.sum))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *results)
 
 

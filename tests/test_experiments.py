@@ -77,7 +77,7 @@ def test_it_builds_steps_and_evaluates(path, mocked, request):
     built = build(experiment, seed=0, devices=jax.devices()[:1])
     state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     state, sums = built.step(state, sums, batch_at(0))
-    assert np.isfinite(float(sums.metrics["loss"].value())) and int(state.step) == experiment.stride
+    assert np.isfinite(float(sums.total.sum["loss"].value())) and int(state.step) == experiment.stride
     assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(state.params))
     programs = {}  # evaluations of one measure on records of one form are one program, which runs once
     for name, ev in experiment.evals.items():

@@ -22,7 +22,7 @@ class Confusion(NamedTuple):
     counts: Float[Array, "classes classes"]
 
     def value(self) -> Float[Array, "classes classes"]:
-        """Return the counts; they are exact up to 2 ** 24 per cell."""
+        """Return the counts."""
         return self.counts
 
 
@@ -73,10 +73,13 @@ def reliability(
 ) -> Reliability:
     """Compute the Reliability of confidences and hits in `bins` of equal width over 0..1; each includes its upper end.
 
-    A NaN confidence makes its bin NaN, and with it the calibration error.
+    The ends are the f32 numbers nearest to k / bins. A NaN confidence makes its bin NaN, and with it the calibration
+    error.
     """
     weights = jnp.asarray(weights, jnp.float32)
-    index = jnp.clip(jnp.ceil(jnp.nan_to_num(confidence) * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    # Trap: confidence * bins is rounded, 0.15 * 100 to a number above 15.
+    ends = np.asarray(np.arange(1, bins) / bins, np.float32)
+    index = jnp.searchsorted(ends, confidence, method="compare_all")
     # Trap: padding may be NaN, and NaN * 0 is NaN.
     columns = [weights, *(jnp.where(weights == 0, 0, x * weights) for x in (confidence, hits))]
     return Reliability(*(jnp.zeros(bins, jnp.float32).at[index].add(x) for x in columns))
@@ -117,11 +120,12 @@ def measure_classification(
         brier             the Brier score
         ece               the expected calibration error over `bins` confidence bins; reliability holds the bins
         confusion         the confusion matrix
-        rows              label, prediction, confidence, loss and, for at most `keep` classes, probabilities
+        rows              label, weight, prediction, confidence, loss and, for at most `keep` classes, probabilities
+                          and log_odds (see `log_odds`)
 
-    Labels are class indices. Examples of mask 0 do not count. NaN logits make the metrics NaN, and count in no cell of
-    the confusion matrix. The `finish=` functions of `research.metrics.scores` add metrics of confusion and rows
-    (precision, recall, F1, ROC and precision-recall curves).
+    Labels are class indices. Examples of mask 0 do not count; other masks are weights. NaN logits make the metrics NaN,
+    and count in no cell of the confusion matrix. The `finish=` functions of `research.metrics.scores` add metrics of
+    confusion and rows (precision, recall, F1, ROC and precision-recall curves).
 
     The measure raises UserError if the batch lacks a field or the model has another number of classes.
     """
@@ -135,8 +139,10 @@ def measure_classification(
         loss, hits = losses.cross_entropy(logits, y), losses.hits(logits, y)
         preds = predicted(logits)
         calibration = reliability(preds["confidence"], hits, bins=bins, weights=weights)
-        rows = {"label": y, "loss": loss, **preds}
-        if num_classes > keep:
+        rows = {"label": y, "weight": weights, "loss": loss, **preds}
+        if num_classes <= keep:
+            rows["log_odds"] = log_odds(logits)
+        else:
             rows.pop("probabilities")
         return {
             "loss": weighted_mean(loss, weights),
@@ -169,3 +175,17 @@ def predicted(logits: Float[Array, "batch classes"]) -> dict[str, Num[Array, "ba
         "confidence": probabilities.max(-1),
         "probabilities": probabilities,
     }
+
+
+def log_odds(logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
+    """Return log(p / (1 - p)) for the probability p of each class, in f32, clipped to finite numbers.
+
+    It increases with p, and also ranks predictions of which p is rounded to 1.
+    """
+    logits = logits.astype(jnp.float32)
+    log_p = jax.nn.log_softmax(logits)
+    largest = jnp.arange(logits.shape[-1]) == logits.argmax(-1, keepdims=True)
+    # The largest p is compared with the others, because 1 - p may be rounded to 0; any other p is at most 1/2.
+    others = jax.nn.logsumexp(jnp.where(largest, -jnp.inf, logits), -1, keepdims=True)
+    result = jnp.where(largest, logits - others, log_p - jnp.log1p(-jnp.exp(log_p)))
+    return jnp.clip(result, jnp.finfo(jnp.float32).min, jnp.finfo(jnp.float32).max)

@@ -72,9 +72,10 @@ def class_scores(*averages: str) -> Finish:
 def ranking() -> Finish:
     """Return a `finish` that computes auc, average_precision, and the curves roc and precision_recall.
 
-    It reads the rows label and probabilities. With two classes, the results are those of class 1. With more, the
-    numbers are unweighted means over each class against the rest. auc is `roc_auc_score`: NaN if a class (or every
-    other class) is absent. average_precision is `average_precision_score`: 0 for an absent class. Equal probabilities
+    It reads the rows label, probabilities and, if there are any, log_odds and weight. Examples are ranked by log-odds,
+    because probabilities near 1 are rounded to equal numbers. With two classes, the results are those of class 1. With
+    more, the numbers are unweighted means over each class against the rest. auc is `roc_auc_score`: NaN if a class (or
+    every other class) is absent. average_precision is `average_precision_score`: 0 for an absent class. Equal log-odds
     share one point of a curve. The curves list the points of each class:
 
         roc [points, 4]                 class, false positive rate, true positive rate, threshold, as `roc_curve`
@@ -87,17 +88,19 @@ def ranking() -> Finish:
     def finish(results: Mapping) -> dict[str, Number | Float[np.ndarray, "points 4"]]:
         from sklearn import metrics
 
-        label, scores = _label_and_scores(results)
+        label, scores, weight = _ranking_rows(results)
         classes = range(scores.shape[1]) if scores.shape[1] > 2 else [1]
         auc, precision, roc, curve = [], [], [], []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the number itself shows that it is undefined
             for c in classes:
                 true, score = label == c, scores[:, c]
-                auc.append(metrics.roc_auc_score(true, score))
-                precision.append(metrics.average_precision_score(true, score))
-                roc.append(_points(c, *metrics.roc_curve(true, score)))
-                p, r, threshold = metrics.precision_recall_curve(true, score, drop_intermediate=True)
+                auc.append(metrics.roc_auc_score(true, score, sample_weight=weight))
+                precision.append(metrics.average_precision_score(true, score, sample_weight=weight))
+                roc.append(_points(c, *metrics.roc_curve(true, score, sample_weight=weight)))
+                p, r, threshold = metrics.precision_recall_curve(
+                    true, score, sample_weight=weight, drop_intermediate=True
+                )
                 curve.append(_points(c, r, p, np.append(threshold, np.inf)))
         return {
             "auc": np.mean(auc),
@@ -161,20 +164,33 @@ def scalar(results: Mapping, metric: str) -> Number:
     return numbers[metric]
 
 
-def _label_and_scores(results: Mapping) -> tuple[Integer[np.ndarray, " rows"], Float[np.ndarray, "rows classes"]]:
+def log_odds(rows: Mapping) -> Float[np.ndarray, "rows classes"]:
+    """Return the row log_odds of a classifier's evaluation, in f64; otherwise compute it from the row probabilities."""
+    from scipy.special import logit
+
+    if "log_odds" in rows:
+        return np.asarray(rows["log_odds"], np.float64)
+    return np.clip(logit(np.asarray(rows["probabilities"], np.float64)), -1e30, 1e30)  # scikit-learn refuses inf
+
+
+def _ranking_rows(
+    results: Mapping,
+) -> tuple[Integer[np.ndarray, " rows"], Float[np.ndarray, "rows classes"], Float[np.ndarray, " rows"] | None]:
+    """Return the labels, log-odds and weights of the rows."""
     rows = results["rows"]
     if "probabilities" not in rows:
         raise UserError(
             "the measure stores no probabilities; raise measure_classification(keep=) to the number of classes."
         )
-    label, scores = np.asarray(_result(rows, "label")), np.asarray(rows["probabilities"], np.float64)
+    label, probabilities = np.asarray(_result(rows, "label")), np.asarray(rows["probabilities"])
     if not len(label):
         raise UserError("a ROC curve needs an example; there is none.")
-    if bad := int((~np.isfinite(scores)).any(-1).sum()):
-        raise UserError(f"the probabilities of {bad} of {len(scores)} examples are not finite; they have no order.")
-    if (outside := (label < 0) | (label >= scores.shape[1])).any():
-        raise UserError(f"the label {label[outside][0]} is out of range for {scores.shape[1]} classes.")
-    return label, scores
+    if bad := int((~np.isfinite(probabilities)).any(-1).sum()):
+        raise UserError(f"the probabilities of {bad} of {len(label)} examples are not finite; they have no order.")
+    if (outside := (label < 0) | (label >= probabilities.shape[1])).any():
+        raise UserError(f"the label {label[outside][0]} is out of range for {probabilities.shape[1]} classes.")
+    weight = rows.get("weight")
+    return label, log_odds(rows), None if weight is None else np.asarray(weight, np.float64)
 
 
 def _result(results: Mapping, name: str) -> Shaped[Array, "..."]:
@@ -186,4 +202,7 @@ def _result(results: Mapping, name: str) -> Shaped[Array, "..."]:
 def _points(
     c: int, x: Float[np.ndarray, " points"], y: Float[np.ndarray, " points"], threshold: Float[np.ndarray, " points"]
 ) -> Float[np.ndarray, "points 4"]:
-    return np.stack([np.full(len(x), c), x, y, threshold], -1)
+    """Return the points of class c, with thresholds as probabilities instead of log-odds."""
+    from scipy.special import expit
+
+    return np.stack([np.full(len(x), c), x, y, np.where(threshold == np.inf, np.inf, expit(threshold))], -1)

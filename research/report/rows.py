@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from research.metrics.scores import log_odds
 from research.runs.reader import Evaluation
 
 MOST_CLASSES = 50
@@ -37,7 +38,7 @@ def scores(found: Evaluation) -> dict[str, np.ndarray]:
         candidates["accuracy"] = rows["label"] == rows["prediction"]
         if (p := rows.get("probabilities")) is not None and rows["label"].ndim == 1:
             truth = rows["label"][:, None] == np.arange(p.shape[1])
-            candidates["auc"] = auc_scores(rows["label"], p)
+            candidates["auc"] = auc_scores(rows["label"], log_odds(rows))
             candidates["brier"] = ((p - truth) ** 2).sum(1) / (2 if p.shape[1] == 2 else 1)
     if "error" in rows and len(rows["error"]):
         error = np.asarray(rows["error"], np.float64).reshape(len(rows["error"]), -1)
@@ -52,8 +53,8 @@ def scores(found: Evaluation) -> dict[str, np.ndarray]:
     return result
 
 
-def auc_scores(label, probabilities) -> np.ndarray:
-    """Return per-example scores, float [N], whose mean is the AUC, for labels int [N] and probabilities float [N, C].
+def auc_scores(label, log_odds) -> np.ndarray:
+    """Return per-example scores, float [N], whose mean is the AUC, for labels int [N] and log-odds float [N, C].
 
     With two classes, this is the AUC of class 1; with more, the mean AUC of each class against the rest. All scores are
     NaN if a class is absent. The AUC is a mean over pairs of a positive and a negative example. For a positive example,
@@ -64,15 +65,15 @@ def auc_scores(label, probabilities) -> np.ndarray:
     """
     from scipy.stats import rankdata
 
-    total, classes = np.zeros(len(label)), range(probabilities.shape[1])
+    total, classes = np.zeros(len(label)), range(log_odds.shape[1])
     classes = [1] if len(classes) == 2 else classes
     for c in classes:
-        true, ranks = label == c, rankdata(probabilities[:, c])
+        true, ranks = label == c, rankdata(log_odds[:, c])
         if true.all() or not true.any():
             return np.full(len(label), np.nan)
         fraction, area = true.mean(), 0.0
         for side, negative in ((true, False), (~true, True)):
-            below = (ranks[side] - rankdata(probabilities[side, c])) / (~side).sum()
+            below = (ranks[side] - rankdata(log_odds[side, c])) / (~side).sum()
             score = 1 - below if negative else below
             area = score.mean()
             total[side] += area + (score - area) / (fraction if side is true else 1 - fraction)

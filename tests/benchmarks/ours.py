@@ -126,7 +126,7 @@ def train(work: works.Work, gate: Gate, *, stride: int = 1):
 
 def mean_between(before, after) -> float:
     """The mean loss of the steps from one MetricSums to a later one."""
-    before, after = (jax.device_get(sums).metrics["loss"] for sums in (before, after))
+    before, after = (jax.device_get(sums).total.sum["loss"] for sums in (before, after))
     return float((after.sum - before.sum) / (after.weight - before.weight))
 
 
@@ -141,7 +141,7 @@ def step_alone(work: works.Work, gate: Gate):
         state, sums = built.step(state, sums, batch)
         return sums
 
-    turns(gate, one, wait=jax.block_until_ready, loss=lambda sums: float(sums.metrics["loss"].value()))
+    turns(gate, one, wait=jax.block_until_ready, loss=lambda sums: float(sums.total.sum["loss"].value()))
 
 
 class Over(Exception):

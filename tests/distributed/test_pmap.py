@@ -49,7 +49,7 @@ def losses(made, *, strategy, devices, steps=6):
     found, axis = [], int(made.stride > 1)
     for step in range(0, steps, made.stride):
         state, sums = built.step(state, sums, place(batch_at(step), built.mesh, axis=axis))
-        found.append(float(sums.metrics["loss"].value()))
+        found.append(float(sums.total.sum["loss"].value()))
     return found, state, sums
 
 
@@ -64,7 +64,7 @@ def test_pmap_gives_what_jit_and_one_device_give(changes):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found[1], alone[1])
     assert len(set(alone[0])) == len(alone[0]) and int(mapped[1].step) == 6
     # It really was one program a device: each saw two of the eight rows.
-    assert float(mapped[2].metrics["rows"].value()) == 2 and float(mesh[2].metrics["rows"].value()) == 8
+    assert float(mapped[2].total.sum["rows"].value()) == 2 and float(mesh[2].total.sum["rows"].value()) == 8
 
 
 class Net(nnx.Module):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,16 +12,19 @@ from hypothesis import strategies as st
 from research.core import Rows, Trained, eval_step, merge
 from research.errors import UserError
 from research.evaluate import fetch_f64
+from research.metric_sums import Total
 from research.metrics.classification import (
     CalibrationError,
     Confusion,
     brier,
     confusion,
+    log_odds,
     measure_classification,
     predict_classes,
     reliability,
     top_hits,
 )
+from research.metrics.scores import ranking
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 4)).astype(np.float32)
@@ -53,9 +57,10 @@ def test_ragged_padded_batches_give_what_sklearn_gives_for_the_whole_set():
     totals, rows = None, []
     for start in (0, 10, 20):
         if totals is None:
-            totals = measure(TRAINED, padded(start))
-            found = totals.pop("rows")
-            assert not any(isinstance(state, Rows) for state in totals.values())
+            states = measure(TRAINED, padded(start))
+            found = states.pop("rows")
+            assert not any(isinstance(state, Rows) for state in states.values())
+            totals = Total.zero(states).plus(states)
         else:
             totals, found = step(W, {}, totals, padded(start))
             found = found["rows"]
@@ -64,7 +69,7 @@ def test_ragged_padded_batches_give_what_sklearn_gives_for_the_whole_set():
     scores = X.astype(np.float64) @ W
     probabilities = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     prediction = scores.argmax(-1)
-    values = {name: np.asarray(state.value()) for name, state in totals.items()}
+    values = {name: np.asarray(state.value()) for name, state in totals.sum.items()}
     np.testing.assert_allclose(values["accuracy"], sklearn.metrics.accuracy_score(Y, prediction), rtol=1e-6)
     np.testing.assert_allclose(values["loss"], sklearn.metrics.log_loss(Y, probabilities, labels=range(5)), rtol=1e-5)
     expected = sklearn.metrics.confusion_matrix(Y, prediction, labels=range(5))
@@ -176,4 +181,51 @@ def test_logits_with_a_nan_have_no_prediction_and_make_the_numbers_nan():
 def test_probabilities_of_many_classes_are_not_kept():
     measure = measure_classification(num_classes=5, keep=4)
     rows = measure(TRAINED, padded(0))["rows"].values
-    assert set(rows) == {"label", "prediction", "confidence", "loss"}
+    assert set(rows) == {"label", "weight", "prediction", "confidence", "loss"}
+
+
+@pytest.mark.parametrize("bins", [7, 10, 15, 100])
+def test_a_confidence_at_an_end_of_a_bin_is_in_the_bin_below(bins):
+    confidence = (np.arange(1, bins + 1) / bins).astype(np.float32)  # k / bins is the upper end of bin k - 1
+    for shift, expected in ((confidence, range(bins)), (np.nextafter(confidence, np.float32(2)), range(1, bins + 1))):
+        for k, value in zip(expected, shift, strict=True):
+            found = COUNTS(np.array([value]), np.ones(1), bins=bins, weights=np.ones(1))
+            assert np.flatnonzero(found.count).tolist() == [min(k, bins - 1)]
+
+
+COUNTS = jax.jit(reliability, static_argnames="bins")
+
+
+def test_log_odds_are_those_of_f64():
+    logits = np.random.default_rng(1).normal(size=(40, 3)) * np.geomspace(0.01, 300, 40)[:, None]
+    logits = logits.astype(np.float32)
+    exact = [
+        logits[:, c].astype(np.float64) - scipy.special.logsumexp(np.delete(logits, c, 1).astype(np.float64), axis=1)
+        for c in range(3)
+    ]
+    found = jax.jit(log_odds)(logits)
+    np.testing.assert_allclose(found, np.stack(exact, -1), rtol=1e-5, atol=1e-5)
+    ends = log_odds(jnp.array([[0, -jnp.inf, -jnp.inf], [0, jnp.nan, 1]]))
+    assert np.isfinite(ends[0]).all() and ends[0, 0] > 1e38 > -1e38 > ends[0, 1] and np.isnan(ends[1]).all()
+
+
+def test_auc_ranks_confident_predictions_and_weights_examples():
+    rng = np.random.default_rng(2)
+    margin, label = rng.uniform(18, 40, 60).astype(np.float32), rng.integers(2, size=60)
+    weight = rng.uniform(0.1, 3, 60).astype(np.float32)
+    logits = np.stack([np.zeros(60, np.float32), margin], -1)
+    trained = Trained(lambda p, s, x, train: (x, {}), {}, {})
+    measure = measure_classification(num_classes=2, inputs="x")
+    found = measure(trained, {"x": logits, "label": label, "mask": weight})["rows"].values
+    assert len(set(np.asarray(found["probabilities"][:, 1]))) == 1
+    scores = ranking()({"rows": found})
+    expected = sklearn.metrics.roc_auc_score(label, margin, sample_weight=weight)
+    assert scores["auc"] == pytest.approx(expected) and abs(expected - 0.5) > 0.01
+    assert expected != pytest.approx(sklearn.metrics.roc_auc_score(label, margin), rel=1e-3)
+    expected = sklearn.metrics.average_precision_score(label, margin, sample_weight=weight)
+    assert scores["average_precision"] == pytest.approx(expected)
+    rate = sklearn.metrics.roc_curve(label, margin, sample_weight=weight)
+    np.testing.assert_allclose(scores["roc"][:, 1:3].T, rate[:2], rtol=1e-6)
+    np.testing.assert_allclose(scores["roc"][1:, 3], scipy.special.expit(rate[2][1:].astype(np.float64)), rtol=1e-6)
+    recall = sklearn.metrics.precision_recall_curve(label, margin, sample_weight=weight, drop_intermediate=True)
+    np.testing.assert_allclose(scores["precision_recall"][:, 1:3].T, recall[1::-1], rtol=1e-6)

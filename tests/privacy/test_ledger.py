@@ -16,6 +16,7 @@ from research.fields import example_weights
 from research.gradients.private import private
 from research.loop import run
 from research.optim.ema import ema
+from research.privacy import accountant
 from research.privacy.accountant import epsilon
 from research.privacy.ledger import ledger
 from research.runs.checkpoint import Checkpoints
@@ -63,6 +64,13 @@ def test_it_keeps_the_view_of_the_evaluation():
     found = evaluated(ev, 2)
     np.testing.assert_allclose(found.numbers["mse"], np.mean(toys.DATA.columns["y"] ** 2), rtol=1e-5)
     assert ev.every == 5
+
+
+def test_steps_are_counted_over_any_number_of_batches(monkeypatch):
+    spending = ledger(**PLAN)
+    monkeypatch.setattr(accountant, "epsilon", lambda *, steps, **_: steps)
+    found = evaluated(spending.with_epsilon(Eval(eval_batches(toys.DATA, 1), toys.measure)), 1_000_001)
+    assert found.numbers["epsilon"] == 1_000_001
 
 
 def test_mistakes_are_named():
