@@ -56,13 +56,26 @@ def test_published_values_are_upper_bounds_and_the_central_limit_a_lower_one(noi
     assert found > 0.6 * published
 
 
-def test_the_step_of_the_discretisation_costs_little(monkeypatch):
-    coarse = epsilon(noise=1.1, steps=14_000, **MNIST)
-    monkeypatch.setattr(accountant, "INTERVAL", 1e-4)
+TINY_RATE = {"examples": 60_000, "batch_size": 1, "delta": 1e-5}
+
+
+@pytest.mark.parametrize(("plan", "divisor"), [
+    ({**MNIST, "noise": 1.1, "steps": 14_000}, 5),
+    ({"examples": 10_000, "batch_size": 1, "delta": 1e-5, "noise": 4.0, "steps": 10_000}, 10),
+])  # fmt: skip
+def test_the_step_of_the_discretisation_costs_little(monkeypatch, plan, divisor):
+    coarse = epsilon(**plan)
+    for name in ("INTERVAL", "DEVIATION"):
+        monkeypatch.setattr(accountant, name, getattr(accountant, name) / divisor)
     accountant._one_step.cache_clear()
-    fine = epsilon(noise=1.1, steps=14_000, **MNIST)
+    fine = epsilon(**plan)
     accountant._one_step.cache_clear()
     assert fine < coarse < 1.002 * fine
+
+
+def test_many_tiny_steps_are_near_the_central_limit():
+    low = central_limit(1.0, 60_000, **TINY_RATE)
+    assert low < epsilon(noise=1.0, steps=60_000, **TINY_RATE) < 1.02 * low
 
 
 def test_epsilon_grows_with_steps_and_rate_and_falls_with_noise_and_delta():

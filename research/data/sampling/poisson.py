@@ -1,5 +1,6 @@
 """Poisson sampling for private training: each record is in a batch independently, with a fixed probability."""
 
+import bisect
 import dataclasses
 import math
 import operator
@@ -109,5 +110,7 @@ def capacity_for(*, examples: int, expected: float, steps: int, failure: float =
             f"multiple={multiple}: expected must be above 0 and at most examples, steps and multiple at least 1, "
             "and failure a probability."
         )
-    needed = max(1, int(binom.isf(failure / steps, examples, expected / examples)))
+    # Trap: binom.isf(p) computes 1 - p, which is 1 for p below 1e-16.
+    sufficient = lambda capacity: binom.sf(capacity, examples, expected / examples) <= failure / steps
+    needed = max(1, bisect.bisect_left(range(examples), True, key=sufficient))
     return math.ceil(needed / multiple) * multiple

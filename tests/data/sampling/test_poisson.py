@@ -114,6 +114,14 @@ def test_the_capacity_is_the_least_that_all_steps_fit(examples, expected, steps)
     assert capacity_for(examples=examples, expected=expected, steps=steps, failure=0.1) <= capacity
 
 
+@pytest.mark.parametrize("failure", [1e-13, 1e-60])
+def test_a_capacity_for_tiny_probabilities_of_failure(failure):
+    capacity = capacity_for(examples=60_000, expected=256, steps=14_000, failure=failure)
+    terms = stats.binom.logpmf(np.arange(60_001), 60_000, 256 / 60_000)
+    tail = lambda above: np.exp(terms[above + 1 :]).sum()
+    assert tail(capacity) <= failure / 14_000 * (1 + 1e-6) < tail(capacity - 1)
+
+
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="is empty"):
         poisson([], expected=1, capacity=1)
