@@ -41,10 +41,7 @@ class BatchNorm(nnx.Module):
         # A single group gets no extra axis, which would slow a ResNet step by 4 % on CPU.
         groups = x.reshape(-1, size, *x.shape[1:]) if size < len(x) else x
         axes = tuple(range(groups.ndim - x.ndim, groups.ndim - 1))
-        groups_f32 = groups.astype(jnp.float32)
-        mean = groups_f32.mean(axes, keepdims=True)
-        # E[x^2] - E[x]^2 needs one pass over x. Rounding may make it negative.
-        var = jnp.maximum(jnp.square(groups_f32).mean(axes, keepdims=True) - jnp.square(mean), 0)
+        mean, var = _moments(groups.astype(jnp.float32), axes)
         for running, batch_value in ((self.mean, mean), (self.var, var)):
             batch_value = jax.lax.stop_gradient(batch_value.reshape(-1, batch_value.shape[-1]).mean(0))
             running[...] = self.momentum * running[...] + (1 - self.momentum) * batch_value
@@ -54,3 +51,22 @@ class BatchNorm(nnx.Module):
         scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         # Trap: for (x - mean) * scale, autodiff would store x - mean in addition to x: a quarter of a ResNet's memory.
         return (x.astype(jnp.float32) * scale + (self.bias[...] - mean * scale)).astype(x.dtype)
+
+
+def _moments(x: Float[Array, "..."], axes: tuple[int, ...]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Return the mean and the biased variance over `axes`, the first of which is that of the examples.
+
+    E[x^2] - E[x]^2 needs one pass over x, but cancels if the mean is large. Each example is therefore shifted by its
+    first position, whose distance from the example's mean is at most sqrt(positions) of its deviations. The variance is
+    the mean of the examples' variances plus the variance of their means.
+    """
+    examples, *space = axes
+    # The results do not depend on the shift: it needs no gradient.
+    shift = jax.lax.stop_gradient(x[tuple(slice(1) if axis in space else slice(None) for axis in range(x.ndim))])
+    shifted = x - shift
+    shifted_mean = shifted.mean(space, keepdims=True)
+    example_var = jnp.square(shifted).mean(space, keepdims=True) - jnp.square(shifted_mean)
+    example_mean = shift + shifted_mean
+    mean = example_mean.mean(examples, keepdims=True)
+    var = (example_var + jnp.square(example_mean - mean)).mean(examples, keepdims=True)
+    return mean, jnp.maximum(var, 0)  # rounding may make it negative

@@ -93,8 +93,8 @@ def _one_step(rate: float, noise: float) -> Any:
         from dp_accounting.pld import privacy_loss_distribution
     except ImportError:
         raise UserError("privacy accounting needs the extra: pip install 'research[privacy]'.") from None
-    # The losses of one step range up to log(1 + rate (exp(span) - 1)), except tails of 1e-22; their deviation is that of
-    # the likelihood ratio to first order in the rate (Bu et al. 2020, equation 5).
+    # The losses of one step range up to log(1 + rate (exp(span) - 1)), except tails of 1e-22. Their deviation is that
+    # of the likelihood ratio, to first order in the rate (Bu et al. 2020, equation 5).
     span = 0.5 / noise**2 + 10 / noise
     highest = span + math.log(rate + (1 - rate) * math.exp(-span))
     deviation = rate * math.sqrt(math.expm1(min(1 / noise**2, 100)))

@@ -79,3 +79,31 @@ def test_half_precision_in_and_out_with_statistics_in_f32():
 def test_a_batch_that_is_no_multiple_of_the_group_is_an_error():
     with pytest.raises(UserError, match="8 examples cannot be split into BatchNorm groups of 3"):
         run(ours(group_size=3), X, train=True)
+
+
+@pytest.mark.parametrize("shape", [(32, 1, 1, 5), (64, 5), (4, 9, 7, 5), (2, 30, 5)])
+@pytest.mark.parametrize("mean", [0, 100, 1000])
+def test_features_far_from_0_have_the_moments_of_f64(shape, mean):
+    x = (RNG.normal(size=shape) * RNG.uniform(0.5, 2, 5) + mean).astype(np.float32)
+    x[0, ..., 0] = 0  # an example unlike the others
+    found, stats = run(ours(), x, train=True)
+    exact = x.astype(np.float64).reshape(-1, 5)
+    np.testing.assert_allclose(stats["mean"], 0.1 * exact.mean(0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * exact.var(0), rtol=2e-5)
+    expected = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
+    np.testing.assert_allclose(found.reshape(-1, 5), expected, atol=1e-6 * max(mean, 10))
+
+
+def test_the_gradient_is_that_of_f64():
+    x, w = (RNG.normal(size=(6, 4, 4, 5)).astype(np.float32) + offset for offset in (100, 0))
+    params, stats = MODEL.init(jax.random.key(0))
+    found = jax.jit(jax.grad(lambda x: jnp.sum(MODEL.apply(params, stats, x, train=True)[0] * w)))(x)
+    # Ioffe & Szegedy 2015, section 3: the derivative with respect to x, of scale 1.
+    exact, dy = x.astype(np.float64).reshape(-1, 5), w.astype(np.float64).reshape(-1, 5)
+    deviation = np.sqrt(exact.var(0) + 1e-5)
+    y = (exact - exact.mean(0)) / deviation
+    expected = (dy - dy.mean(0) - y * (y * dy).mean(0)) / deviation
+    np.testing.assert_allclose(found.reshape(-1, 5), expected, atol=1e-4)
+
+
+MODEL = from_nnx(lambda rngs: BatchNorm(5))

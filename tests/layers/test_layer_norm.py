@@ -65,3 +65,14 @@ def test_a_constant_input_is_the_bias():
     value, slope = jax.jit(lambda x: (of(x), jax.grad(lambda x: of(x).sum())(x)))(np.full((2, 16), 1e3, np.float32))
     np.testing.assert_allclose(value, np.broadcast_to(BIAS, (2, 16)), atol=1e-3)
     assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("mean", [0, 100, 1000, -3e4])
+def test_features_far_from_0_have_the_variance_of_f64(mean):
+    x = (RNG.normal(size=(6, 512)) + mean).astype(np.float32)
+    x[0, 0] += 300  # an outlier
+    x[1] = mean
+    exact = x.astype(np.float64)
+    y = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-6)
+    found = jax.jit(layer_norm)(x, np.ones(512, np.float32), np.zeros(512, np.float32))
+    np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-5)
