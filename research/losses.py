@@ -77,8 +77,14 @@ def hits(
 
 
 def l2_normalize(x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
-    """Return x / |x| along the last axis, in f32. A zero vector stays zero, and its gradient is finite."""
+    """Return x / |x| along the last axis, in f32.
+
+    A vector shorter than 1e-6 is multiplied by 1e6: a zero vector stays zero, and its gradient is finite.
+    """
     x = x.astype(jnp.float32)
+    # Squares of large numbers would overflow. Division by a power of two, 1 for small vectors, changes no digit.
+    largest = jnp.maximum(jnp.max(jnp.abs(jax.lax.stop_gradient(x)), -1, keepdims=True), 1)
+    x = x / (largest / (2 * jnp.frexp(largest)[0]))
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), -1, keepdims=True), 1e-12))
 
 
@@ -99,9 +105,26 @@ def check_labels(logits: Shaped[Array, "..."], labels: Shaped[Array, "..."]) -> 
 def kl_divergence(
     logits: Float[Array, "*batch classes"], other: Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch"]:
-    """Return KL(p || q) = sum_c p_c (log p_c - log q_c) of p = softmax(logits) and q = softmax(other), in nats."""
+    """Return KL(p || q) = sum_c p_c (log p_c - log q_c) of p = softmax(logits) and q = softmax(other), in nats.
+
+    A class with p_c = 0 (a logit of -inf) adds 0. With p_c > 0 and q_c = 0, the divergence is infinite.
+    """
     log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (logits, other))
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
+    return _expectation(log_p, log_p - log_q)
+
+
+def entropy(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch"]:
+    """Return -sum_c p_c log p_c of p = softmax(logits), in nats. A class with p_c = 0 (a logit of -inf) adds 0."""
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -_expectation(log_p, log_p)
+
+
+def _expectation(
+    log_p: Float[Array, "*batch classes"], values: Float[Array, "*batch classes"]
+) -> Float[Array, "*batch"]:
+    """Return sum_c p_c values_c; values with p_c = 0 may be infinite or NaN."""
+    p = jnp.exp(log_p)
+    return jnp.sum(p * jnp.where(p == 0, 0, values), -1)
 
 
 def squared_error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:

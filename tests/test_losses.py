@@ -60,6 +60,42 @@ def test_large_and_half_precision_logits_lose_nothing():
     np.testing.assert_array_equal(loss, losses.cross_entropy(half.astype(jnp.float32), LABELS))
 
 
+def test_divergence_and_entropy_are_those_of_scipy_also_if_a_class_is_impossible():
+    inf = np.inf
+    p = np.array([[1, 2, -1], [0, 1, -inf], [0, 1, -inf], [2, -inf, -inf], [0, 0, 0], [0, -300, 3]], np.float32)
+    q = np.array([[0, 2, 1], [2, 1, -inf], [2, 1, 5], [1, 0, -inf], [0, 1, -inf], [1, 0, 0]], np.float32)
+    exact_p, exact_q = (scipy.special.softmax(x.astype(np.float64), -1) for x in (p, q))
+    expected = scipy.special.rel_entr(exact_p, exact_q).sum(-1)
+    assert expected[4] == inf and np.isfinite(np.delete(expected, 4)).all()
+    np.testing.assert_allclose(losses.kl_divergence(p, q), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(losses.entropy(p), scipy.special.entr(exact_p).sum(-1), rtol=1e-5, atol=1e-7)
+    slopes = jax.jit(jax.grad(lambda q, p: losses.kl_divergence(p, q).sum()))(np.delete(q, 4, 0), np.delete(p, 4, 0))
+    np.testing.assert_allclose(slopes, np.delete(exact_q - exact_p, 4, 0), atol=1e-6)
+    slopes = jax.jit(jax.grad(lambda p: losses.entropy(p).sum() + losses.kl_divergence(p, p).sum()))(p)
+    surprise = -np.log(np.where(exact_p == 0, 1, exact_p))
+    exact = exact_p * (surprise - scipy.special.entr(exact_p).sum(-1, keepdims=True))
+    np.testing.assert_allclose(slopes, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1e-3, 1, 1e10, 2e16, 1e20, 1e30])
+def test_a_vector_of_any_length_becomes_one_of_length_1(length):
+    direction = RNG.normal(size=(4, 40))
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    x = (length * direction).astype(np.float32)
+    normalize = jax.jit(losses.l2_normalize)
+    np.testing.assert_allclose(normalize(x), direction, rtol=1e-5, atol=1e-7)
+    # The derivative in direction w is (w - (w, u) u) / |x| for u = x / |x|.
+    w = RNG.normal(size=40)
+    slopes = jax.jit(jax.grad(lambda x: jnp.sum(losses.l2_normalize(x) * w)))(x)
+    slopes = length * np.asarray(slopes, np.float64)
+    np.testing.assert_allclose(slopes, w - (direction @ w)[:, None] * direction, atol=1e-5)
+
+
+def test_the_normal_of_a_zero_vector_is_zero():
+    value, slopes = jax.value_and_grad(lambda x: losses.l2_normalize(x).sum())(jnp.zeros(3))
+    assert value == 0 and np.isfinite(slopes).all()
+
+
 def test_hits_take_numbers_and_probabilities():
     logits = jnp.eye(3)
     np.testing.assert_array_equal(losses.hits(logits, jnp.array([0, 2, 2])), [1, 0, 1])

@@ -15,13 +15,15 @@ def loss_scaled(
 
     The loss is multiplied by the scale before the backward pass, and the gradients are divided by it afterwards. If a
     gradient is not finite, the step changes no weight, no optimizer moment and no other entry of stats, and the scale
-    is halved, but never below 1. After `period` finite steps in a row the scale doubles. If `initial` is a power of
-    two, scaling itself causes no rounding.
+    is halved, but never below 1. After `period` finite steps in a row the scale doubles, up to the larger of
+    2 ** 24 and `initial`. If `initial` is a power of two, scaling itself causes no rounding.
 
     Effect on `stats`: the entry `name` holds {scale, streak}, with streak the number of finite steps in a row. Metrics
-    gain the scale, under `name`, and `skipped`, the fraction of skipped steps. Limit: in f32, with no overflow, it
-    equals plain training.
+    gain the scale, under `name`, and `skipped`, the fraction of skipped steps. Limit: in f32 it equals plain training.
     """
+
+    # Without an end, f32 would overflow from the scale alone. NVIDIA Apex ends at the same scale.
+    largest = max(initial, 2.0**24)
 
     def memory(key, params):
         return {"scale": jnp.float32(initial), "streak": jnp.int32(0)}
@@ -38,8 +40,9 @@ def loss_scaled(
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)]))
         stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), overlay(ctx.stats, out.stats), ctx.stats)
         period_complete = streak + 1 >= period
+        grown = jnp.where(period_complete, jnp.minimum(2 * scale, largest), scale)
         new_entry = {
-            "scale": jnp.where(finite, jnp.where(period_complete, 2 * scale, scale), jnp.maximum(scale / 2, 1.0)),
+            "scale": jnp.where(finite, grown, jnp.maximum(scale / 2, 1.0)),
             "streak": jnp.where(finite & ~period_complete, streak + 1, 0),
         }
         extra = {name: Mean(scale, jnp.float32(1)), "skipped": Mean(1.0 - finite.astype(jnp.float32), jnp.float32(1))}

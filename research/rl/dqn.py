@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import optax
 
+from research import losses
 from research.axes import Array, Float, Int
 from research.core import Loss, Model, Out, draw, weighted_mean
 from research.errors import unknown
@@ -51,7 +51,7 @@ def dqn(
         y = field(batch, "reward") + discount * not_terminated * _chosen(target_values, selection_values.argmax(-1))
         weights = example_weights(batch, len(x))
         metrics = {
-            "loss": weighted_mean(optax.huber_loss(value, y, delta=delta), weights),
+            "loss": weighted_mean(losses.huber(delta)(value, y), weights),
             "value": weighted_mean(value, weights),
         }
         return metrics["loss"].value(), Out(stats, metrics)

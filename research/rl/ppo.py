@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from research import losses
 from research.core import Loss, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field
 from research.rl.acting import Experience
@@ -40,7 +41,7 @@ def ppo(model: Model | Callable, *, clip: float = 0.2, value_weight: float = 0.5
         ratio, advantage = jnp.exp(log_ratio), field(batch, "advantage")
         policy_loss = -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
         value_loss = (values.astype(jnp.float32) - field(batch, "target")) ** 2
-        entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, -1)
+        entropy = losses.entropy(logits)
         terms = {
             "loss": policy_loss + value_weight * value_loss - entropy_weight * entropy,
             "policy_loss": policy_loss,

@@ -38,6 +38,13 @@ def ctx(batch, stats=None):
     return Ctx(batch, {"target": OLD} if stats is None else stats, jax.random.key(0), jnp.int32(0))
 
 
+def test_the_slope_of_a_large_error_is_delta():
+    batch = {name: x[:1] for name, x in BATCH.items()}
+    batch["reward"] = np.array([1e5], np.float32)
+    grads = jax.grad(lambda params: dqn(apply, discount=0.0, delta=0.3)(params, ctx(batch))[0])(W)
+    np.testing.assert_allclose(grads[:, batch["action"][0]], -0.3 * batch["observation"][0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("double", [False, True])
 def test_the_loss_and_its_gradient_by_hand(double):
     descend = jax.jit(jax.value_and_grad(dqn(apply, discount=0.9, double=double), has_aux=True))

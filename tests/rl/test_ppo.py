@@ -150,3 +150,16 @@ def test_minibatches_hold_every_transition_once_an_epoch_with_what_belongs_to_it
 def test_a_missing_field_is_an_error():
     with pytest.raises(UserError, match="unknown batch field 'log_prob'"):
         ppo(apply)(PARAMS, ctx(BATCH))
+
+
+def test_an_impossible_action_leaves_the_loss_and_its_gradient_finite():
+    def masked(params, stats, x, key=None, train=False):
+        (logits, values), stats = apply(params, stats, x)
+        return (jnp.where(jnp.arange(A) == 2, -jnp.inf, logits), values), stats
+
+    batch = {**BATCH, "action": BATCH["action"] % 2, "log_prob": THEN}
+    loss = jax.jit(jax.value_and_grad(ppo(masked), has_aux=True))
+    (_, out), grads = loss(PARAMS, ctx(batch))
+    p = softmax((BATCH["observation"] @ PARAMS["actor"])[:, :2])
+    np.testing.assert_allclose(out.metrics["entropy"].value(), -np.sum(p * np.log(p), -1).mean(), rtol=1e-5)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))

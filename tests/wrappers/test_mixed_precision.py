@@ -167,6 +167,16 @@ def test_a_small_gradient_that_float16_would_lose_is_kept_by_the_scale():
     np.testing.assert_allclose(kept, 1e-9, rtol=1e-3)
 
 
+def test_in_f32_the_scale_stays_finite_and_no_step_is_skipped():
+    how = loss_scaled(toy.LOSS, initial=2.0**20, period=1)
+    step = jax.jit(train_step(how.grad_fn, how.optimizer(OPTIMIZER)))
+    state = jax.device_get(begun(how.optimizer(OPTIMIZER), how))
+    for _ in range(130):
+        state, metrics = step(state, toy.BATCH)
+        assert metrics["skipped"].value() == 0
+    assert state.stats["loss_scale"]["scale"] == 2.0**24
+
+
 def test_the_scale_never_falls_below_one():
     how = loss_scaled(lambda p, c: (jnp.float32(jnp.nan) * p["w"].sum(), Out({}, {})), initial=2.0)
     ctx, params = Ctx({}, {"loss_scale": how.memory(None, None)}, toy.KEY, jnp.int32(0)), {"w": jnp.ones(2)}
