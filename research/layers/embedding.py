@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 
+import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 
-from research.axes import Array, Float
+from research.axes import Array, Float, Integer
 from research.distributed.sharding import constrain
 
 
@@ -23,3 +24,12 @@ def gathered(arrays: tuple[Float[Array, "..."], ...], **_) -> tuple[Float[Array,
 
 
 Embed = functools.partial(nnx.Embed, promote_dtype=gathered)
+
+
+def embed_tokens(embed: nnx.Embed, tokens: Integer[Array, "*batch"]) -> Float[Array, "*batch features"]:
+    """Look up the vectors of tokens; a token below 0, or not below the size of the table, gives NaN.
+
+    JAX would read the token -1 as the last one. As for a label out of range, the loss is then NaN and the run stops.
+    """
+    tokens = tokens.astype(jnp.int32)
+    return embed(jnp.where(tokens < 0, embed.num_embeddings, tokens))

@@ -13,7 +13,7 @@ from research.axes import Array, Float, Integer
 from research.distributed.sharding import BATCH_AXES, constrain, fsdp
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask, segment_mask
-from research.layers.embedding import Embed
+from research.layers.embedding import Embed, embed_tokens
 from research.layers.experts import Routed
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import flatten_leading_axes
@@ -95,7 +95,7 @@ class GPT(nnx.Module):
         if tokens.shape[1] > self.length:
             raise UserError(f"rows of {tokens.shape[1]} tokens are longer than the model's length of {self.length}.")
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions
-        x = self.embed(tokens.astype(jnp.int32)) + self.place(positions.astype(jnp.int32))
+        x = embed_tokens(self.embed, tokens) + embed_tokens(self.place, positions)
         x = constrain(self.dropout(x, deterministic=not train, rngs=rngs), BATCH_AXES, "context")
         mask = segments
         if self.mask is not None:

@@ -8,7 +8,7 @@ from flax import nnx
 
 from research.axes import Array, Float, Integer
 from research.core import repeat
-from research.layers.embedding import Embed
+from research.layers.embedding import Embed, embed_tokens
 from research.layers.linear import Linear
 
 
@@ -85,7 +85,7 @@ class LSTM(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch time vocabulary"]:
         drop = lambda x: self.dropout(x, deterministic=not train, rngs=rngs)
-        x = self.embed(tokens.T.astype(jnp.int32))
+        x = embed_tokens(self.embed, tokens.T)
         keep = None
         if segments is not None:
             keep = jnp.pad(segments[:, 1:] == segments[:, :-1], ((0, 0), (1, 0))).T.astype(jnp.float32)

@@ -83,3 +83,18 @@ def test_dropout_is_on_both_branches():
 def test_heads_that_do_not_divide_the_width_are_an_error():
     with pytest.raises(UserError, match="8 cannot be split over 3 heads"):
         jax.eval_shape(lambda: nnx.state(Block(8, heads=3, kernel_init=INIT, rngs=nnx.Rngs(0))))
+
+
+def test_a_query_that_may_attend_to_nothing_gets_0_and_no_gradient():
+    rng = np.random.default_rng(1)
+    q, k, v = (rng.normal(size=(2, 4, 2, 3)).astype(np.float32) for _ in range(3))
+    mask = rng.random((2, 1, 4, 4)) < 0.5
+    mask[:, :, 1], mask[0, :, 0] = False, True
+    slopes = jax.grad(lambda *args: jnp.sum(attention(*args, mask=mask) ** 2), (0, 1, 2))
+    found, (dq, dk, dv) = jax.jit(lambda *args: (attention(*args, mask=mask), slopes(*args)))(q, k, v)
+    scores = np.einsum("bthd,bshd->bhts", q.astype(np.float64), k) / np.sqrt(3)
+    weights = np.exp(scores) * mask  # exactly 0 if masked
+    weights /= np.maximum(weights.sum(-1, keepdims=True), 1e-300)
+    np.testing.assert_allclose(found, np.einsum("bhts,bshd->bthd", weights, v), rtol=1e-4, atol=1e-6)
+    assert (found[:, 1] == 0).all() and (dq[:, 1] == 0).all()
+    assert all(np.isfinite(slope).all() and np.abs(slope).max() > 0.01 for slope in (dq, dk, dv))

@@ -67,3 +67,11 @@ def test_dropout_needs_and_uses_the_key():
 def test_a_row_longer_than_the_model_is_an_error():
     with pytest.raises(UserError, match="rows of 13 tokens are longer"):
         logits(jnp.zeros((1, 13), int))
+
+
+@pytest.mark.parametrize("token", [-1, 11])
+def test_a_token_out_of_range_makes_its_row_nan(token):
+    tokens = TOKENS.copy()
+    tokens[1, 4] = token
+    found = np.isnan(logits(tokens)).all((1, 2))
+    assert found.tolist() == [False, True, False]

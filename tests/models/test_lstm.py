@@ -66,3 +66,11 @@ def test_how_it_starts():
     np.testing.assert_array_equal(layer.input.bias[...], np.repeat([0, 1, 0, 0], 4))
     for gate in np.split(np.asarray(layer.recurrent.kernel[...]), 4, 1):
         np.testing.assert_allclose(gate.T @ gate, np.eye(4), atol=1e-5)
+
+
+@pytest.mark.parametrize("token", [-1, 7])
+def test_a_token_out_of_range_makes_what_follows_nan(token):
+    model = from_nnx(lambda rngs: LSTM(vocabulary=7, width=5, depth=1, rngs=rngs))
+    params, stats = fresh(model)
+    logits = model.apply(params, stats, np.array([[1, 2, token, 3]]))[0]
+    assert np.isnan(logits).all(-1).tolist() == [[False, False, True, True]]
