@@ -21,22 +21,24 @@ PIECE = 2**22  # lower bound of the bytes of windows per chunk: about the size o
 def conv_general_dilated(
     x: Float[Array, "batch *space features"], kernel: Float[Array, "*window features//{feature_group_count} outputs"],
     strides, padding, *, lhs_dilation=None, rhs_dilation=None, dimension_numbers=None, feature_group_count: int = 1,
-    **options,
-) -> Float[Array, "batch *_space outputs"]:  # fmt: skip
+    batch_group_count: int = 1, **options,
+) -> Float[Array, "batch//{batch_group_count} *_space outputs"]:  # fmt: skip
     """Compute `lax.conv_general_dilated` with features last; values and derivatives are the same.
 
     On CPU the kernel gradient is computed as windows^T y (im2col, Chellapilla et al. 2006), unless x is dilated or the
-    features are grouped. The output and the input gradient use XLA's convolutions, which are fast. The exception is an
-    unpadded kernel of size 1: it is a single matrix, and a matrix product over the positions takes a third to four
-    fifths of the time.
+    features or examples are grouped. The output and the input gradient use XLA's convolutions, which are fast. The
+    exception is an unpadded kernel of size 1: it is a single matrix, and a matrix product over the positions takes a
+    third to four fifths of the time.
     """
     ones = (1,) * len(strides)
     lhs_dilation, rhs_dilation = lhs_dilation or ones, rhs_dilation or ones
-    common = dict(lhs_dilation=lhs_dilation, feature_group_count=feature_group_count, **options)
-    if jax.default_backend() != "cpu" or feature_group_count > 1 or any(d > 1 for d in lhs_dilation):
+    is_special = feature_group_count > 1 or batch_group_count > 1 or any(d > 1 for d in lhs_dilation)
+    if jax.default_backend() != "cpu" or is_special:
         return lax.conv_general_dilated(
-            x, kernel, strides, padding, rhs_dilation=rhs_dilation, dimension_numbers=dimension_numbers, **common
-        )
+            x, kernel, strides, padding, lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation,
+            dimension_numbers=dimension_numbers, feature_group_count=feature_group_count,
+            batch_group_count=batch_group_count, **options,
+        )  # fmt: skip
     if isinstance(padding, str):
         extents = [(size - 1) * dilation + 1 for size, dilation in zip(kernel.shape[:-2], rhs_dilation, strict=True)]
         padding = lax.padtype_to_pads(x.shape[1:-1], extents, strides, padding)

@@ -32,7 +32,7 @@ from research.distributed.job import job
 from research.errors import UserError
 from research.files import sync_folder, sync_tree
 from research.runs.fingerprint import checksums, fingerprints_of
-from research.tree import shapes
+from research.tree import path_name, shapes
 
 FORMAT = 1
 # Orbax logs the traceback of a failed write several times; the error itself is raised here.
@@ -187,10 +187,16 @@ class Checkpoints:
         """Restore the newest valid checkpoint, with the shardings of `abstract`; `state` is None if there is none.
 
         Damaged checkpoints that are newer are moved to `damaged/`. With `step`, only the checkpoint of this step is
-        restored. Raises UserError if this checkpoint is missing or damaged, if a checkpoint is of another run, or if
-        a damaged checkpoint has other shapes than `abstract`, which means that the model has changed.
+        restored. Raises UserError if this checkpoint is missing or damaged, if a checkpoint is of another run, if a
+        damaged checkpoint has other shapes than `abstract`, which means that the model has changed, or if `abstract`
+        has an array without entries.
         """
         damaged = {}
+        if empty := [name for name, x in jax.tree.leaves_with_path(abstract) if 0 in x.shape]:
+            raise UserError(
+                f"the array {path_name(empty[0])} of the State has no entries, and the storage of arrays cannot hold "
+                "it. Remove it, or the layer of size 0 that owns it."
+            )
         if step is not None and step not in self.steps():
             raise UserError(f"no checkpoint at step {step} in {self.folder}. Available: {self.steps() or 'none'}.")
         for candidate in reversed(self.steps()) if step is None else [step]:

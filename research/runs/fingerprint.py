@@ -24,6 +24,10 @@ fingerprints_of = jax.jit(lambda tree: fingerprint(on_device(tree)))
 def _word_sums(x):
     if x.dtype == jnp.bool_:
         x = x.astype(jnp.uint8)
+    if jnp.issubdtype(x.dtype, jnp.integer) and jnp.iinfo(x.dtype).bits < 8:
+        x = x.astype(jnp.int8)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        x = jnp.stack([x.real, x.imag], -1)
     bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(32, 8 * x.dtype.itemsize)}")).astype(jnp.uint32)
     position, stride = jnp.zeros((), jnp.uint32), 1
     for axis in reversed(range(bits.ndim)):  # broadcast instead of reshaping, which would gather a sharded array

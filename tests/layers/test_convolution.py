@@ -108,3 +108,12 @@ def test_devices_add_up_their_own_examples_and_the_sums_once(monkeypatch):
     assert "all-gather" not in text and text.count(" all-reduce(") == 1 and " while(" in text
     expected = jax.grad(lambda k: (xla(jnp.asarray(np.asarray(x)), k) ** 2).sum())(k)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_groups_of_examples_are_those_of_xla():
+    ours, xla, primals, _ = both(size=(3, 3), strides=(1, 1), padding="SAME", batch_group_count=2)
+    found, expected = (
+        jax.jit(lambda x, k, f=f: (f(x, k), jax.grad(lambda x, k: (f(x, k) ** 2).sum(), (0, 1))(x, k)))(*primals)
+        for f in (ours, xla)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)

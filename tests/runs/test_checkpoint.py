@@ -10,12 +10,15 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from research.core import State
+from research.errors import UserError
 from research.runs.checkpoint import Checkpoints, read_raw
+from research.runs.fingerprint import fingerprints_of
 
 
 def state_on(sharding) -> State:
     """A State with arrays of several types."""
     params = {"w": jnp.arange(64.0).reshape(8, 8), "half": jnp.arange(4, dtype=jnp.bfloat16) / 3}
+    params |= {"complex": jnp.array([1 + 2j, 3j], jnp.complex64), "four bits": jnp.array([-8, 7, 1], jnp.int4)}
     whole = NamedSharding(sharding.mesh, PartitionSpec()) if isinstance(sharding, NamedSharding) else sharding
     made = State(jnp.uint32(7), jnp.uint32(0), jnp.int32(5), params, {"flags": jnp.array([True, False])}, ())
     made = jax.device_put(made, whole)
@@ -54,3 +57,20 @@ def test_a_save_holds_the_state_of_its_call_and_the_loop_need_not_wait(tmp_path,
     jax.tree.map(np.testing.assert_array_equal, restored, expected)
     assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(lambda x: x.sharding, abstract)
     np.testing.assert_array_equal(read_raw(tmp_path / "checkpoints" / "5")["params"]["w"], expected.params["w"])
+
+
+def test_an_array_without_entries_is_refused_before_the_first_step(tmp_path):
+    state = state_on(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    state = jax.eval_shape(lambda: state._replace(params={**state.params, "none": jnp.zeros((0, 3))}))
+    with (
+        Checkpoints(tmp_path / "checkpoints") as saved,
+        pytest.raises(UserError, match="array params/none of the State"),
+    ):
+        saved.restore(state)
+
+
+@pytest.mark.parametrize("dtype", [jnp.complex64, jnp.int4])
+def test_every_entry_of_any_type_is_in_the_fingerprint(dtype):
+    x = jnp.arange(4).astype(dtype)
+    changed = [x, *(x.at[i].add(1) for i in range(4))] + ([x.at[0].add(1j)] if dtype == jnp.complex64 else [])
+    assert len({tuple(fingerprints_of({"x": y})["x"].tolist()) for y in changed}) == len(changed)
