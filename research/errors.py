@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import math
 import os
 import re
 import signal
@@ -89,6 +90,17 @@ def no_exit(what: str):
             f"{place.filename}, line {place.lineno}: sys.exit({error.code!r}) before {what} was complete. Raise an "
             "exception to report an error; to end a run early, use Experiment(steps=...) or early_stop."
         ) from error
+
+
+def check_range(owner: str, **numbers) -> None:
+    """Raise UserError for a number out of range; `numbers` is {argument: (value, lowest, highest)}.
+
+    A value may also be a schedule, a function of the step, which is not checked.
+    """
+    for name, (value, lowest, highest) in numbers.items():
+        if not callable(value) and not (lowest <= value <= highest and value < math.inf):
+            expected = f"{lowest} to {highest}" if highest < math.inf else f"a finite number of at least {lowest}"
+            raise UserError(f"{owner}({name}={value}); expected {expected}.")
 
 
 def run_command(command, arguments=None) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from research.axes import UInt8
+from research.errors import check_range
 
 GREY = (128, 128, 128)  # the colour of pixels outside the image
 
@@ -17,7 +20,9 @@ def rand_augment(
 
     The operations and their constants follow the authors' TPU reference code, with PIL instead of TensorFlow. At
     magnitude 10, rotations are 30 degrees, shears 0.3, translations 100 pixels, and cutout squares 80 pixels per side.
+    Raises UserError for a negative number of layers or magnitude.
     """
+    check_range("rand_augment", layers=(layers, 0, math.inf), magnitude=(magnitude, 0, math.inf))
     level = magnitude / 10
     picture = Image.fromarray(image)
     for number in rng.integers(len(OPERATIONS), size=layers):
@@ -55,7 +60,7 @@ def _translate_y(picture, level, rng):
 
 def _posterize(picture, level, rng):
     # Trap: as in the reference, this number of bits remains, thus a larger magnitude changes the image less.
-    bits = int(4 * level)
+    bits = min(8, int(4 * level))
     return picture.point([value >> (8 - bits) << (8 - bits) for value in range(256)] * 3)
 
 

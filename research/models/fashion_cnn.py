@@ -87,7 +87,12 @@ class FashionPyramid(nnx.Module):
 def space_to_depth(
     x: Num[Array, "batch height width channels"],
 ) -> Num[Array, "batch height//2 width//2 4*channels"]:
-    """Turn each block of 2 x 2 pixels into the channels of one position, row by row."""
+    """Turn each block of 2 x 2 pixels into the channels of one position, row by row.
+
+    Raises UserError for an odd height or width.
+    """
     batch, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        raise UserError(f"images of {height} x {width} pixels; expected an even height and width.")
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, height // 2, width // 2, 4 * channels)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research.axes import Array, Float
 from research.core import Tree, weighted_mean
+from research.errors import UserError, check_range
 from research.technique import Technique
 
 
@@ -25,8 +27,14 @@ def alignment(
     Effect on `stats`: the entry `name` holds q, in f32, at first `shares`. A batch of weight 0 leaves it unchanged.
 
     A loss calls `use(stats, logits, weights=weights)`, which returns the aligned logits and the new entry of stats.
+
+    Raises UserError for a decay outside 0..1, and for shares that are not frequencies.
     """
-    shares = jnp.asarray(shares, jnp.float32) / jnp.sum(jnp.asarray(shares, jnp.float32))
+    check_range("alignment", decay=(decay, 0, 1))
+    shares = np.asarray(shares, np.float32)
+    if shares.ndim != 1 or not ((shares >= 0) & (shares < np.inf)).all() or not shares.sum() > 0:
+        raise UserError(f"alignment(shares={shares.tolist()}); expected a frequency of at least 0 for each class.")
+    shares = jnp.asarray(shares / shares.sum())
 
     def memory(key, params):
         return shares

@@ -11,6 +11,7 @@ from research import losses
 from research.augment.view import two_views
 from research.axes import Array, Int, Scalar
 from research.core import Model, Out, Tree, draw, weighted_mean
+from research.errors import check_range
 from research.fields import example_weights
 from research.technique import Technique
 
@@ -37,8 +38,9 @@ def byol(
 
     The loss adds over examples if the model's outputs do. With BatchNorm they do not; without it BYOL may collapse to a
     constant, with loss 0. Examples of mask 0 have no weight. The key is folded with "view", "model", "predictor" and
-    "target".
+    "target". Raises UserError for a momentum outside 0..1.
     """
+    check_range("byol", momentum=(momentum, 0, 1))
     apply, predict = (getattr(m, "apply", m) for m in (model, predictor))
 
     def memory(key, params):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from research.axes import Array, Float, Shaped
 from research.core import Loss, Out, Tree, repeat, weighted_mean
-from research.errors import UserError
+from research.errors import UserError, check_range
 from research.technique import Technique
 
 
@@ -27,7 +28,10 @@ def elastic(
     Effect on `stats`: the entry `name` holds {"anchor", "fisher"} in f32. Limit: F is 0 until the first task ends;
     until then, and with strength 0, the loss equals the wrapped one. The penalty does not depend on the batch. It is
     weighted into `metrics["loss"]`, so a loss that adds over examples still does. It is also the metric `elastic`.
+
+    Raises UserError for a negative strength or decay.
     """
+    check_range("elastic", strength=(strength, 0, math.inf), decay=(decay, 0, math.inf))
 
     def memory(key, params):
         full = jax.tree.map(lambda x: x.astype(jnp.float32), params)

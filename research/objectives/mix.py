@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from research.axes import Array, Bool, Float, Key, Num, Shaped
 from research.core import Loss, draw
-from research.errors import UserError
+from research.errors import UserError, check_range
 from research.fields import field
 
 
@@ -19,8 +20,9 @@ def mixup(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image", 
     From Zhang et al. 2018, equation 1. x' is the previous example of the batch. One share, drawn from
     Beta(alpha, alpha), applies to the complete batch. It is at least 1/2, so the label of x dominates, as in Beyer
     et al. 2022; because pairs are symmetric, this loses nothing. Inputs become f32. `mix_examples` states the limit,
-    the effect on `stats` and the errors.
+    the effect on `stats` and further errors. Raises UserError for a negative alpha.
     """
+    check_range("mixup", alpha=(alpha, 0, math.inf))
 
     def blend(key, x, other):
         share = _beta(draw(key, "share"), alpha)
@@ -39,8 +41,9 @@ def cutmix(loss: Loss, *, alpha: float, num_classes: int, inputs: str = "image",
     edge; the label of x gets the fraction of pixels that remain from x. Images are [batch, height, width], with or
     without channels, and retain their type. `mix_examples` states the limit, the effect on `stats` and further errors.
 
-    Raises UserError, while tracing, if the inputs are not images.
+    Raises UserError for a negative alpha and, while tracing, if the inputs are not images.
     """
+    check_range("cutmix", alpha=(alpha, 0, math.inf))
 
     def blend(key, x, other):
         if x.ndim not in (3, 4):

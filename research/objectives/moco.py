@@ -11,7 +11,7 @@ from research import losses
 from research.augment.view import two_views
 from research.axes import Array, Float, Int
 from research.core import Model, Out, Tree, draw, weighted_mean
-from research.errors import UserError
+from research.errors import UserError, check_range
 from research.fields import example_weights
 from research.technique import Technique
 
@@ -39,8 +39,10 @@ def moco(
     batch must pass stats from part to part, as `accumulate` does; otherwise only one part is queued. A later part then
     finds the keys of earlier parts in the queue. The key is folded with "view" and "model".
 
-    Raises UserError, while tracing, for embeddings of another width and for batches larger than the queue.
+    Raises UserError for a momentum outside 0..1 and, while tracing, for embeddings of another width and for batches
+    larger than the queue.
     """
+    check_range("moco", momentum=(momentum, 0, 1))
     apply = getattr(model, "apply", model)
 
     def memory(key, params):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from research.errors import check_range
 from research.technique import Technique
 
 
@@ -15,7 +16,10 @@ def ema(decay: float, *, name: str = "ema") -> Technique:
 
     Effect on `stats`: the entry `name` holds m, in f32. Batch statistics in the view are the live ones, which are
     moving averages already.
+
+    Raises UserError for a decay outside 0..1.
     """
+    check_range("ema", decay=(decay, 0, 1))
 
     def memory(key, params):
         return jax.tree.map(lambda x: x.astype(jnp.float32), params)

@@ -96,6 +96,10 @@ def _find_source(source_name, sources, run):
             order = sorted(matches, key=lambda keys: [(int(k), "") if k.isdigit() else (0, k) for k in keys])
             return np.stack([matches[keys] for keys in order])
     elif name in sources:
-        return sources[name] if index is None else sources[name][int(index)]
+        if index is None:
+            return sources[name]
+        if (count := len(sources[name]) if sources[name].ndim else 0) <= int(index):
+            raise UserError(f"{run} has no array {source_name!r}: {name} has {count} entries, from [0].")
+        return sources[name][int(index)]
     hint = nearest(name, sources)
     raise UserError(f"{run} has no array {source_name!r}.{hint} Available: {format_names(sorted(sources))}.")

@@ -4,6 +4,7 @@ from PIL import Image
 
 from research.augment.host import center_crop, flip, inception_crop
 from research.augment.rand_augment import OPERATIONS, rand_augment
+from research.errors import UserError
 
 # A picture whose pixels say where they come from: red is the column, green the row.
 Y, X = np.mgrid[:80, :120]
@@ -101,3 +102,19 @@ def test_every_operation_does_what_its_name_says_at_magnitude_ten():
         and np.asarray(OPERATIONS[0](narrow, 1.0, Up)).max() == 255
     )
     assert (autocontrast == NOISE).mean() > 0.9 and (translate_y == 128).all()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operations_of_the_largest_magnitudes_are_images(operation):
+    for level in (0, 2.5, 3, 10):
+        found = operation(Image.fromarray(NOISE), level, np.random.default_rng(0))
+        assert np.asarray(found).shape == NOISE.shape
+
+
+def test_posterize_keeps_at_most_all_bits():
+    posterize = OPERATIONS[4]
+    picture = Image.fromarray(NOISE)
+    np.testing.assert_array_equal(posterize(picture, 3.0, None), NOISE)
+    np.testing.assert_array_equal(posterize(picture, 0.5, None), NOISE & 0b11000000)
+    with pytest.raises(UserError, match="magnitude=-1"):
+        rand_augment(np.random.default_rng(0), NOISE, magnitude=-1)

@@ -74,6 +74,14 @@ def test_the_pyramid_equals_the_same_network_written_with_lax():
         jax.eval_shape(lambda x: odd.apply(*odd.init(jax.random.key(0)), x)[0], jnp.zeros((2, 28, 28, 3)))
 
 
+def test_images_of_odd_sizes_are_refused():
+    model = from_nnx(lambda rngs: FashionCNN(width=8, rngs=rngs))
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    for shape in ((2, 27, 28, 1), (2, 28, 27, 1)):
+        with pytest.raises(UserError, match=f"images of {shape[1]} x {shape[2]} pixels; expected an even height and"):
+            jax.eval_shape(lambda *args: model.apply(*args, train=True), params, stats, np.zeros(shape, np.float32))
+
+
 def test_space_to_depth_keeps_channels_together():
     x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
     out = np.asarray(space_to_depth(jnp.asarray(x)))

@@ -70,6 +70,9 @@ def test_one_of_a_stack(monkeypatch):
     here = {"blocks": {str(i): {"kernel": np.zeros(2, np.float32)} for i in range(3)}}
     params, _, _ = load(here, {r"blocks/(\d+)/(.*)": r"blocks/\2[\1]"})
     assert [float(params["blocks"][str(i)]["kernel"][0]) for i in range(3)] == [0, 1, 2]
+    here = {"blocks": {"3": here["blocks"]["0"]}}
+    with pytest.raises(UserError, match=r"no array 'blocks/kernel\[3\]': blocks/kernel has 3 entries, from \[0\]"):
+        load(here, {r"blocks/(\d+)/(.*)": r"blocks/\2[\1]"})
 
 
 def test_mistakes_are_named(saved):

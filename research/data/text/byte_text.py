@@ -4,6 +4,7 @@ import numpy as np
 
 from research.data.readers.arrays import Arrays, arrays
 from research.data.text.pack import pack_whole
+from research.errors import UserError
 
 BEGIN = 256  # the only token that is not a byte
 VOCABULARY = BEGIN + 1
@@ -12,8 +13,11 @@ VOCABULARY = BEGIN + 1
 def byte_rows(texts, length: int) -> Arrays:
     """Split texts (u8 arrays) into pieces of `length - 1` bytes, prepend BEGIN to each, and pack rows of `length`.
 
-    Each byte is therefore predicted exactly once, from at most `length - 1` preceding tokens.
+    Each byte is therefore predicted exactly once, from at most `length - 1` preceding tokens. Raises UserError for a
+    length below 2.
     """
+    if length < 2:
+        raise UserError(f"byte_rows(length={length}); expected at least 2: BEGIN and a byte.")
     pieces = (text[i : i + length - 1] for text in texts for i in range(0, len(text), length - 1))
     return pack_whole([np.concatenate([[BEGIN], piece]) for piece in pieces], length)
 

@@ -1,8 +1,10 @@
 """Bytes in, the same bytes out, each exactly once."""
 
 import numpy as np
+import pytest
 
 from research.data.text.byte_text import BEGIN, byte_prompts, byte_rows, decoded
+from research.errors import UserError
 
 
 def test_every_byte_stands_behind_a_beginning_exactly_once():
@@ -26,3 +28,9 @@ def test_prompts_are_padded_cut_and_decoded():
     assert prompts.columns["tokens"][0].tolist() == [BEGIN, *b"def ", 0, 0, 0]
     assert decoded(prompts.columns["tokens"][1:]) == ["a much "]
     assert decoded([[BEGIN, 0xC3, 0xA9, 0xFF]]) == ["é\ufffd"]
+
+
+@pytest.mark.parametrize("length", [1, 0])
+def test_rows_hold_at_least_a_byte(length):
+    with pytest.raises(UserError, match=rf"byte_rows\(length={length}\); expected at least 2"):
+        byte_rows([np.arange(3, dtype=np.uint8)], length)
