@@ -248,8 +248,7 @@ def draw(
     """Derive a PRNG key by folding each name and number of `path` into `key`, in order.
 
     `key` is a PRNG key or an integer seed. A name counts as its CRC32: two names give different keys, except with a
-    probability of 2 ** -32. If the last element of the path is a vector, the result is one key per
-    entry.
+    probability of 2 ** -32. If the last element of the path is a vector, the result is one key per entry.
     """
     if not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
         key = jax.random.key(key)

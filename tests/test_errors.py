@@ -8,10 +8,8 @@ from research.errors import UserError, check_range
 from research.objectives.alignment import alignment
 from research.objectives.byol import byol
 from research.objectives.elastic import elastic
-from research.objectives.fixmatch import fixmatch
 from research.objectives.mix import cutmix, mixup
 from research.objectives.moco import moco
-from research.objectives.pseudo_label import pseudo_label
 from research.optim.ema import ema
 
 
@@ -38,8 +36,6 @@ def test_a_number_is_in_its_range(value, lowest, highest, fits):
     (lambda: elastic(None, {}, strength=1, decay=-2), r"elastic\(decay=-2\); expected"),
     (lambda: moco(None, view=None, width=2, momentum=1.1), r"moco\(momentum=1.1\); expected 0 to 1"),
     (lambda: byol(None, None, view=None, momentum=-1), r"byol\(momentum=-1\); expected 0 to 1"),
-    (lambda: fixmatch(None, weak=None, strong=None, threshold=95), r"fixmatch\(threshold=95\); expected 0 to 1"),
-    (lambda: pseudo_label(None, threshold=95), r"pseudo_label\(threshold=95\); expected 0 to 1"),
     (lambda: rand_augment(np.random.default_rng(0), np.zeros((4, 4, 3), np.uint8), layers=-1), r"layers=-1"),
 ])  # fmt: skip
 def test_techniques_state_their_ranges(make, message, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 from research.diagnose.during import LOWER, curve, guess, guessing
 from research.diagnose.finding import Finding
 from research.diagnose.history import History, middle
-from research.metrics.scores import log_odds
+from research.metrics.scores import read_log_odds
 from research.runs.reader import Evaluation, Run, results
 
 MORE = ("add augment=crop_and_flip(padding=1) to the loss, or mixup(loss, alpha=0.2, num_classes=C)",
@@ -105,7 +105,7 @@ def label_noise(history: History, evaluations: Mapping[str, Evaluation]) -> Find
         suspects = np.flatnonzero((confident.max(1) > 0) & (other != label))
         if len(suspects) < max(10, 0.08 * len(label)) or hit.all() or not hit.any():
             continue
-        area = float(roc_auc_score(hit, log_odds(rows).max(1)))
+        area = float(roc_auc_score(hit, read_log_odds(rows).max(1)))
         if area > 0.7:
             continue
         order = suspects[np.argsort(p[suspects, label[suspects]] - p[suspects, other[suspects]], kind="stable")]

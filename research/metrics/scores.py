@@ -164,8 +164,8 @@ def scalar(results: Mapping, metric: str) -> Number:
     return numbers[metric]
 
 
-def log_odds(rows: Mapping) -> Float[np.ndarray, "rows classes"]:
-    """Return the row log_odds of a classifier's evaluation, in f64; otherwise compute it from the row probabilities."""
+def read_log_odds(rows: Mapping) -> Float[np.ndarray, "rows classes"]:
+    """Return the rows log_odds of a classifier, in f64; if there are none, compute them from probabilities."""
     from scipy.special import logit
 
     if "log_odds" in rows:
@@ -190,7 +190,7 @@ def _ranking_rows(
     if (outside := (label < 0) | (label >= probabilities.shape[1])).any():
         raise UserError(f"the label {label[outside][0]} is out of range for {probabilities.shape[1]} classes.")
     weight = rows.get("weight")
-    return label, log_odds(rows), None if weight is None else np.asarray(weight, np.float64)
+    return label, read_log_odds(rows), None if weight is None else np.asarray(weight, np.float64)
 
 
 def _result(results: Mapping, name: str) -> Shaped[Array, "..."]:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from research import losses
 from research.core import Loss, Model, Out, View, draw, live, weighted_mean
-from research.errors import check_range
 from research.fields import example_weights, field
 from research.objectives.pseudo_label import confident_cross_entropy
 from research.objectives.teacher import teacher_outputs
@@ -37,9 +36,8 @@ def fixmatch(
     Limit: for weight 0 or a threshold above 1 it equals `classify` with the weak augmentation; if neither view is
     augmented it equals `pseudo_label`. It adds over the labelled examples; one of mask 0 has no weight, and neither
     have its unlabelled examples. The key is folded with "augment", "weak", "strong", "model" and "guess". Raises
-    UserError for a threshold outside 0..1, and for a field that is missing or does not fit.
+    UserError for a field that is missing or does not fit.
     """
-    check_range("fixmatch", threshold=(threshold, 0, 1))
     apply = getattr(model, "apply", model)
 
     def loss(params, ctx):

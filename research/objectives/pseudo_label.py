@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from research import losses
 from research.axes import Array, Float
 from research.core import Loss, Model, Out, draw, weighted_mean
-from research.errors import check_range
 from research.fields import example_weights, field
 from research.objectives.unlabelled import mean_per_labelled, unlabelled_rows, value_at
 
@@ -34,9 +33,8 @@ def pseudo_label(
 
     Limit: for weight 0 or a threshold above 1 it equals `classify`. It adds over the labelled examples; one of mask 0
     has no weight, and neither have its unlabelled examples. The key is folded with "augment", "weak" and "model".
-    Raises UserError for a threshold outside 0..1, and for a field that is missing or does not fit.
+    Raises UserError for a field that is missing or does not fit.
     """
-    check_range("pseudo_label", threshold=(threshold, 0, 1))
     apply = getattr(model, "apply", model)
 
     def loss(params, ctx):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from research.metrics.scores import log_odds
+from research.metrics.scores import read_log_odds
 from research.runs.reader import Evaluation
 
 MOST_CLASSES = 50
@@ -38,7 +38,7 @@ def scores(found: Evaluation) -> dict[str, np.ndarray]:
         candidates["accuracy"] = rows["label"] == rows["prediction"]
         if (p := rows.get("probabilities")) is not None and rows["label"].ndim == 1:
             truth = rows["label"][:, None] == np.arange(p.shape[1])
-            candidates["auc"] = auc_scores(rows["label"], log_odds(rows))
+            candidates["auc"] = auc_scores(rows["label"], read_log_odds(rows))
             candidates["brier"] = ((p - truth) ** 2).sum(1) / (2 if p.shape[1] == 2 else 1)
     if "error" in rows and len(rows["error"]):
         error = np.asarray(rows["error"], np.float64).reshape(len(rows["error"]), -1)
