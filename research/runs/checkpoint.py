@@ -9,13 +9,11 @@ and networks can corrupt data silently. Every restore therefore verifies the che
 import contextlib
 import copy
 import functools
-import json
 import logging
 import math
 import os
 import shutil
 import sys
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +29,10 @@ from research.core import State
 from research.distributed.job import job
 from research.errors import UserError
 from research.files import sync_folder, sync_tree
+from research.runs.checkpoint_meta import FORMAT, read_meta, scores_by_step, write_meta
 from research.runs.fingerprint import checksums, fingerprints_of
 from research.tree import path_name, shapes
 
-FORMAT = 1
 # Orbax logs the traceback of a failed write several times; the error itself is raised here.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in record.getMessage())
@@ -289,17 +287,6 @@ def error_cause(error: BaseException) -> str:
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
-def read_meta(folder) -> dict:
-    """Read the metadata of a checkpoint from its folder `<step>/meta`. Raises ValueError or OSError for damage."""
-    sealed = json.loads((Path(folder) / "meta.json").read_text(encoding="utf-8"))
-    if zlib.crc32(sealed["payload"].encode()) != sealed["crc32"]:
-        raise ValueError("the checksum of its metadata does not match")
-    meta = json.loads(sealed["payload"])
-    if meta["format"] != FORMAT:
-        raise ValueError(f"its format is {meta['format']}; this version reads only format {FORMAT}")
-    return meta
-
-
 def read_raw(step_folder) -> dict:
     """Read the State of a checkpoint as nested dicts of numpy arrays, without the experiment or any class.
 
@@ -317,31 +304,6 @@ def read_raw(step_folder) -> dict:
     if wrong := [name for name, checksum in actual.items() if meta["checksums"].get(name) != checksum]:
         raise UserError(f"the checkpoint {step_folder} is damaged: the checksum of {wrong[0]} does not match.")
     return tree
-
-
-def write_meta(folder, meta: dict):
-    """Write the metadata of a checkpoint to its folder `<step>/meta`, with a checksum of the metadata."""
-    payload = json.dumps(meta)
-    sealed = json.dumps({"crc32": zlib.crc32(payload.encode()), "payload": payload})
-    (Path(folder) / "meta.json").write_text(sealed, encoding="utf-8")
-
-
-def scores_by_step(folder) -> dict[int, float]:
-    """Return {step: score} of the complete checkpoints in a folder, without opening them; -inf for no score."""
-    scores = {}
-    for path in Path(folder).glob("*"):
-        if path.name.isdigit() and (path / "meta" / "meta.json").exists():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                scores[int(path.name)] = _score_of(path)
-    return scores
-
-
-def _score_of(step_folder) -> float:
-    """Return the score in the metadata, which have a checksum; earlier versions stored it in a file only."""
-    meta = read_meta(step_folder / "meta")
-    if "score" in meta:
-        return -math.inf if meta["score"] is None else meta["score"]
-    return json.loads((step_folder / "metrics" / "metrics").read_text())["score"]
 
 
 class _MetaHandler(ocp.AsyncCheckpointHandler):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from research.errors import UserError
 from research.files import atomic_write
-from research.runs.checkpoint import read_meta, scores_by_step, write_meta
+from research.runs.checkpoint_meta import read_meta, scores_by_step, write_meta
 from research.runs.folder import find_run
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.files import MOST_JSON, MOST_TEXT, check_regular, open_regular, read_text
+from research.runs.checkpoint_meta import read_meta
 from research.runs.record import damage, parse_line
 from research.system.archive import read_npz
 
@@ -191,8 +192,6 @@ def _read_lines(path, problems) -> list[dict]:
 
 def _check_record(folder, problems):
     """Compare `metrics.jsonl` with its checksum in the newest checkpoint that can be read."""
-    from research.runs.checkpoint import read_meta  # imports Orbax, which would slow the listing of runs
-
     steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
     for step in sorted(steps, reverse=True):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

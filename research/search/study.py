@@ -16,7 +16,7 @@ import numpy as np
 
 from research.errors import UserError, nearest, unknown
 from research.files import check_regular, read_json, write_json
-from research.runs.checkpoint import scores_by_step
+from research.runs.checkpoint_meta import scores_by_step
 from research.runs.experiment_file import Loaded, load, read_sources, write_sources
 from research.runs.knobs import knobs_of, resolve
 from research.runs.reader import source_file

@@ -18,7 +18,8 @@ from research.core import State
 from research.data import arrays, batches
 from research.errors import UserError
 from research.runs import opened
-from research.runs.checkpoint import Checkpoints, read_meta, scores_by_step, write_meta
+from research.runs.checkpoint import Checkpoints
+from research.runs.checkpoint_meta import read_meta, scores_by_step, write_meta
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
 from tests import toys
 
@@ -166,10 +167,9 @@ def test_a_sound_checkpoint_of_another_model_is_not_damaged(folder):
 
 
 def test_an_array_without_a_checksum_is_damage(folder, monkeypatch):
-    from research.runs import checkpoint
 
-    meta = checkpoint.read_meta(folder / "3" / "meta")
-    checkpoint.write_meta(folder / "3" / "meta", {**meta, "checksums": {}})
+    meta = read_meta(folder / "3" / "meta")
+    write_meta(folder / "3" / "meta", {**meta, "checksums": {}})
     with Checkpoints(folder, keep=3) as saved:
         restored = saved.restore(abstract())
     assert restored.meta["step"] == 2 and "the checksum of" in restored.damaged[3]

@@ -12,7 +12,7 @@ import pytest
 
 from research.errors import UserError
 from research.files import read_json, write_json
-from research.runs.checkpoint import FORMAT, write_meta
+from research.runs.checkpoint_meta import FORMAT, write_meta
 from research.search import journal, sweep, verb, worker
 from research.search import report as reports
 from research.search import study as studies
