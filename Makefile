@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow nightly check bench lock clean
+.PHONY: demo test slow breaker nightly check bench lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m research train experiments/digits.py --watch
@@ -15,11 +15,17 @@ test: $(VENV)/.ready
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow
 
+# Inject faults at random for MINUTES, each time with new seeds, and write the figures to tests/RELIABILITY.md.
+MINUTES ?= 60
+breaker: $(VENV)/.ready
+	$(BIN)/python -m tests.breaker --minutes $(MINUTES) --page tests/RELIABILITY.md
+
 # Install everything that the slow tests need, then run them. Needs root: SLURM and network tools are Debian packages.
 nightly: $(VENV)/.ready
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge iproute2 dataset-fashion-mnist
 	$(BIN)/python -m pytest -m slow -rs
+	$(MAKE) breaker
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

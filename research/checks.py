@@ -11,6 +11,7 @@ from research.data.sampling.source import check_evaluation_source
 from research.errors import UserError, format_names, nearest, unknown
 from research.tree import differences, format_shapes, shapes
 
+MAX_NAME_BYTES = 200  # file systems allow 255, and a file name has a prefix and suffixes
 RESERVED = ("train", "layers", "timing")  # prefixes of the metrics of training, `train --watch` and the clock
 
 
@@ -22,10 +23,11 @@ def check_settings(ex):
                 f"evals[{name!r}] is of type {type(ev).__name__}; expected an Eval, such as "
                 "Eval(eval_batches(data, 500), measure)."
             )
-        if name in RESERVED or not re.fullmatch(r"\w[\w .+-]*", name):
+        if name in RESERVED or not re.fullmatch(r"\w[\w .+-]*", name) or len(name.encode()) > MAX_NAME_BYTES:
             raise UserError(
                 f"invalid evaluation name {name!r}: it is used as a file name and as the prefix of metric names. "
-                f"Use letters, digits, spaces and . + - (no slash), and none of {', '.join(RESERVED)}."
+                f"Use letters, digits, spaces and . + - (no slash), at most {MAX_NAME_BYTES} bytes, and none of "
+                f"{', '.join(RESERVED)}."
             )
     if not isinstance(ex.keep, int) or ex.keep < 1:
         raise UserError(f"keep={ex.keep!r}; expected 1 or more newest checkpoints, in addition to the best.")

@@ -44,7 +44,7 @@ install_import_hook([f"research.{name}" for name in ARRAYS.split()], "shape_chec
 
 
 SLOW_FILES = (
-    "test_experiments test_verbs test_job test_loop test_benchmarks test_kill test_readme test_acting test_before "
+    "test_experiments test_verbs test_job test_loop test_benchmarks test_breaker test_readme test_acting test_before "
     "test_doctor test_sharding test_sweep"
 ).split()
 

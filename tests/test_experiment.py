@@ -158,6 +158,7 @@ TEST = toys.experiment().evals["test"]
         (dict(evals={"test/en": TEST}), "invalid evaluation name 'test/en'.*no slash"),
         (dict(evals={"train": TEST}), "invalid evaluation name 'train'"),
         (dict(evals={"../test": TEST}), "invalid evaluation name"),
+        (dict(evals={"é" * 101: TEST}), "at most 200 bytes"),
         (dict(keep=0), "keep=0; expected 1 or more"),
         (
             dict(best=Best("tset/mse", "min")),

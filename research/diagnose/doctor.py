@@ -20,6 +20,7 @@ from research.runs import folder as run_folder
 from research.runs.experiment_file import load
 from research.runs.knobs import as_option, plain
 from research.runs.opened import knob_values
+from research.runs.reader import read_run
 
 DATA = {
     "duplicates": copies.duplicates,
@@ -47,10 +48,13 @@ def doctor(
     if Path(file).is_dir():
         if knobs:
             raise UserError(f"{sorted(knobs)[0]} was given, but the knobs of a run are fixed: pass RUN alone.")
-        from research.diagnose.examine import examine
+        from research.diagnose.examine import examined
 
-        findings = _sorted(examine(run_folder.find_run(file)))
-        print(format_findings(findings) or f"no problem found in {file}.", file=stream)
+        run = read_run(run_folder.find_run(file))
+        findings = _sorted(examined(run))
+        # A rule whose file is damaged finds nothing.
+        text = format_findings(findings) or f"no problem found in {file}."
+        print("\n".join([*run.problems, text]), file=stream)
         return findings
     loaded = load(file)
     values = knob_values(loaded, knobs)

@@ -119,6 +119,8 @@ def convert(name: str, value: Any, kind: Any) -> Any:
             return kind(number)
         except ValueError:
             raise UserError(f"{name} must be {kind_name(kind)}, not {value!r}.") from None
+    if kind is str and re.search("[\ud800-\udfff]", str(value)):  # bytes of a command line that are not UTF-8
+        raise UserError(f"{name} is {value!r}, which is not valid Unicode and cannot be written to a file.")
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise UserError(f"{name} must be {kind_name(kind)}, not {value!r}.")
     return value

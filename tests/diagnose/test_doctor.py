@@ -57,10 +57,10 @@ def test_a_run_is_examined_and_mistakes_are_told(tmp_path, monkeypatch, capsys):
 
     (tmp_path / "run.json").write_text("{}")
     found = [Finding("a", False, "one", ()), Finding("b", True, "two", ("this",))]
-    monkeypatch.setattr(examine, "examine", lambda folder: found)
+    monkeypatch.setattr(examine, "examined", lambda run: found)
     assert main(["doctor", str(tmp_path)]) == 1
     assert capsys.readouterr().out.splitlines() == ["problem: b: two", "    try: this", "look: a: one"]
-    monkeypatch.setattr(examine, "examine", lambda folder: [])
+    monkeypatch.setattr(examine, "examined", lambda run: [])
     assert main(["doctor", str(tmp_path)]) == 0 and "no problem found" in capsys.readouterr().out
     with pytest.raises(UserError, match="hidden was given"):
         doctor(tmp_path, hidden=3)

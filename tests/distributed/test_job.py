@@ -19,7 +19,8 @@ import pytest
 from research.distributed.cluster import Cluster
 from research.distributed.job import Job, _check_reach, join
 from research.errors import UserError
-from research.runs.pretrained import read_arrays
+from tests.breaker.bench import lines
+from tests.breaker.bench import same as same_run
 
 EXPERIMENT = str(Path(__file__).parents[1] / "line.py")
 STEPS = 60
@@ -85,11 +86,6 @@ def train(folder, *knobs, processes=1, devices=1, **options):
     return output
 
 
-def lines(folder):
-    path = folder / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
 def saved(folder):
     return max((int(p.name) for p in folder.glob("checkpoints/*") if p.name.isdigit()), default=0)
 
@@ -99,12 +95,7 @@ def status_of(folder):
 
 
 def same(folder, other):
-    assert (folder / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
-    for tree, of in zip(read_arrays(folder), read_arrays(other), strict=True):
-        assert tree.keys() == of.keys()
-        for name in tree:
-            np.testing.assert_array_equal(tree[name], of[name], err_msg=name)
-    assert status_of(folder)["results"] == status_of(other)["results"]
+    same_run(folder, other)
     for name in ("valid", "test"):
         rows = [np.load(run / "evaluations" / f"{name}.npz")["row/error"] for run in (folder, other)]
         assert rows[0].shape == (50,)

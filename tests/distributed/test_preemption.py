@@ -1,6 +1,9 @@
 """All processes stop at the same call, however far apart they are when they learn of the signal."""
 
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -83,3 +86,24 @@ def test_without_an_agreement_it_raises(monkeypatch):
         interruption()
     go.set()
     thread.join()
+
+
+def test_a_second_ctrl_c_leaves_at_once():
+    """While the step or the save that the first one waits for goes on and on."""
+    script = (
+        "import time\n"
+        "from research.distributed.preemption import signals\n"
+        "with signals(print):\n"
+        "    print('ready', flush=True)\n"
+        "    while True: time.sleep(0.05)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert "Press Ctrl-C again to quit now" in process.communicate()[1]

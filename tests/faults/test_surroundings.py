@@ -17,6 +17,7 @@ from research.__main__ import main
 from research.distributed.preemption import signals
 from research.errors import UserError
 from research.files import TolerantStream
+from research.runs import folder as run_folder
 from research.runs.experiment_file import experiments, load
 from research.system import provenance
 from research.system.compilation_cache import keep_compiled
@@ -56,6 +57,15 @@ def test_a_source_is_read_and_kept_by_pythons_rules(tmp_path, content):
         run = verbs.train(file, run_dir=folder, report=False, stream=io.StringIO())
     assert load(folder / "source" / "mine.py").sources == load(file).sources
     assert verbs.evaluate(folder, on="end", stream=io.StringIO()) == {"end": run.results["end"]}
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    with (
+        run_folder.lock(tmp_path / "run"),
+        pytest.raises(UserError, match=f"process {os.getpid()} is already training"),
+    ):
+        verbs.train(tmp_path / "mine.py", run_dir=tmp_path / "run", report=False, stream=io.StringIO())
 
 
 def test_a_file_that_is_no_python_does_not_hide_the_others(tmp_path, capsys):
