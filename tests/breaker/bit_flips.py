@@ -21,12 +21,16 @@ GROUPS = {
 }
 
 
-def attempt(bench, rng) -> str:
-    """Flip one bit, then run every verb. A run that stopped midway is trained to its end."""
+def attempt(bench, rng, *, pattern=None) -> str:
+    """Flip one bit, of a random file or of one that `pattern` selects, and run every verb.
+
+    A run that stopped midway is trained to its end.
+    """
     group, original = rng.choice(sorted(GROUPS)), rng.choice([bench.finished, bench.midway])
     undamaged = expected(bench, original)
-    files = sorted(path for path in original.glob(GROUPS[group]) if path.is_file() and path.stat().st_size)
-    name = rng.choice(files).relative_to(original)
+    files = sorted(path for path in original.glob(pattern or GROUPS[group]) if path.is_file() and path.stat().st_size)
+    newest = [path for path in files if f"checkpoints/{_newest(original)}/" in path.as_posix()]
+    name = rng.choice(newest if newest and rng.random() < 0.8 else files).relative_to(original)
     run = shutil.copytree(original, bench.scratch / "run")
     flip(run / name, rng)
     noticed, silent = False, []
@@ -45,6 +49,10 @@ def attempt(bench, rng) -> str:
             silent.append(f"train: {error}")
     assert not silent, f"a bit of {name} ({original.name}) silently changed {'; '.join(silent)}"
     return f"{group}: " + ("noticed" if noticed else "no effect")
+
+
+def _newest(run):
+    return max(int(path.name) for path in run.glob("checkpoints/*") if path.name.isdigit())
 
 
 def flip(path, rng):

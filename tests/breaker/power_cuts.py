@@ -7,7 +7,7 @@ from research import events, verbs
 from tests.breaker.bench import SAVE_EVERY, VICTIM, resumed_step, same, train
 from tests.breaker.disk import Disk
 
-CUTS, EVENTS = 4, 900  # cuts of one run; events of a run, about
+CUTS, EVENTS = 6, 700  # cuts of one run; changes of its folder, about
 
 
 def attempt(bench, rng) -> str:
@@ -35,4 +35,4 @@ def attempt(bench, rng) -> str:
             f"after the cut at event {moment} of {count[0]}, at which step {newest} was the last save: {text}"
         )
         same(folder, bench.finished)
-    return f"{len(cuts)} cuts of {count[0]} events, recovered"
+    return f"{len(cuts)} cuts, recovered"

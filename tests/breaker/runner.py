@@ -108,7 +108,8 @@ def page(outcomes, *, seed: int, kinds=KINDS) -> str:
         for outcome in outcomes
         if outcome.verdict == "wrong"
     ]
-    known = [f"- {kind}: {reason}" for kind, reasons in KNOWN.items() for reason in reasons.values()]
+    known = [f"- {kind}: {reason}." for kind, reasons in KNOWN.items() for reason in reasons.values()]
+    known += [f"- Met by `{repeat_command(outcome)}`." for outcome in outcomes if outcome.verdict == "known"]
     return "\n".join([
         "# Reliability",
         "",
