@@ -6,7 +6,7 @@ KNOWN: dict[str, dict[str, str]] = {
         r"a bit of (metrics|timing)\.jsonl": "metrics.jsonl and timing.jsonl have no checksum",
         r"a bit of (status|run)\.json": "status.json and run.json have no checksum",
         r"a bit of evaluations/\w+\.json": "evaluations/*.json have no checksum",
-        r"a bit of source/|/source/tests/breaker/victim\.py": "runs reads the defaults of knobs in source/ without a checksum",
+        r"a bit of source/|/source/tests/breaker/victim\.py": "runs reads source/ without a checksum",
         r"a bit of checkpoints/\d+/meta/meta\.json .*changed (evaluate|runs|compare|predict)": (
             "evaluate and predict use an older checkpoint without a message if metadata of the newest are damaged"
         ),

@@ -12,7 +12,7 @@ VERBS = (
 )  # fmt: skip
 # A verb that prints such a message may leave out what it could not read.
 NOTICE = re.compile(
-    r"damaged|cannot be read|is not a|is not JSON|ha(?:s|ve) changed|error:|no valid|skipped|another version|was not made"
+    r"damaged|cannot be read|is not a|is not JSON|ha(?:s|ve) changed|error:|no valid|skipped|other version|not made by"
 )
 AGE = re.compile(r"\b\d+ (s|min|h|d)\b +")
 
