@@ -26,9 +26,14 @@ def attempt(bench, rng, *, pattern=None) -> str:
 
     A run that stopped midway is trained to its end.
     """
-    group, original = rng.choice(sorted(GROUPS)), rng.choice([bench.finished, bench.midway])
+    original = rng.choice([bench.finished, bench.midway])
     undamaged = expected(bench, original)
-    files = sorted(path for path in original.glob(pattern or GROUPS[group]) if path.is_file() and path.stat().st_size)
+    found = {
+        group: [path for path in sorted(original.glob(pattern or glob)) if path.is_file() and path.stat().st_size]
+        for group, glob in GROUPS.items()
+    }
+    group = rng.choice([group for group, files in found.items() if files])
+    files = found[group]
     newest = [path for path in files if f"checkpoints/{_newest(original)}/" in path.as_posix()]
     name = rng.choice(newest if newest and rng.random() < 0.8 else files).relative_to(original)
     run = shutil.copytree(original, bench.scratch / "run")

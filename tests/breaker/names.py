@@ -37,14 +37,14 @@ def attempt(bench, rng, *, name=None, target=None) -> str:
         return f"{target}: refused"
     report = rng.random() < 0.5  # drawing takes seconds
     for words in (
-        ("evaluate", run), ("runs", run.parent), ("compare", bench.finished, run), ("predict", run, "test"),
+        ("evaluate", run), ("runs", run.parent), ("compare", run, bench.finished), ("predict", run, "test"),
         ("predict", run, "test", "--out", run / "table.csv"), ("doctor", run), ("report", run), train,
     )[: None if report else -2]:  # fmt: skip
         code, text = _checked(about, *words)
         assert code == 0 or words[0] == "doctor", f"{about}: {words[0]}: {text}"
     for path in run.rglob("*.json"):
         json.loads(path.read_text(encoding="utf-8"))
-    for path in [*run.rglob("*.html"), *bench.finished.rglob("*.html")]:
+    for path in run.rglob("*.html"):
         _Page(about).feed(path.read_text(encoding="utf-8"))
     outside = [path for path in bench.scratch.rglob("*") if path.is_file() and run not in path.parents]
     assert not outside, f"{about}: files outside of the run: {outside}"
