@@ -9,12 +9,14 @@ import re
 import shutil
 import stat
 import textwrap
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from research.errors import UserError, masked, printable
 
+CHECKSUM = "crc32"
 MOST_JSON = 64 * 2**20  # bytes of a file that is parsed as one JSON value
 MOST_TEXT = 512 * 2**20  # bytes of any other text file of a run
 DEEPEST = 64  # nested folders that are entered; `os.walk` of Python 3.11 recurses
@@ -51,10 +53,13 @@ def sync_folder(folder):
 
 
 def write_json(path, value):
-    """Write JSON atomically. NaN and inf become null.
+    """Write JSON atomically. NaN and inf become null. An object gets the entry `crc32`, a checksum of the others.
 
     A killed process or a power cut leaves either the old file or the new one.
     """
+    if isinstance(value, Mapping):
+        value = {name: part for name, part in value.items() if name != CHECKSUM}
+        value[CHECKSUM] = _checksum(json.loads(to_json(value)))
     with atomic_write(path) as part, open(part, "w", encoding="utf-8") as file:
         file.write(to_json(value, indent=1) + "\n")
         file.flush()
@@ -76,10 +81,22 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _checksum(value) -> str:
+    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON, and remove the checksum of an object that has one. Raises ValueError if it does not match."""
+    value = json.loads(text)
+    if isinstance(value, dict) and value.pop(CHECKSUM, None) not in (None, _checksum(value)):
+        raise ValueError(f"its checksum does not match. If you edited it, remove its entry {CHECKSUM!r}")
+    return value
+
+
 def read_json(path) -> Any:
     """Read a JSON file. Raises UserError if it is damaged."""
     try:
-        return json.loads(read_text(path, most=MOST_JSON))
+        return parse_json(read_text(path, most=MOST_JSON))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
 

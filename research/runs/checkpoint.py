@@ -147,6 +147,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             sync_tree(self.folder / str(step))
             sync_folder(self.folder)
+            sync_folder(self.folder.parent)  # it has the names of this folder and of the record
             for old in expendable:
                 unfinished = self.folder / f"{old}.orbax-checkpoint-tmp"
                 (self.folder / str(old)).rename(unfinished)

@@ -166,14 +166,22 @@ def _check_same(folder, about, loaded, current):
         raise UserError(f"{folder} has a run with other knobs:\n" + "\n".join(differences) + "\nSet another --run-dir.")
 
 
-def read_status(folder) -> dict:
-    """Return the content of `status.json`, or {} if it is missing or damaged: a run can do without it."""
+def read_status(folder, stream=None) -> dict:
+    """Return the content of `status.json`, or {} if it is missing or damaged: a run can do without it.
+
+    Damage is printed to `stream`.
+    """
     try:
         status = read_json(Path(folder) / "status.json")
-        sound = isinstance(status["step"], int) and all(map(dict, status.get("results", {}).values()))
-    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError):
+        if isinstance(status["step"], int) and all(map(dict, status.get("results", {}).values())):
+            return status
+    except FileNotFoundError:
         return {}
-    return status if sound else {}
+    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    if stream:
+        print("status.json is damaged; the checkpoints determine the state of the run.", file=stream)
+    return {}
 
 
 @contextlib.contextmanager

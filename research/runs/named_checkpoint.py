@@ -26,6 +26,14 @@ def find_checkpoint(text: str) -> NamedCheckpoint:
     name, _, selector = (str(text), "", "") if Path(text).is_dir() else _split(str(text))
     folder = find_run(name)
     scores = scores_by_step(folder / "checkpoints")
+    newest = max(scores, default=-1)
+    damaged = [path for path in (folder / "checkpoints").glob("*") if path.name.isdigit() and int(path.name) > newest]
+    if damaged and selector in ("", "newest", "best"):
+        use = f"use {folder}@{newest}, or " if scores else ""
+        raise UserError(
+            f"the checkpoint {max(damaged, key=lambda path: int(path.name))} is damaged: its metadata cannot be read. "
+            f"To evaluate the run, {use}train it further: this sets the damaged checkpoint aside."
+        )
     if not scores:
         raise UserError(f"{folder} has no checkpoint yet.")
     if selector in ("", "newest"):

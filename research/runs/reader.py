@@ -5,7 +5,6 @@ recorded one are left out and reported.
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from research.data.fingerprint import combine
 from research.errors import UserError
-from research.files import MOST_JSON, MOST_TEXT, check_regular, open_regular, read_text
+from research.files import MOST_JSON, MOST_TEXT, check_regular, open_regular, parse_json, read_text
 from research.runs.checkpoint_meta import read_meta
+from research.runs.experiment_file import read_sources
 from research.runs.record import damage, parse_line
 from research.system.archive import read_npz
 
@@ -23,8 +24,9 @@ LAYERS = "layers"  # the evaluation of `train --watch`, which holds statistics o
 
 
 ABOUT = {
-    "experiment": str, "file": str, "summary": str, "doc": str, "start_from": str, "commit": str, "command": str,
-    "knobs": dict, "versions": dict, "hardware": dict, "seed": int, "created": int | float, "claims": list,
+    "id": str, "experiment": str, "file": str, "source": str, "summary": str, "doc": str, "start_from": str,
+    "commit": str, "command": str, "data": dict, "knobs": dict, "versions": dict, "hardware": dict, "seed": int,
+    "created": int | float, "claims": list,
 }  # fmt: skip
 CLAIM = {"metric": str, "reference": str, "at_least": int | float, "at_most": int | float}
 STATUS = {"status": str, "text": str, "step": int, "total": int, "results": dict}
@@ -100,6 +102,9 @@ def read_about(folder, problems) -> dict:
     if "claims" in about:
         claims = [_typed(claim, CLAIM, "run.json, claims", problems) for claim in about["claims"]]
         about["claims"] = [claim for claim in claims if "metric" in claim]
+    with contextlib.suppress(OSError):  # a section of the report shows what cannot be read
+        if "source" in about and combine(sorted(read_sources(folder / "source").items())) != about["source"]:
+            problems.append("The files in source/ have changed since the run began.")
     return about
 
 
@@ -158,7 +163,7 @@ def _rows(rows, name, problems) -> dict[str, np.ndarray]:
 
 def _read_object(path, problems) -> dict:
     try:
-        value = json.loads(read_text(path, most=MOST_JSON))
+        value = parse_json(read_text(path, most=MOST_JSON))
         if isinstance(value, dict):
             return value
         reason = f"expected a JSON object, not {type(value).__name__}"

@@ -12,7 +12,8 @@ VERBS = (
 )  # fmt: skip
 # A verb that prints such a message may leave out what it could not read.
 NOTICE = re.compile(
-    r"damaged|cannot be read|is not a|is not JSON|ha(?:s|ve) changed|error:|no valid|skipped|other version|not made by"
+    r"damaged|cannot be read|is not a|is not JSON|ha(?:s|ve) changed|was changed|error:|no valid|skipped|other version|"
+    r"not made by"
 )
 AGE = re.compile(r"\b\d+ (s|min|h|d)\b +")
 
@@ -33,8 +34,8 @@ def shown(words, run, finished) -> str:
 
 
 def notices(text, *, before="") -> bool:
-    """Check whether a text has more messages about damage than one from before the damage."""
-    return len(NOTICE.findall(text)) > len(NOTICE.findall(before))
+    """Check whether a text has a message about damage that the text from before the damage has not."""
+    return any(NOTICE.search(line) for line in set(text.split("\n")) - set(before.split("\n")))
 
 
 @functools.cache

@@ -239,3 +239,13 @@ def test_a_checkpoint_without_an_identity_is_refused(folder):
     write_meta(folder / "3" / "meta", {**meta, "about": {"start_from": "a@2"}})
     with Checkpoints(folder, about={"id": "1", "start_from": "a@2"}) as saved:
         assert int(saved.restore(abstract()).state.step) == 3, "it was copied from the run with which this one began"
+
+
+@pytest.mark.parametrize("selector", ["", "@newest", "@best"])
+def test_a_damaged_newest_checkpoint_is_not_passed_over_in_silence(run, tmp_path, selector):
+    folder = shutil.copytree(run, tmp_path / "run")
+    meta = folder / "checkpoints" / "40" / "meta" / "meta.json"
+    meta.write_bytes(meta.read_bytes()[:-9])
+    with pytest.raises(UserError, match=rf"checkpoints/40 is damaged: .* use {folder}@35, or train it further"):
+        opened.open_run(f"{folder}{selector}")
+    assert opened.open_run(f"{folder}@35").step == 35

@@ -7,7 +7,7 @@ import pytest
 
 from research.data import arrays, batches, csv, eval_batches, jsonl, prepare, tfds_source
 from research.errors import UserError
-from research.files import to_json, write_json
+from research.files import read_json, to_json, write_json
 
 
 def table(tmp_path, cells):
@@ -90,7 +90,9 @@ def test_a_number_that_would_change_is_refused(values, shown):
 def test_json_has_no_nan(tmp_path):
     value = {"a": [float("nan"), 1.5, (float("inf"),)], "b": {"c": -float("inf")}, "d": True}
     write_json(tmp_path / "x.json", value)
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.5, [None]], "b": {"c": None}, "d": True}
+    text = (tmp_path / "x.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert read_json(tmp_path / "x.json") == {"a": [None, 1.5, [None]], "b": {"c": None}, "d": True}
     assert to_json([float("nan")]) == "[null]"
 
 
@@ -114,3 +116,21 @@ def test_splits_as_tfds_names_them():
     ):
         with pytest.raises(UserError, match=words):
             tfds_source("digits", split)
+
+
+def test_a_flipped_bit_in_a_json_file_is_found(tmp_path):
+    path, value = tmp_path / "x.json", {"step": 40, "results": {"test": {"accuracy": 0.5, "loss": 1e-30}}, "1": [None]}
+    write_json(path, value)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            found = read_json(path)
+        except UserError as error:
+            assert "x.json is damaged" in str(error)
+        else:
+            assert {**found, "crc32": 0} == {**value, "crc32": 0} or len(found) > len(value), "the checksum has no name"
+    path.write_text(json.dumps(value))
+    assert read_json(path) == value, "a file without a checksum, or one that was edited by hand"
+    write_json(path, {**value, "crc32": "00000000"})
+    assert read_json(path) == value

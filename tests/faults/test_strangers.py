@@ -14,7 +14,7 @@ from research import verbs
 from research.__main__ import main
 from research.data import open_path
 from research.errors import UserError, print_error, printable
-from research.files import TolerantStream, check_regular, read_text
+from research.files import TolerantStream, check_regular, read_json, read_text
 from research.report.compare import compare
 from research.report.page import report
 from research.report.runs import format_runs, runs
@@ -109,7 +109,7 @@ def test_the_report_of_another_user_runs_no_source(own, other_user):
 @pytest.mark.parametrize("change", ["edit", "add", "bytecode", "knobs", "file", "forge"])
 def test_an_edited_folder_loses_its_signature(own, change):
     folder, marker = own
-    source, run = folder / "source", json.loads((folder / "run.json").read_text())
+    source, run = folder / "source", read_json(folder / "run.json")
     if change == "edit":
         (source / "toy.py").write_text(TOY + "\n# an addition\n")
     elif change == "add":
@@ -152,7 +152,7 @@ def test_without_a_place_for_the_key_a_folder_is_unsigned(monkeypatch, tmp_path)
 @pytest.mark.parametrize("file", ["../evil.py", "/tmp/evil.py", "a/../../evil.py", 5, None, ""])
 def test_the_file_of_a_run_stays_in_its_source(own, file):
     folder, _ = own
-    write_json(folder / "run.json", {**json.loads((folder / "run.json").read_text()), "file": file})
+    write_json(folder / "run.json", {**read_json(folder / "run.json"), "file": file})
     (folder / "evil.py").write_text("raise SystemExit(3)")
     with pytest.raises(UserError, match="expected a path relative to its folder source"):
         load_run(folder, trust=True)

@@ -16,7 +16,7 @@ from research import events, verbs
 from research.__main__ import main
 from research.distributed.preemption import signals
 from research.errors import UserError
-from research.files import TolerantStream
+from research.files import TolerantStream, read_json
 from research.runs import folder as run_folder
 from research.runs.experiment_file import experiments, load
 from research.system import provenance
@@ -186,15 +186,17 @@ def finished(tmp_path_factory):
 def test_a_damaged_status_does_not_block_a_run(finished, text):
     path = finished.folder / "status.json"
     path.write_text(text)
-    again = verbs.train(finished.folder.parent / "mine.py", run_dir=finished.folder, report=False, stream=io.StringIO())
+    stream = io.StringIO()
+    again = verbs.train(finished.folder.parent / "mine.py", run_dir=finished.folder, report=False, stream=stream)
     assert again.status == "finished" and again.results == finished.results
+    assert "status.json is damaged" in stream.getvalue()
     assert json.loads(path.read_text())["results"] == finished.results
 
 
 def test_a_finished_result_that_is_not_finite_is_printed(finished):
     path = finished.folder / "status.json"
     text = path.read_text()
-    path.write_text(json.dumps({**json.loads(text), "results": {"end": {"cost": None}}}))
+    path.write_text(json.dumps({**read_json(path), "results": {"end": {"cost": None}}}))
     stream = io.StringIO()
     verbs.train(finished.folder.parent / "mine.py", run_dir=finished.folder, report=False, stream=stream)
     path.write_text(text)
