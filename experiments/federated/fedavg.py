@@ -14,8 +14,8 @@ of the last round. The recipe was chosen on 5,000 other images.
     python -m research train experiments/federated/fedavg.py --method secure
 
 Expected: 85.1 % on the test images with FedAvg, 86.4 % with centralized training (ours, seeds 0 to 2: 85.1, 84.8, 85.2
-and 86.3, 86.7, 86.3). With seed 0: 85.1 % with FedProx, 85.3 % with FedAdam and 85.2 % with masked sums. Time: 70
-seconds of CPU time (AMD EPYC, AVX2), 115 with masked sums.
+and 86.3, 86.7, 86.3). Means of the same seeds: 85.0 % with FedProx, 85.2 % with FedAdam and 85.0 % with masked sums.
+Time: 70 seconds of CPU time (AMD EPYC, AVX2), 115 with masked sums.
 """
 
 import functools
