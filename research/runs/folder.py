@@ -99,6 +99,7 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     write_json(run_file, about)
     sign(folder)
     sync_folder(folder)
+    sync_folder(folder.parent)
     return about
 
 

@@ -4,7 +4,7 @@ The model knows each `os.fsync`: of a file, it keeps the bytes; of a folder, the
 the synced state and the current one. A name that was not synced exists or not, a file that was not synced is empty,
 torn or whole, and a deleted file may be back. Syncs in C++ are not seen: the product must sync what it relies on.
 
-As ext4, XFS and btrfs do, a sync of a file or folder also keeps the names of the folders above it.
+It promises as little as POSIX: ext4, XFS and btrfs also keep the names of the folders above a synced file.
 """
 
 import contextlib
@@ -54,9 +54,6 @@ class Disk:
                 self._pin(path)
                 with open(path, "rb") as content:
                     self._bytes[os.fstat(descriptor).st_ino] = content.read()
-            while path != self.root:
-                path = os.path.dirname(path)
-                self._sync_names(path)
 
     def event(self):
         """Call `on_event`, once at a time and not for what it does itself."""
