@@ -1,9 +1,11 @@
 """Provenance of a result: software versions, hardware, and the state of the repository."""
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -61,15 +63,19 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.split("\n"))}
 
 
+# Files, and words in changed lines, that may hold a secret; only the sources of a run may have them.
+SECRET_FILES = ".* .*/** *secret* *token* *passw* *credential* *private* *api?key* *.pem *.key id_*".split()
+SECRET_WORDS = re.compile(rb"secret|token|passw|credential|(?:api|private|access).?key", re.IGNORECASE)
 GIT = 20  # seconds for a command of git, which may hang on a network disk
 
 
 def git_state(folder, files=()) -> tuple[str, bytes]:
-    """Return the commit of the repository at `folder`, and the uncommitted changes of `files` and of this library.
+    """Return the commit of the repository at `folder`, and its uncommitted changes.
 
-    Both are empty without git, without a commit, or if git hangs. Changes of other files are not read: a tracked `.env`
-    may hold a secret. The changes are a plain patch, independent of the user's git settings. They are bytes, because
-    the files may have any encoding.
+    Both are empty without git, without a commit, or if git hangs. The changes are those of `files`, of this library and
+    of files without Python code, such as configurations. Other Python files cannot change the run. Hidden files, such
+    as `.env`, files with a name like a secret's and changes with such a word are left out. The changes are a plain
+    patch, independent of the user's git settings. They are bytes, because the files may have any encoding.
     """
 
     def git(*args):
@@ -84,7 +90,10 @@ def git_state(folder, files=()) -> tuple[str, bytes]:
         found = [path for path in (Path(file).resolve() for file in files) if path.is_relative_to(root or "/")]
         paths = [f":(literal){path}" for path in found]
         paths += [f":(glob){library}/**/*.py"] if root and library.is_relative_to(root) else []
-        plain = ("--no-color", "--no-ext-diff", "--no-textconv")
-        return commit, git("diff", *plain, "HEAD", "--", *paths) if paths else b""
+        diff = functools.partial(git, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--")
+        others = diff(":(top)", *(f":(top,exclude,glob,icase)**/{name}" for name in ["*.py", *SECRET_FILES]))
+        parts = re.split(rb"(?m)^(?=diff --git )", others)
+        kept = [b"" if SECRET_WORDS.search(part) else part for part in parts]
+        return commit, (diff(*paths) if paths else b"") + b"".join(kept)
     except (OSError, subprocess.TimeoutExpired):
         return "", b""

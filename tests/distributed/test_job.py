@@ -1,6 +1,5 @@
 """Several real processes on this host: the numbers of one, whatever is killed, told to stop or goes wrong on one."""
 
-import json
 import os
 import random
 import re
@@ -19,6 +18,7 @@ import pytest
 from research.distributed.cluster import Cluster
 from research.distributed.job import Job, _check_reach, join
 from research.errors import UserError
+from research.files import read_json
 from tests.breaker.bench import lines
 from tests.breaker.bench import same as same_run
 
@@ -91,7 +91,7 @@ def saved(folder):
 
 
 def status_of(folder):
-    return json.loads((folder / "status.json").read_text())
+    return read_json(folder / "status.json")
 
 
 def same(folder, other):
@@ -130,7 +130,7 @@ def test_a_signal_to_one_rank_stops_all_at_one_step_and_one_process_goes_on(one_
     os.kill(job.ranks()[1], signal.SIGUSR1)
     code, output = job.end()
     assert code == 0, output
-    status, told = status_of(folder), json.loads(job.status_file.read_text())
+    status, told = status_of(folder), read_json(job.status_file)
     assert status["status"] == "preempted" and 8 <= status["step"] < STEPS and saved(folder) == status["step"]
     assert told == {"status": "preempted", "step": status["step"], "folder": str(folder)}
     assert "SIGUSR1: finishing the step and saving" in output and "ended with" not in output
@@ -149,7 +149,7 @@ def test_an_exception_on_one_rank_ends_all_in_seconds(tmp_path):
     assert "killing" not in output
     status = status_of(folder)
     assert status["status"] == "failed" and "rank 1: ValueError" in status["text"]
-    assert json.loads(job.status_file.read_text())["step"] == 12
+    assert read_json(job.status_file)["step"] == 12
 
 
 TALK = """

@@ -145,18 +145,24 @@ def test_a_short_value_is_masked_in_the_knobs_but_not_in_words():
     assert masked("of a long secret: a long") == "of ***: a long"
 
 
-def test_the_difference_to_the_commit_has_only_the_files_of_the_run(tmp_path):
+def test_the_difference_to_the_commit_has_no_secrets_and_no_other_code(tmp_path):
     root = tmp_path / "a [b] repository"
-    (root / "deep").mkdir(parents=True)
-    for name in (".env", "other.py", "deep/toy.py", "deep/helper.py"):
+    left_out = (".env", "deep/.env.local", ".aws/config", "other.py", "deep/Token.yaml", "server.PEM", "notes.txt")
+    names = (*left_out, "deep/toy.py", "deep/helper.py", "deep/data.yaml")
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("OLD = 1\n")
     git = ("git", "-C", str(root), "-c", "user.name=n", "-c", "user.email=e")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
         subprocess.run([*git, *command], check=True)
-    for name in (".env", "other.py", "deep/toy.py", "deep/helper.py"):
-        (root / name).write_text(f"TOKEN_{Path(name).stem} = 2\n")
+    for name in names:
+        (root / name).write_text(f"NEW_{Path(name).stem} = 2\n")
+    for name in ("deep/helper.py", "notes.txt"):
+        (root / name).write_text("API-Key: 1234\n")
     files = [root / "deep" / "toy.py", root / "deep" / "helper.py", tmp_path / "elsewhere.py"]
     commit, diff = git_state(root / "deep", files)
-    assert len(commit) == 40 and diff.count(b"diff --git") == 2
-    assert b"+TOKEN_toy" in diff and b"+TOKEN_helper" in diff and b"TOKEN_.env" not in diff and b"other" not in diff
-    assert git_state(root)[1] == b""
+    assert len(commit) == 40
+    changed = [line.split(b" b/")[1].decode() for line in diff.splitlines() if line.startswith(b"diff --git")]
+    assert changed == ["deep/helper.py", "deep/toy.py", "deep/data.yaml"]
+    assert b"+API-Key: 1234" in diff and b"+NEW_toy" in diff and b"+NEW_data" in diff
+    assert git_state(root)[1].count(b"diff --git") == 1
