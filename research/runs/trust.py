@@ -26,10 +26,11 @@ RECORDS = {"run.json": ("file", "knobs"), "sweep.json": ("file", "given")}
 def sign(folder):
     """Mark a run or sweep folder as made by this user, in addition to the signatures of other users and machines.
 
-    Without a place for the key, the folder stays unsigned.
+    Without a place for the key, or in a folder that is not writable, only this process trusts the folder.
     """
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
-        lines = [*_signatures(folder), _signature(folder, _key(create=True))]
+        _of_this_process.add(content := _content(folder))
+        lines = [*_signatures(folder), _signed(content, _key(create=True))]
         Path(folder, SIGNATURE).write_text("\n".join(dict.fromkeys(lines[-MOST:])), encoding="utf-8")
 
 
@@ -50,10 +51,18 @@ def check_trusted(folder, *, trust: bool = False):
 def is_own(folder) -> bool:
     """Return whether this user made the folder, and its source and knobs are unchanged."""
     try:
-        expected = _signature(folder, _key(create=False)).encode()
-        return any(hmac.compare_digest(line.encode(), expected) for line in _signatures(folder))
+        content = _content(folder)
+        if content not in _of_this_process:
+            expected = _signed(content, _key(create=False)).encode()
+            if not any(hmac.compare_digest(line.encode(), expected) for line in _signatures(folder)):
+                return False
+            _of_this_process.add(content)
+        return True
     except (OSError, RuntimeError, UserError):
         return False
+
+
+_of_this_process: set[bytes] = set()  # what it signed or verified; the key may be out of reach later
 
 
 def _signatures(folder) -> list[str]:
@@ -61,7 +70,8 @@ def _signatures(folder) -> list[str]:
     return read_text(path, most=100 * MOST, errors="replace").split("\n") if path.exists() else []
 
 
-def _signature(folder, key: bytes) -> str:
+def _content(folder) -> bytes:
+    """Return everything that decides what would run, as bytes."""
     record = next((name for name in RECORDS if Path(folder, name).is_file()), "run.json")
     about = read_json(Path(folder, record))
     decisive = [about.get(name) for name in RECORDS[record]] if isinstance(about, dict) else None
@@ -69,7 +79,11 @@ def _signature(folder, key: bytes) -> str:
     for path in sorted(path for path in root.rglob("*") if not path.is_dir()):
         content = read_text(path, most=MOST_JSON, errors="surrogateescape").encode("utf-8", "surrogateescape")
         digests[path.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
-    return hmac.new(key, json.dumps([decisive, digests], sort_keys=True).encode(), "sha256").hexdigest()
+    return json.dumps([decisive, digests], sort_keys=True).encode()
+
+
+def _signed(content: bytes, key: bytes) -> str:
+    return hmac.new(key, content, "sha256").hexdigest()
 
 
 def state_folder(env: Mapping[str, str] = os.environ) -> Path:

@@ -59,6 +59,12 @@ def own(made, tmp_path):
     return shutil.copytree(folder, tmp_path / "runs" / "moved"), marker
 
 
+@pytest.fixture(autouse=True)
+def later_process(monkeypatch):
+    """Forget which folders this process made, as a later process of the same user does."""
+    monkeypatch.setattr(trust, "_of_this_process", set())
+
+
 @pytest.fixture
 def other_user(monkeypatch, tmp_path):
     """Become another user, who has another key."""
@@ -93,8 +99,11 @@ def test_the_source_of_another_user_runs_only_with_trust(own, other_user, capsys
 def test_trust_of_one_user_does_not_end_that_of_another(own, monkeypatch, tmp_path):
     folder, _ = own
     with monkeypatch.context() as other:
+        other.setattr(trust, "_of_this_process", set())
         other.setenv(trust.SETTING, str(tmp_path / "state of another user"))
         trust.check_trusted(folder, trust=True)
+        assert trust.is_own(folder)
+        other.setattr(trust, "_of_this_process", set())
         assert trust.is_own(folder)
     assert trust.is_own(folder) and not trust.is_own(tmp_path)
 
@@ -146,7 +155,9 @@ def test_without_a_place_for_the_key_a_folder_is_unsigned(monkeypatch, tmp_path)
     monkeypatch.setenv(trust.SETTING, str(tmp_path / "file"))
     folder = bare(tmp_path / "run")
     trust.sign(folder)
-    assert not (folder / trust.SIGNATURE).exists() and not trust.is_own(folder)
+    assert not (folder / trust.SIGNATURE).exists() and trust.is_own(folder), "this process made it"
+    monkeypatch.setattr(trust, "_of_this_process", set())
+    assert not trust.is_own(folder), "a later process does not know"
 
 
 @pytest.mark.parametrize("file", ["../evil.py", "/tmp/evil.py", "a/../../evil.py", 5, None, ""])
