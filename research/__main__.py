@@ -10,7 +10,7 @@ from research.errors import print_error, run_command
 from research.files import TolerantStream
 from research.system.huge_pages import large_pages
 
-EXIT = 5.0
+EXIT = 5.0  # seconds
 
 
 def main(arguments=None) -> int:

@@ -122,7 +122,7 @@ def train(
             about = run_folder.open_folder(
                 folder, loaded, knobs=values, seed=seed, start_from=label, command=_command(values)
             )
-            return about, run_folder.read_status(folder, stream)
+            return about, run_folder.last_status(folder, stream)
 
         about, status = job.first(open_folder)
         job.check_shared(folder)

@@ -27,6 +27,8 @@ SAMPLED = 256
 CHUNK = 4096
 MAX_FIELDS = 100  # with more fields, a fingerprint has one hash for all
 
+hasher = functools.partial(hashlib.blake2b, digest_size=8)  # of all content hashes
+
 
 def source_fingerprints(source, evals: Mapping, *, seed: int) -> dict[str, dict]:
     """Return the fingerprints of everything that a run reads: {"train": ..., "train/PART": ..., evaluation: ...}.
@@ -64,8 +66,8 @@ def of_records(data) -> dict:
         for name in sorted(columns):
             kind = f"{name} {columns[name].dtype.str} {columns[name].shape[1:]}".encode()
             values = _row_hashes(columns[name])
-            hashes.setdefault(name, _blake2b(kind)).update(values.tobytes())
-            combined = _mix(combined + (values ^ np.frombuffer(_blake2b(kind).digest(), np.uint64)))
+            hashes.setdefault(name, hasher(kind)).update(values.tobytes())
+            combined = _mix(combined + (values ^ np.frombuffer(hasher(kind).digest(), np.uint64)))
         unordered += int(combined.sum(dtype=np.uint64))
     fields = {name: value.hexdigest() for name, value in hashes.items()}
     if len(fields) > MAX_FIELDS:
@@ -80,7 +82,7 @@ def spaced(count: int) -> np.ndarray:
 
 def combine(parts: Iterable) -> str:
     """Return a hash of values in their order, which may be strings, numbers and tuples or dicts of them."""
-    return _blake2b(repr(list(parts)).encode("utf-8", "surrogatepass")).hexdigest()
+    return hasher(repr(list(parts)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def data_changes(was: Mapping[str, dict], now: Mapping[str, dict]) -> dict[str, str]:
@@ -103,9 +105,6 @@ def _change(was, now):
     return f"has other values of {', '.join(map(repr, changed))}" if changed else ""
 
 
-_blake2b = functools.partial(hashlib.blake2b, digest_size=8)
-
-
 def _bytes(record) -> int:
     if isinstance(record, Mapping):
         return sum(map(_bytes, record.values()))
@@ -115,7 +114,7 @@ def _bytes(record) -> int:
 def _row_hashes(column: np.ndarray) -> np.ndarray:
     """Return one hash per row, u64 [n]. Any change of one 64-bit word of a row changes its hash."""
     if column.dtype.hasobject or column.dtype.kind in "SU":
-        hashes = b"".join(_blake2b(_encoded(value)).digest() for value in column)
+        hashes = b"".join(hasher(_encoded(value)).digest() for value in column)
         return np.frombuffer(hashes, "<u8").astype(np.uint64)
     size = column.dtype.itemsize * int(np.prod(column.shape[1:]))
     data = np.frombuffer(column.tobytes(), np.uint8).reshape(len(column), size)

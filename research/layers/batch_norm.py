@@ -54,7 +54,7 @@ class BatchNorm(nnx.Module):
 
 
 def _moments(x: Float[Array, "..."], axes: tuple[int, ...]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Return the mean and the biased variance over `axes`, the first of which is that of the examples.
+    """Return the mean and the biased variance over `axes`; `axes[0]` is the axis of the examples.
 
     E[x^2] - E[x]^2 needs one pass over x, but cancels if the mean is large. Each example is therefore shifted by its
     first position, whose distance from the example's mean is at most sqrt(positions) of its deviations. The variance is

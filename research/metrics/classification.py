@@ -180,7 +180,7 @@ def predicted(logits: Float[Array, "batch classes"]) -> dict[str, Num[Array, "ba
 def log_odds(logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
     """Return log(p / (1 - p)) for the probability p of each class, in f32, clipped to finite numbers.
 
-    It increases with p, and also ranks predictions of which p is rounded to 1.
+    It increases with p, and also ranks predictions whose p is rounded to 1.
     """
     logits = logits.astype(jnp.float32)
     log_p = jax.nn.log_softmax(logits)

@@ -18,7 +18,7 @@ from research.runs.knobs import as_option, plain
 from research.runs.reader import LAYERS, read_about, read_evaluation_numbers, read_status, source_file
 
 STATUSES = ("finished", "running", "preempted", "failed", "not started", "damaged")
-UNREAD = ("checkpoints", "damaged", "evaluated", "predictions", "profile", "report", "tensorboard")  # for a list
+UNREAD = ("checkpoints", "damaged", "evaluated", "predictions", "profile", "report")  # for a list
 COMPARE = {
     "<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "!=": lambda a, b: a != b, "=": lambda a, b: a == b,
     "<": lambda a, b: a < b, ">": lambda a, b: a > b,

@@ -1,6 +1,7 @@
 """Loading an experiment file: its function `experiment`, and the source files that it consists of."""
 
 import ast
+import hashlib
 import importlib.util
 import inspect
 import io
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from research.errors import UserError, nearest, no_exit
+from research.files import MOST_JSON, read_text
 
 ORIGIN = ".origin"  # in a copy of sources, the folder of the originals
 
@@ -199,6 +201,18 @@ def _absolute(module, package):
 def read_source(path) -> str:
     """Read a Python file in the encoding that its byte-order mark or `coding:` line declares (default UTF-8)."""
     return importlib.util.decode_source(Path(path).read_bytes())
+
+
+def source_digests(folder) -> dict[str, str]:
+    """Return {path: SHA-256} of all files in the `source` of a run or sweep folder, which may come from anyone.
+
+    Raises OSError for a link, a device or a file that is too large.
+    """
+    root, digests = Path(folder, "source"), {}
+    for path in sorted(path for path in root.rglob("*") if not path.is_dir()):
+        content = read_text(path, most=MOST_JSON, errors="surrogateescape").encode("utf-8", "surrogateescape")
+        digests[path.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
+    return digests
 
 
 def write_sources(folder, loaded: Loaded):

@@ -20,7 +20,8 @@ from research import events
 from research.data.fingerprint import FIRST_BATCH, combine, data_changes
 from research.errors import MASK, UserError, nearest
 from research.files import atomic_write, check_regular, read_json, sync_folder, sync_tree, write_json
-from research.runs.experiment_file import Loaded, read_sources, write_sources
+from research.runs import reader
+from research.runs.experiment_file import Loaded, read_sources, source_digests, write_sources
 from research.runs.knobs import plain
 from research.runs.trust import sign
 from research.system.provenance import git_state, hardware, versions
@@ -82,7 +83,7 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
     about = {
         "id": uuid.uuid4().hex[:12],
         "experiment": loaded.name,
-        "source": combine(sorted(loaded.sources.items())),
+        "source": combine(source_digests(folder).items()),
         "file": loaded.path,
         "summary": loaded.doc.split("\n")[0],
         "doc": loaded.doc,
@@ -167,19 +168,15 @@ def _check_same(folder, about, loaded, current):
         raise UserError(f"{folder} has a run with other knobs:\n" + "\n".join(differences) + "\nSet another --run-dir.")
 
 
-def read_status(folder, stream=None) -> dict:
+def last_status(folder, stream=None) -> dict:
     """Return the content of `status.json`, or {} if it is missing or damaged: a run can do without it.
 
     Damage is printed to `stream`.
     """
-    try:
-        status = read_json(Path(folder) / "status.json")
-        if isinstance(status["step"], int) and all(map(dict, status.get("results", {}).values())):
-            return status
-    except FileNotFoundError:
-        return {}
-    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError):
-        pass
+    problems = []
+    status = reader.read_status(Path(folder), problems)
+    if not problems and (not status or "step" in status):
+        return status
     if stream:
         print("status.json is damaged; the checkpoints determine the state of the run.", file=stream)
     return {}
@@ -191,7 +188,7 @@ def failed_start(folder):
     try:
         yield
     except BaseException as error:
-        status = read_status(folder) or {"step": 0, "results": {}}
+        status = last_status(folder) or {"step": 0, "results": {}}
         with contextlib.suppress(OSError):  # the error may be a full disk
             write_json(Path(folder, "status.json"), {**status, "status": "failed", "text": str(error) or repr(error)})
         raise

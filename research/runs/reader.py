@@ -16,7 +16,7 @@ from research.data.fingerprint import combine
 from research.errors import UserError
 from research.files import MOST_JSON, MOST_TEXT, check_regular, open_regular, parse_json, read_text
 from research.runs.checkpoint_meta import read_meta
-from research.runs.experiment_file import read_sources
+from research.runs.experiment_file import source_digests
 from research.runs.record import damage, parse_line
 from research.system.archive import read_npz
 
@@ -102,9 +102,12 @@ def read_about(folder, problems) -> dict:
     if "claims" in about:
         claims = [_typed(claim, CLAIM, "run.json, claims", problems) for claim in about["claims"]]
         about["claims"] = [claim for claim in claims if "metric" in claim]
-    with contextlib.suppress(OSError):  # a section of the report shows what cannot be read
-        if "source" in about and combine(sorted(read_sources(folder / "source").items())) != about["source"]:
-            problems.append("The files in source/ have changed since the run began.")
+    if "source" in about:
+        try:
+            if combine(source_digests(folder).items()) != about["source"]:
+                problems.append("The files in source/ have changed since the run began.")
+        except OSError as error:
+            problems.append(f"source/ cannot be read: {error.strerror}.")
     return about
 
 
@@ -114,8 +117,8 @@ def read_status(folder, problems) -> dict:
         return {}
     status = _typed(_read_object(folder / "status.json", problems), STATUS, "status.json", problems)
     if "results" in status:
-        of_sets = status["results"].items()
-        status["results"] = {name: _numbers(numbers) for name, numbers in of_sets if isinstance(numbers, dict)}
+        results = _typed(status["results"], dict.fromkeys(status["results"], dict), "status.json, results", problems)
+        status["results"] = {name: _numbers(numbers) for name, numbers in results.items()}
     return status
 
 

@@ -7,7 +7,6 @@ files below `source` and the knobs. A moved folder keeps its signature; an edite
 """
 
 import contextlib
-import hashlib
 import hmac
 import json
 import os
@@ -16,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from research.errors import UserError
-from research.files import MOST_JSON, check_regular, open_regular, read_json, read_text
+from research.files import check_regular, open_regular, read_json, read_text
+from research.runs.experiment_file import source_digests
 
 SETTING, SIGNATURE = "RESEARCH_STATE", ".signature"
 MOST = 50  # signatures of a folder: one of each user or machine that trusts it
@@ -75,11 +75,7 @@ def _content(folder) -> bytes:
     record = next((name for name in RECORDS if Path(folder, name).is_file()), "run.json")
     about = read_json(Path(folder, record))
     decisive = [about.get(name) for name in RECORDS[record]] if isinstance(about, dict) else None
-    root, digests = Path(folder, "source"), {}
-    for path in sorted(path for path in root.rglob("*") if not path.is_dir()):
-        content = read_text(path, most=MOST_JSON, errors="surrogateescape").encode("utf-8", "surrogateescape")
-        digests[path.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
-    return json.dumps([decisive, digests], sort_keys=True).encode()
+    return json.dumps([decisive, source_digests(folder)], sort_keys=True).encode()
 
 
 def _signed(content: bytes, key: bytes) -> str:

@@ -17,7 +17,7 @@ GROUPS = {
     "source": "source/**/*",
     "evaluations": "evaluations/*",
     "evaluated": "evaluated/*/*",
-    "tensorboard": "tensorboard/*",
+    "tensorboard": "events.out.tfevents.*",
 }
 
 

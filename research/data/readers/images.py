@@ -1,13 +1,12 @@
 """Read image files: a folder of class folders as a data set, and single files as arrays."""
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 
 import numpy as np
 
-from research.data.fingerprint import WHOLE, combine, spaced
+from research.data.fingerprint import WHOLE, combine, hasher, spaced
 from research.data.readers import paths, records
 from research.errors import UserError, unknown
 
@@ -50,7 +49,7 @@ class ImageFolder:
         read = range(len(self.files)) if few else spaced(len(self.files))
         root = os.path.commonpath([file.parent for file in self.files])
         paths = [os.path.relpath(file, root) for file in self.files]
-        contents = [hashlib.blake2b(self.files[i].read_bytes(), digest_size=8).hexdigest() for i in read]
+        contents = [hasher(self.files[i].read_bytes()).hexdigest() for i in read]
         fields = {"path": combine(paths), "image": combine(contents)}
         if self.labels is not None:
             fields["label"] = combine(self.labels.tolist())

@@ -6,7 +6,6 @@ executes no code, unlike pickle.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data.fingerprint import of_records
+from research.data.fingerprint import hasher, of_records
 from research.data.readers import paths, records
 from research.errors import UserError
 
@@ -104,7 +103,7 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
     try:
         # group_size:1 allows reading one record without its neighbours.
         writer = ArrayRecordWriter(str(temporary / FILE), "group_size:1")
-        fields, count, content = None, 0, hashlib.blake2b(digest_size=8)
+        fields, count, content = None, 0, hasher()
         try:
             for record in stream:
                 # Only for its checks of the record.
