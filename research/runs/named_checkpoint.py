@@ -25,9 +25,11 @@ def find_checkpoint(text: str) -> NamedCheckpoint:
     """
     name, _, selector = (str(text), "", "") if Path(text).is_dir() else _split(str(text))
     folder = find_run(name)
+    # Listed before the metadata are read: a run in progress may save the next one meanwhile.
+    steps = [path for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
     scores = scores_by_step(folder / "checkpoints")
     newest = max(scores, default=-1)
-    damaged = [path for path in (folder / "checkpoints").glob("*") if path.name.isdigit() and int(path.name) > newest]
+    damaged = [path for path in steps if int(path.name) > newest and path.exists()]
     if damaged and selector in ("", "newest", "best"):
         use = f"use {folder}@{newest}, or " if scores else ""
         raise UserError(

@@ -85,8 +85,9 @@ def _restored(path, abstract, about, attempts: int = 5):
         try:
             with Checkpoints(checkpoint.folder / "checkpoints", about=about, read_only=True) as checkpoints:
                 return checkpoint, checkpoints.restore(abstract, step=checkpoint.step).state
-        except UserError:
-            if (checkpoint.folder / "checkpoints" / str(checkpoint.step)).exists() or attempt == attempts - 1:
+        except (UserError, FileNotFoundError) as error:  # Orbax may fail to list a checkpoint that is being deleted
+            exists = (checkpoint.folder / "checkpoints" / str(checkpoint.step)).exists()
+            if attempt == attempts - 1 or exists and isinstance(error, UserError):
                 raise
 
 

@@ -16,7 +16,7 @@ from research import verbs
 from research.core import State
 from research.data import arrays, batches
 from research.errors import UserError
-from research.runs import opened
+from research.runs import named_checkpoint, opened
 from research.runs.checkpoint import Checkpoints
 from research.runs.checkpoint_meta import read_meta, scores_by_step, write_meta
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
@@ -239,6 +239,30 @@ def test_a_checkpoint_without_an_identity_is_refused(folder):
     write_meta(folder / "3" / "meta", {**meta, "about": {"start_from": "a@2"}})
     with Checkpoints(folder, about={"id": "1", "start_from": "a@2"}) as saved:
         assert int(saved.restore(abstract()).state.step) == 3, "it was copied from the run with which this one began"
+
+
+def test_a_checkpoint_that_is_saved_while_its_predecessors_are_read_is_not_damaged(run, tmp_path, monkeypatch):
+    folder = shutil.copytree(run, tmp_path / "run")
+
+    def scores(checkpoints):
+        found = scores_by_step(checkpoints)
+        shutil.copytree(checkpoints / "40", checkpoints / "45", dirs_exist_ok=True)
+        return found
+
+    monkeypatch.setattr(named_checkpoint, "scores_by_step", scores)
+    assert find_checkpoint(str(folder)).step == 40
+
+
+def test_a_checkpoint_that_is_deleted_while_a_reader_lists_them_is_no_error(run, monkeypatch):
+    failures, opening = iter(range(2)), Checkpoints.__init__
+
+    def fails_twice(self, *args, **kwargs):
+        if next(failures, None) is not None:
+            raise FileNotFoundError(2, "No such file or directory", "checkpoints/17")
+        opening(self, *args, **kwargs)
+
+    monkeypatch.setattr(Checkpoints, "__init__", fails_twice)
+    assert opened.open_run(run).step == 40
 
 
 @pytest.mark.parametrize("selector", ["", "@newest", "@best"])
