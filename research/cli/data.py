@@ -5,7 +5,7 @@ def prepare(data: str, *, out: str | None = None):
     """Prepare a data set for fast random access.
 
     data: the name of a data set, or a path to records
-    out (FOLDER): the output folder
+    out (FOLDER): the output folder (default: next to a path, or the data folder of TFDS for a name)
     """
     from research.data.readers.prepare import prepare
 

@@ -36,9 +36,12 @@ class CrossValidated(NamedTuple):
 def cross_validate(file: str | os.PathLike, *, stream=None, **options) -> CrossValidated:
     """Train an experiment file once per fold; report the mean and spread of its metrics.
 
-    `options` are the arguments of `train`, except `fold` and `run_dir`. Finished folds are not trained again. After a
-    preemption, `mean` and `spread` are empty; make the same call again to resume. Raises UserError if the experiment
-    lacks the knobs `fold` and `folds`, or if `fold` or `run_dir` is passed.
+    Finished folds are not trained again. After a preemption, the same command resumes.
+
+    file: an experiment file with the knobs `fold` and `folds`
+
+    From Python, `options` are the arguments of `train`, except `fold` and `run_dir`; after a preemption, `mean` and
+    `spread` are empty. Raises UserError for a missing knob, or if `fold` or `run_dir` is passed.
     """
     loaded = load(file)
     knobs = knobs_of(loaded.function)
