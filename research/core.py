@@ -74,8 +74,8 @@ class Trained:
     """
 
     apply: Callable[..., tuple[Any, Tree]] = dataclasses.field(metadata={"static": True})
-    params: Tree
-    stats: Tree
+    params: Tree = dataclasses.field(repr=False)
+    stats: Tree = dataclasses.field(repr=False)
 
     def __call__(self, *inputs: Tree) -> Tree:
         return self.apply(self.params, self.stats, *inputs, train=False)[0]

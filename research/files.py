@@ -151,9 +151,10 @@ def file_errors(path):
     try:
         yield
     except OSError as error:
+        saved = f"The files saved in {path} are intact; fix" if Path(path).exists() else "Fix"
         raise UserError(
-            f"{error.filename or path}: {error.strerror or error}. The files saved in {path} are intact; "
-            "fix the problem and run the same command again."
+            f"{error.filename or path}: {error.strerror or error}. {saved} the problem and run the same command again, "
+            "or choose another folder."
         ) from error
 
 
@@ -200,7 +201,9 @@ class TolerantStream:
 
 
 def _wrapped(line, width):
-    indent = len(line) - len(line.lstrip()) + 4
+    """Wrap a line. In a table, with columns two spaces apart, it continues below a column of the left half."""
+    columns = [match.end() for match in re.finditer(r"(?<=\S) {2,}(?=\S)", line) if match.end() <= width // 2]
+    indent = max(columns, default=len(line) - len(line.lstrip()) + 4)
     return textwrap.fill(
         line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
         replace_whitespace=False,

@@ -25,7 +25,7 @@ class Technique(NamedTuple):
 
     name: the name of the technique and of its entry of `stats`
     memory: `(key, params) -> entry`, which returns the entry at step 0
-    after: the hook after each update of the params
+    after: the hook after each update of the params; `state.step` is still that of the update, 0 for the first one
     observe: the hook after the evaluations of a step
     metric: the metric that `observe` reads, as EVALUATION/METRIC; the experiment must have this evaluation
     loss: the loss of the experiment, if `Experiment(loss=)` is not set

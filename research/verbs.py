@@ -258,7 +258,7 @@ def evaluate(path, *, on: str | None = None, trust: bool = False, stream=None) -
 
 
 def predict(path, data: str, *, out=None, trust: bool = False, stream=None) -> Path:
-    """Write the predictions of a run for every record of a data set: JSON lines, or a table if `out` ends in .csv.
+    """Write a run's predictions for every record of a data set: JSON lines, or a table if `out` ends in .csv.
 
     `path` is `RUN`, `RUN@step` or `RUN@best`. `data` is an evaluation set of the run, or a path that
     `research.data.open_path` can read. A row has the index, the strings and the `id` of the record, the predictions,
@@ -288,7 +288,7 @@ def predict(path, data: str, *, out=None, trust: bool = False, stream=None) -> P
 
 
 def report(path, *, trust: bool = False, stream=None) -> Path:
-    """Write the report of a run again and return the path of its `report.html`.
+    """Rewrite the report of a run and return the path of its `report.html`.
 
     Class names and the worst errors need the experiment. If this user did not make the folder, its stored source is not
     executed, and they are omitted with a message, unless `trust`.

@@ -142,6 +142,7 @@ def test_a_run_gives_its_weights_to_another_experiment(finished):
     run, _ = finished
     told = []
     opened = verbs.open_run(run.folder)
+    assert repr(opened) == f"OpenedRun({str(run.folder)!r}, step {opened.step})" and len(repr(opened.trained)) < 200
     start = pretrained(f"{run.folder}@20", {r"layers/(.*)": r"layers/\1"}, tell=told.append)
     built = build(dataclasses.replace(opened.experiment, init_from=start), seed=5, devices=jax.devices()[:1])
     state = built.fresh()

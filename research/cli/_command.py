@@ -6,12 +6,14 @@ import importlib
 import inspect
 import itertools
 import re
+import shutil
+import textwrap
 import typing
 from pathlib import Path
 from typing import NamedTuple
 
 from research.errors import UserError, no_exit, unknown
-from research.runs.knobs import Parser, add_arguments, convert, kind_name, knobs_of
+from research.runs.knobs import Parser, add_arguments, as_metavar, convert, knobs_of
 from research.system.provenance import versions
 
 FOLDER = Path(__file__).parent
@@ -48,15 +50,17 @@ def _verb_functions(tree):
     for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             exported = set(ast.literal_eval(node.value))
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            yield node.name, ast.get_docstring(node)
+    # The last import first: `train` comes before `folds`, which uses it.
+    for node in reversed(tree.body):
         for alias in node.names if isinstance(node, ast.ImportFrom) else ():
             name = alias.asname or alias.name
             if name in exported:
                 source = ast.parse((ROOT / Path(*node.module.split("."))).with_suffix(".py").read_text("utf-8"))
                 function = next(n for n in source.body if isinstance(n, ast.FunctionDef) and n.name == alias.name)
                 yield name, ast.get_docstring(function)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name, ast.get_docstring(node)
 
 
 def run(arguments) -> int:
@@ -72,6 +76,8 @@ def run(arguments) -> int:
         print("\n".join(f"{name} {version}" for name, version in versions().items()))
         return 0
     name, *rest = arguments
+    if name == "launch":
+        raise UserError("`launch` is a program of its own: python -m launch --help.")
     if name not in available:
         raise unknown("verb", name, available)
     module = importlib.import_module(available[name].module)
@@ -101,7 +107,8 @@ def parsed(function, arguments, *, prog: str):
             if reserved := set(knobs) & {action.dest for action in parser._actions}:
                 raise UserError(f"{files[0]}: rename the knob {min(reserved)!r}; it is an option of `{prog}`.")
             add_arguments(parser, knobs)
-            parser.description += f"\n\n{loaded.doc}" if loaded.doc else ""
+            parser.help_command = f"{prog} {files[0]} --help"
+            parser.description += f"\n\n{_reflowed(loaded.doc)}" if loaded.doc else ""
     values = vars(parser.parse_args(arguments))
     positional, keyword = [], {}
     for name, (parameter, kind, *_) in parameters.items():
@@ -134,7 +141,7 @@ def _add_argument(parser, name, parameter, kind, *, flag, metavar, text):
         parser.add_argument(flag, dest=name, action=action, help=text)
     else:
         more = {"nargs": "+", "action": "extend"} if is_list else {}
-        flag, metavar = flag or "--" + name.replace("_", "-"), metavar or kind_name(kind).removesuffix("|none").upper()
+        flag, metavar = flag or "--" + name.replace("_", "-"), metavar or as_metavar(kind)
         parser.add_argument(flag, dest=name, metavar=metavar, default=_default(parameter), help=text, **more)
 
 
@@ -171,4 +178,11 @@ def _description(function) -> str:
     """Return the docstring without the paragraphs of parameter help and those for Python callers."""
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
     excluded = re.compile(r"\w+(?: \([^)]*\))?: |From Python|Raises ")
-    return "\n\n".join(text for text in paragraphs if not excluded.match(text))
+    return _reflowed("\n\n".join(text for text in paragraphs if not excluded.match(text)))
+
+
+def _reflowed(text):
+    """Fill each paragraph to the width of the terminal; paragraphs with indented lines (tables, commands) stay."""
+    width = shutil.get_terminal_size().columns - 2
+    filled = (p if re.search(r"^\s", p, re.MULTILINE) else textwrap.fill(p, width) for p in text.split("\n\n"))
+    return "\n\n".join(filled)

@@ -21,7 +21,7 @@ def sweep(
     stopping: early stopping of bad trials: none, asha, hyperband or median
     metric (SET/NAME): the metric to optimise (default: the metric of Experiment(best=...))
     mode: max to maximise the metric, min to minimise it
-    budget: 50trials, 2h, 1e6steps, or several separated by commas (default 30trials)
+    budget: 50trials (or 50), 2h, 1e6steps, or several separated by commas (default 30trials)
     workers: worker processes on this host; 0 only creates the sweep folder
     seed: the seed of the search and of every run
     runs (DIR): parent folder of the sweep folder (default $RESEARCH_RUNS or runs)
@@ -76,7 +76,7 @@ def compare(
     same_code: do not treat runs of different commits as different recipes
     out (FILE): the output page (default report/compare-NAMES.html of the first run, for the other NAMES)
     no_regression: exit with status 1 if the second run (or recipe) is significantly worse: one-sided test, 95 %
-    margin: a tolerated loss, in units of the metric
+    margin: a tolerated difference for the worse, in units of the metric
     """
     from research.report.compare import compare
     from research.report.compare import no_regression as tested
@@ -99,7 +99,7 @@ def runs(
 
     folder: the folder to search (default $RESEARCH_RUNS or runs)
     where (CONDITION): conditions, such as network=cnn 'learning_rate>=1e-3' 'test/accuracy>0.9'
-    sort (NAME): a metric, a knob, step, ...: best first; --sort=-NAME: best last
+    sort (NAME): sort by a metric, a knob or step, best first; --sort=-NAME reverses the order
     status: finished, running, preempted, failed, damaged, ...
     """
     from research.report.runs import format_runs, runs

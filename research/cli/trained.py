@@ -16,7 +16,7 @@ def evaluate(run: str, *, on: str | None = None, trust: bool = False):
 
 
 def predict(run: str, data: str, *, out: str | None = None, trust: bool = False):
-    """Write the predictions of a run for a data set to a file.
+    """Write a run's predictions for a data set to a file.
 
     It runs the Python source that is stored in the run folder.
 
@@ -31,7 +31,7 @@ def predict(run: str, data: str, *, out: str | None = None, trust: bool = False)
 
 
 def report(run: str, *, trust: bool = False):
-    """Write the report of a run again.
+    """Rewrite a run's report.
 
     For class names and the worst errors, it runs the Python source that is stored in the run folder. Without --trust,
     it does so only if you made the folder on this machine.

@@ -81,10 +81,10 @@ def topology_devices(name: str):
     try:
         return topologies.get_topology_desc(name, "tpu").devices
     except Exception as error:  # RuntimeError, NotImplementedError or JaxRuntimeError, depending on the cause
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise UserError(
-            f"cannot compile for the topology {name!r}: {reason} Expected a name such as v5e:2x2 or v5p:2x2x1; to "
-            "install the compiler: pip install 'research[tpu]'."
+            f"cannot compile for the topology {name!r}: {reason}. Expected a name such as v5e:2x2 or v5p:2x2x1; to "
+            "install the compiler: pip install -e '.[tpu]' in the project's folder."
         ) from error
 
 

@@ -92,7 +92,9 @@ def _one_step(rate: float, noise: float) -> Any:
     try:
         from dp_accounting.pld import privacy_loss_distribution
     except ImportError:
-        raise UserError("privacy accounting needs the extra: pip install 'research[privacy]'.") from None
+        raise UserError(
+            "privacy accounting needs the extra: pip install -e '.[privacy]' in the project's folder."
+        ) from None
     # The losses of one step range up to log(1 + rate (exp(span) - 1)), except tails of 1e-22. Their deviation is that
     # of the likelihood ratio, to first order in the rate (Bu et al. 2020, equation 5).
     span = 0.5 / noise**2 + 10 / noise

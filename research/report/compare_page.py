@@ -230,8 +230,9 @@ def _curves(result) -> list:
 
 
 METHOD = (
-    f"The difference is new minus A. It is significant if its p-value, corrected by Holm's method, is below {LEVEL}: "
-    "that of the main metric for the number of groups, those of the other lines of a table for their number. McNemar's "
+    f"The difference is new minus A. It is significant if its p-value, corrected by Holm's method, is below {LEVEL}. "
+    "The main metric is corrected for the number of groups; the others are corrected for the number of rows in their "
+    "table. McNemar's "
     "test and the paired bootstrap use the same examples and compare two networks. Welch's test over seeds compares "
     "two recipes on this evaluation set. Intervals are not corrected."
 )

@@ -55,6 +55,8 @@ def load(file) -> Loaded:
     if not file.is_file():
         hint = nearest(file.name, [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else [])
         raise UserError(f"there is no experiment file {file}.{hint}")
+    if file.suffix != ".py":
+        raise UserError(f"{file} is not a Python file; expected an experiment such as experiments/digits.py.")
     root = file.parent
     while (root / "__init__.py").exists():
         root = root.parent

@@ -225,7 +225,12 @@ def find_run(path) -> Path:
     path = Path(path)
     if not (path / "run.json").exists():
         siblings = [p.parent.name for p in path.parent.glob("*/run.json")]
-        raise UserError(f"{path} is not a run folder.{nearest(path.name, siblings)}")
+        hint = nearest(path.name, siblings)
+        if path.suffix == ".py" and path.is_file():
+            hint = f" Give the folder of a run; `python -m research train {path}` makes one."
+        elif not hint:
+            hint = " `python -m research runs` lists the runs of a folder."
+        raise UserError(f"{path} is not a run folder.{hint}")
     check_regular(path)
     return path
 

@@ -170,7 +170,8 @@ def add_arguments(parser: argparse.ArgumentParser, knobs: Mapping[str, Knob]):
     """Add `--name VALUE` for every knob, and `--no-name` for a bool. Values remain strings until `resolve`."""
     group = parser.add_argument_group("knobs of this experiment")
     for name, knob in knobs.items():
-        default = "required" if knob.default is inspect.Parameter.empty else f"default {knob.default}"
+        required = knob.default is inspect.Parameter.empty
+        default = "required" if required else f"default {as_option(_plain(name, knob.default))}"
         default += f"; secret: better given in {secret.variable(name)}" if knob.secret else ""
         text = f"{knob.help} ({default})".strip().replace("%", "%%")
         flag = "--" + name.replace("_", "-")
@@ -180,8 +181,7 @@ def add_arguments(parser: argparse.ArgumentParser, knobs: Mapping[str, Knob]):
             group.add_argument("--no-" + flag[2:], dest=name, action="store_const", const="false",
                                default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # fmt: skip
         else:
-            kind = kind_name(knob.type)
-            group.add_argument(flag, dest=name, default=argparse.SUPPRESS, metavar=kind.upper(), help=text)
+            group.add_argument(flag, dest=name, default=argparse.SUPPRESS, metavar=as_metavar(knob.type), help=text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -189,6 +189,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        self.help_command = f"{self.prog} --help"
 
     def parse_args(self, args=None, namespace=None):
         args = [a.split("=", 1)[0].replace("_", "-") + a[len(a.split("=", 1)[0]) :] if a.startswith("--") else a
@@ -197,15 +198,23 @@ class Parser(argparse.ArgumentParser):
         for i in reversed(range(len(args) - 1)):
             if re.fullmatch(r"--[^=]+", args[i]) and re.match(r"-(\.?\d|inf$)", args[i + 1]):
                 args[i : i + 2] = [f"{args[i]}={args[i + 1]}"]
-        parsed, unparsed = self.parse_known_args(args, namespace)
+        # Before argparse, which would rather complain about another argument that is missing.
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        unknown_flags = [a for a in args if re.match("--.", a) and a.split("=")[0] not in flags]
+        parsed, unparsed = (namespace, unknown_flags) if unknown_flags else self.parse_known_args(args, namespace)
         if unparsed:
-            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             argument = unparsed[0].split("=")[0]
-            raise UserError(f"unknown argument {argument!r}.{nearest(argument, flags)} See {self.prog} --help.")
+            raise UserError(f"unknown argument {argument!r}.{nearest(argument, flags)} See {self.help_command}.")
         return parsed
 
     def error(self, message):
-        raise UserError(f"{message}. See {self.prog} --help.")
+        raise UserError(f"{message}. See {self.help_command}.")
+
+
+def as_metavar(kind) -> str:
+    """Format a type for `--help`: the choices as they are typed, or the name of the type in capitals."""
+    name = kind_name(kind).removesuffix("|none")
+    return name if typing.Literal in {typing.get_origin(k) for k in (kind, *typing.get_args(kind))} else name.upper()
 
 
 def kind_name(kind) -> str:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from research.errors import UserError
+from research.errors import UserError, format_names
 from research.files import atomic_write
 from research.runs.checkpoint_meta import read_meta, scores_by_step, write_meta
 from research.runs.folder import find_run
@@ -45,7 +45,9 @@ def find_checkpoint(text: str) -> NamedCheckpoint:
     elif selector.isdigit() and int(selector) in scores:
         step = int(selector)
     else:
-        raise UserError(f"{folder} has no checkpoint {selector!r}. Available: newest, best, {sorted(scores)}.")
+        raise UserError(
+            f"{folder} has no checkpoint {selector!r}. Available: newest, best, {format_names(sorted(scores))}."
+        )
     return NamedCheckpoint(folder, step, f"{folder.name}@{step}")
 
 

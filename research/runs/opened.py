@@ -49,6 +49,9 @@ class OpenedRun(NamedTuple):
     trained: Trained
     mesh: jax.sharding.Mesh
 
+    def __repr__(self):
+        return f"OpenedRun({str(self.folder)!r}, step {self.step})"
+
 
 def load_run(folder, *, trust: bool = False) -> Reopened:
     """Open a run folder and rebuild its experiment by running the source that is stored in it.

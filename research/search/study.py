@@ -75,7 +75,7 @@ def library():
     try:
         import optuna
     except ImportError:
-        raise UserError("a sweep needs the extra: pip install 'research[sweep]'.") from None
+        raise UserError("a sweep needs the extra: pip install -e '.[sweep]' in the project's folder.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

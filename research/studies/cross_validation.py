@@ -57,6 +57,7 @@ def cross_validate(file: str | os.PathLike, *, stream=None, **options) -> CrossV
     echo = functools.partial(print, file=stream or sys.stdout) if join().rank == 0 else lambda *_: None
     runs = []
     for fold in range(count):
+        echo(f"fold {fold}, of 0 to {count - 1}")
         runs.append(train(loaded, fold=fold, stream=stream, **options))
         if runs[-1].status != "finished":
             echo(f"{fold} of {count} folds finished; run the same command again to resume.")

@@ -67,7 +67,9 @@ def wandb(project: str):
         try:
             import wandb as client
         except ImportError:
-            raise UserError("writing to Weights & Biases needs the extra: pip install 'research[wandb]'.") from None
+            raise UserError(
+                "writing to Weights & Biases needs the extra: pip install -e '.[wandb]' in the project's folder."
+            ) from None
         name = Path(folder).name
         tracked = client.init(project=project, id=name, name=name, resume="allow", dir=folder, config=about["knobs"])
         return scalar_writer(lambda step, numbers: tracked.log(dict(numbers), step=step), tracked.finish)
@@ -82,7 +84,9 @@ def mlflow(experiment: str):
         try:
             import mlflow as client
         except ImportError:
-            raise UserError("writing to MLflow needs the extra: pip install 'research[mlflow]'.") from None
+            raise UserError(
+                "writing to MLflow needs the extra: pip install -e '.[mlflow]' in the project's folder."
+            ) from None
         client.set_experiment(experiment)
         name = Path(folder).name
         existing = client.search_runs(filter_string=f"tags.folder = '{name}'", output_format="list")

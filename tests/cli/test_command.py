@@ -69,6 +69,8 @@ def test_a_file_more_is_a_verb_more(wing, capsys):
         (["show-it", "a", "--sp", "2"], "unknown argument '--sp'. Did you mean '--show-path'?"),
         (["show-it", "a", "--scale", "wide"], "scale must be float, not 'wide'"),
         (["show-it"], "RUN"),
+        (["show-it", "--scal", "2"], "unknown argument '--scal'. Did you mean '--scale'?"),
+        (["launch", "local"], "python -m launch --help"),
     ],
 )
 def test_mistakes_name_the_nearest(wing, capsys, arguments, words):
@@ -131,6 +133,20 @@ def test_an_option_with_a_value_may_stand_before_the_file(tmp_path, verb):
     words = [f"--{option}", "7", "--shift", "-1e-3", str(tmp_path / "mine.py")]
     (file,), options = parsed(getattr(module, verb), words, prog="x")
     assert (os.fspath(file), str(options[option]), options["shift"]) == (words[-1], "7", "-1e-3")
+
+
+def test_a_misspelt_knob_names_the_command_that_lists_the_knobs(tmp_path, capsys):
+    file = tmp_path / "few.py"
+    file.write_text('"""Words.\n\nmore words\n"""\ndef experiment(*, width: int = 3): ...\n')
+    assert main(["train", str(file), "--widt", "5"]) == 2
+    assert f"See python -m research train {file} --help." in capsys.readouterr().err
+
+
+def test_help_fills_the_width_of_the_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "50")
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    assert "\n\nIt runs the Python source that is stored in the\nrun folder.\n\n" in capsys.readouterr().out
 
 
 def test_the_versions(capsys):

@@ -146,6 +146,9 @@ def test_a_terminal_breaks_no_word(monkeypatch):
     assert lines[0] == "  try: lower the learning rate to a" and lines[1] == "      third-of-it, and see"
     assert path in lines[2] and lines[3] == "short  line"
     assert pipe.getvalue() == text + "\n", "a pipe gets one line a message"
+    table = Terminal()
+    print("digits-1  finished  0.9812 ± 0.003, of many examples", file=TolerantStream(table))
+    assert table.getvalue() == "digits-1  finished  0.9812 ± 0.003, of\n" + " " * 20 + "many examples\n"
     live = "\x1b[2K\r" + "=" * 60
     TolerantStream(terminal, controls=True).write(live)
     assert terminal.getvalue().endswith(live)

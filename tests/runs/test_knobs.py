@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from research import duration
 from research.errors import UserError
+from research.runs.experiment_file import load
+from research.runs.folder import find_run
 from research.runs.knobs import Parser, add_arguments, as_option, knobs_of, plain, resolve
 
 
@@ -143,6 +145,17 @@ def test_mistakes_name_what_was_expected(arguments, message):
         resolve(knobs_of(experiment), {"learning_rte": 1})
 
 
+def test_an_experiment_file_is_no_run(tmp_path):
+    for name in ("mine.py", "README.md"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(
+        UserError, match="mine.py is not a run folder. Give the folder of a run; `python -m research tra"
+    ):
+        find_run(tmp_path / "mine.py")
+    with pytest.raises(UserError, match="expected an experiment such as"):
+        load(tmp_path / "README.md")
+
+
 def test_help_shows_every_knob_with_its_default_and_its_line(capsys):
     parser = Parser(prog="prog")
     add_arguments(parser, knobs_of(experiment))
@@ -151,7 +164,7 @@ def test_help_shows_every_knob_with_its_default_and_its_line(capsys):
     shown = capsys.readouterr().out
     assert "--learning-rate FLOAT" in shown
     assert "5 % of it is left at the end (default 0.001)" in " ".join(shown.split())
-    assert "MLP|CNN" in shown and "(8, 8)" in shown
+    assert "mlp|cnn" in shown and "8,8" in shown  # as they are typed
 
 
 def test_functions_that_cannot_be_knobs_are_refused():

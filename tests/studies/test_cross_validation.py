@@ -66,7 +66,8 @@ def test_an_interrupted_fold_leaves_the_others_for_the_next_call(file, tmp_path,
     stream = io.StringIO()
     found = cross_validate(file, steps=4, stream=stream)
     assert len(found.runs) == 2 and not found.mean and not found.spread
-    assert stream.getvalue() == "1 of 2 folds finished; run the same command again to resume.\n"
+    heads = "fold 0, of 0 to 1\nfold 1, of 0 to 1\n"
+    assert stream.getvalue() == heads + "1 of 2 folds finished; run the same command again to resume.\n"
 
 
 def test_an_experiment_without_folds_and_a_single_folder_are_errors(file, tmp_path, capsys):
