@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow breaker nightly check bench lock clean
+.PHONY: demo test slow breaker nightly check truth bench lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m research train experiments/digits.py --watch
@@ -39,6 +39,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# Regenerate the reference values of third-party libraries; fail if they differ from those in tests/truth.
+truth:
+	$(PYTHON) -m venv .venv-truth
+	.venv-truth/bin/python -m pip install --quiet --disable-pip-version-check numpy
+	.venv-truth/bin/python -m tests.truth --packages > .venv-truth/requirements.txt
+	.venv-truth/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-truth/requirements.txt
+	.venv-truth/bin/python -m tests.truth
+
 # Measure speed against Keras and PyTorch, which need a separate environment. Takes hours; WORKS="mlp gpt" and
 # ARGS="--rounds 5" shorten it.
 bench:
@@ -51,4 +59,4 @@ lock:
 	$(PYTHON) .ci/lock.py python3.11 python3.12 > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-other build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .venv-other .venv-truth build *.egg-info .pytest_cache .ruff_cache

@@ -6,6 +6,7 @@ number of devices. `finish` functions run on the host and compute metrics that n
 loss of an objective, therefore this subpackage may import `research.objectives`.
 
     classes      classification, scores (ROC, F1, composite), slices, difference (significance tests)
+    labels       multi_label (several per example)
     numbers      regression
     tokens       language, masked_tokens
     features     probe, adaptation (few-shot)

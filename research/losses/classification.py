@@ -1,4 +1,4 @@
-"""Loss terms as array functions. They return one f32 value per example or per entry, not reduced."""
+"""Losses of a classifier with one label per example, and label checks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from research.axes import Array, Float, Integer, Num, Shaped
-from research.errors import UserError
+from research.axes import Array, Float, Integer, Shaped
+from research.errors import UserError, check_range
 
 
 def cross_entropy(
@@ -76,18 +77,6 @@ def hits(
     return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == target).astype(jnp.float32)
 
 
-def l2_normalize(x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
-    """Return x / |x| along the last axis, in f32.
-
-    A vector shorter than 1e-6 is multiplied by 1e6: a zero vector stays zero, and its gradient is finite.
-    """
-    x = x.astype(jnp.float32)
-    # Squares of large numbers would overflow. Division by a power of two, 1 for small vectors, changes no digit.
-    largest = jnp.maximum(jnp.max(jnp.abs(jax.lax.stop_gradient(x)), -1, keepdims=True), 1)
-    x = x / (largest / (2 * jnp.frexp(largest)[0]))
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), -1, keepdims=True), 1e-12))
-
-
 def check_labels(logits: Shaped[Array, "..."], labels: Shaped[Array, "..."]) -> None:
     """Raise UserError unless the labels are int [...] or float [..., C] for logits [..., C]."""
     integer = jnp.issubdtype(labels.dtype, jnp.integer)
@@ -127,38 +116,35 @@ def _expectation(
     return jnp.sum(p * jnp.where(p == 0, 0, values), -1)
 
 
-def squared_error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Return (predictions - targets) ** 2 for each entry, in f32."""
-    return _difference(predictions, targets) ** 2
+def multiclass_hinge(
+    logits: Float[Array, "*batch classes"], labels: Integer[Array, "*batch"]
+) -> Float[Array, "*batch"]:
+    """Return max(0, 1 + the largest other logit - the label's logit) (Crammer & Singer 2001).
 
-
-def absolute_error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Return |predictions - targets| for each entry, in f32."""
-    return jnp.abs(_difference(predictions, targets))
-
-
-def huber(delta: float) -> Callable:
-    """Return the Huber loss as a function (predictions, targets) -> loss per entry (Huber 1964).
-
-    For d = predictions - targets the loss is d ** 2 / 2 if |d| <= delta, and delta (|d| - delta / 2) otherwise. In the
-    limit of a large delta it equals half the squared error.
+    A label out of range gives NaN. Raises UserError if the labels have the wrong shape, or fewer than two classes.
     """
-
-    def error(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
-        distance = absolute_error(predictions, targets)
-        quadratic = jnp.minimum(distance, delta)
-        return quadratic * (distance - quadratic / 2)
-
-    return error
-
-
-def check_targets(predictions: Shaped[Array, "..."], targets: Shaped[Array, "..."]) -> None:
-    """Raise UserError unless predictions and targets have the same shape."""
-    if predictions.shape != targets.shape:
-        raise UserError(
-            f"predictions {list(predictions.shape)} and targets {list(targets.shape)} must have the same shape."
-        )
+    check_labels(logits, labels)
+    if logits.shape[-1] < 2:
+        raise UserError(f"logits {list(logits.shape)} have one class; multiclass_hinge compares at least two.")
+    logits = logits.astype(jnp.float32)
+    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
+    own = jnp.sum(jnp.where(is_label, logits, 0), -1)
+    margin = 1 + jnp.max(jnp.where(is_label, -jnp.inf, logits), -1) - own
+    return jnp.where(is_label.any(-1), jax.nn.relu(margin), jnp.nan)
 
 
-def _difference(predictions: Num[Array, "*batch"], targets: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
-    return predictions.astype(jnp.float32) - targets.astype(jnp.float32)
+def class_balanced(counts: Integer[Array, " classes"], *, beta: float = 0.999) -> Float[np.ndarray, " classes"]:
+    """Return class weights (1 - beta) / (1 - beta^n) for n training examples of a class, with mean 1.
+
+    Cui et al. 2019, equation 2: the effective number of examples grows ever more slowly with n. Use them as
+    `classify(class_weights=...)`. Limits: beta 0 weights all classes alike, beta 1 by 1 / n. Raises UserError for a
+    count below 1 and for beta outside 0..1.
+    """
+    check_range("class_balanced", beta=(beta, 0, 1))
+    counts = np.asarray(counts, np.float64)
+    if counts.min() < 1:
+        raise UserError(f"class_balanced: class {counts.argmin()} has {counts.min():.0f} examples; expected 1 or more.")
+    weights = (
+        1 / counts if beta == 1 else (1 - beta) / -np.expm1(counts * np.log(beta)) if beta else np.ones(len(counts))
+    )
+    return (weights / weights.mean()).astype(np.float32)
