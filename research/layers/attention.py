@@ -85,5 +85,7 @@ class SelfAttention(nnx.Module):
     ) -> Float[Array, "batch time features"]:
         q, k, v = (layer(x).reshape(*x.shape[:2], self.heads, -1) for layer in (self.q, self.k, self.v))
         if self.attend is attention and num_shards("context") > 1:
+            # Without the first hint, the partitioner also gathers the queries, and each device computes all scores.
+            q = constrain(q, BATCH_AXES, "context")
             k, v = (constrain(y, BATCH_AXES, None) for y in (k, v))
         return self.out(self.attend(q, k, v, mask=mask).reshape(x.shape))
