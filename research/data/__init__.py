@@ -31,7 +31,8 @@ training), `clients.rounds` (federated learning), `few_shot` (tasks) and `sequen
 Every Source accepts `rows=`, the rows of the global batch that this process holds, and reads only those. `batches(...)`
 and `mixture(...)` have `size` and `examples`; `eval_batches(...)` also has `len()` and `data`. A batch contains numbers
 only; string fields are dropped. `prefetch` reads batches ahead of the step in a thread. `stratified`, `shuffled` and
-`folds` split a data set. `prepare` downloads or converts a data set once.
+`folds` split a data set. `prepare` downloads or converts a data set once. `research.data.balance` resamples training
+rows; `research.data.labels` combines raters and rules, and chooses the records to label next.
 
 Importing this package does not import tensorflow_datasets, scikit-learn or Pillow.
 """

@@ -10,6 +10,7 @@ loss of an objective, therefore this subpackage may import `research.objectives`
     numbers      regression
     tokens       language, masked_tokens
     features     probe, adaptation (few-shot)
+    raters       agreement (Fleiss' kappa, Krippendorff's alpha)
     samples      generative
 
 To add a measure, copy `regression.py`.
