@@ -12,6 +12,7 @@ examples and classes there.
     numbers            squared_error, absolute_error, huber, smooth_l1, log_cosh, quantile, poisson, tweedie
     embeddings         contrastive, triplet, mined_triplet, info_nce; l2_normalize
     sequences          ctc
+    survival           cox
     distributions      kl_divergence, entropy
     sums               combined
 
@@ -44,6 +45,7 @@ from research.losses.regression import (
     tweedie,
 )
 from research.losses.sequences import ctc
+from research.losses.survival import cox
 from research.losses.wrong_labels import bootstrapped, forward_corrected, generalized, symmetric
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "class_balanced",
     "combined",
     "contrastive",
+    "cox",
     "cross_entropy",
     "ctc",
     "dice",

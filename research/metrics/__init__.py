@@ -8,6 +8,7 @@ loss of an objective, therefore this subpackage may import `research.objectives`
     classes      classification, scores (ROC, F1, composite), slices, difference (significance tests)
     labels       multi_label (several per example)
     numbers      regression
+    survival     survival (concordance)
     tokens       language, masked_tokens
     features     probe, adaptation (few-shot)
     raters       agreement (Fleiss' kappa, Krippendorff's alpha)
