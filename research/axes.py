@@ -13,6 +13,7 @@ have no cost. The tests check them at every call.
     height width channels    axes of an image, in this order (NHWC)
     time                     positions of a token sequence, or steps of a rollout; `keys` if the keys differ in length
     vocabulary               distinct tokens
+    instances                members of a bag, in multiple-instance learning
     features                 size of the vector of an example or a position; `outputs` for the result of a layer
     heads head               attention heads, and the features of one head
     patches visible hidden   patches of an image; those that the encoder sees; those that are masked

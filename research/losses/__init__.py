@@ -11,6 +11,7 @@ examples and classes there.
     regions            tversky, dice, lovasz
     numbers            squared_error, absolute_error, huber, smooth_l1, log_cosh, quantile, poisson, tweedie
     embeddings         contrastive, triplet, mined_triplet, info_nce; l2_normalize
+    trees of classes   ancestors, hierarchical
     sequences          ctc
     survival           cox
     distributions      kl_divergence, entropy
@@ -32,6 +33,7 @@ from research.losses.classification import (
 )
 from research.losses.combined import combined
 from research.losses.embeddings import check_mining, contrastive, info_nce, l2_normalize, mined_triplet, triplet
+from research.losses.hierarchy import ancestors, hierarchical
 from research.losses.regions import dice, lovasz, tversky
 from research.losses.regression import (
     absolute_error,
@@ -50,6 +52,7 @@ from research.losses.wrong_labels import bootstrapped, forward_corrected, genera
 
 __all__ = [
     "absolute_error",
+    "ancestors",
     "binary_cross_entropy",
     "binary_focal",
     "bootstrapped",
@@ -67,6 +70,7 @@ __all__ = [
     "focal",
     "forward_corrected",
     "generalized",
+    "hierarchical",
     "hinge",
     "hits",
     "huber",

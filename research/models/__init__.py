@@ -6,6 +6,7 @@ outside (preprocessing, freezing, 16 bits), use `research.wrappers`.
 
     vectors    mlp, heads (several outputs)
     images     cnn, fashion_cnn, patch_cnn, strided_cnn, resnet, vit, mae (masked autoencoder)
+    bags       bags (multiple instances)
     tokens     gpt, lstm, generate (sampling)
 
 To add a model, copy `mlp.py`; for a model with options, copy `vit.py`.

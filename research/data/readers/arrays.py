@@ -254,6 +254,26 @@ def in_memory(data) -> Arrays:
     return Arrays(columns, class_names(data))
 
 
+def padded(values, *, length: int | None = None, fill: float = np.nan) -> np.ndarray:
+    """Stack arrays [length of each, ...] into one, [n, length, ...], filled up with `fill` at the end; f32.
+
+    `length` is by default that of the longest. Raises UserError for an array that is longer, and for other axes that
+    differ.
+    """
+    values = [np.asarray(value, np.float32) for value in values]
+    length = max(map(len, values)) if length is None else length
+    stacked = np.full((len(values), length, *values[0].shape[1:]), fill, np.float32)
+    for i, value in enumerate(values):
+        if value.shape[1:] != values[0].shape[1:]:
+            raise UserError(
+                f"array {i} is {list(value.shape)}; array 0 is {list(values[0].shape)}. Only the first axis may differ."
+            )
+        if len(value) > length:
+            raise UserError(f"array {i} has {len(value)} entries; expected at most {length}.")
+        stacked[i, : len(value)] = value
+    return stacked
+
+
 def _joined(name, parts):
     for chunk, part in enumerate(parts):
         if part.shape[1:] != parts[0].shape[1:]:
