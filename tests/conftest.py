@@ -7,6 +7,7 @@ Every annotation of the array functions in `research/` is checked at each call: 
 beartype. A wrong one is a red test. The commands that tests start as processes are not checked.
 """
 
+import functools
 import gc
 import importlib.metadata
 import os
@@ -22,12 +23,17 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / 
 os.environ.setdefault("RESEARCH_STATE", str(Path.home() / ".cache" / "research" / "tests-state"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# XLA would split each program into parts for up to 32 threads. Two workers fill two cores, and the splitting costs a
+# third more.
+FLAGS = ["--xla_cpu_parallel_codegen_split_count=1"]
 if importlib.metadata.version("jax").startswith("0.10."):  # later ones refuse this flag
-    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
 
 gc.set_threshold(100_000, 50, 50)  # tracing makes many objects and few cycles
 
 import jax  # noqa: E402
+from jax._src.interpreters import mlir  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 from tests.checked import checked  # noqa: E402
@@ -41,6 +47,11 @@ ARRAYS = (
 sys.modules["shape_checker"] = types.ModuleType("shape_checker")
 sys.modules["shape_checker"].checked = checked
 install_import_hook([f"research.{name}" for name in ARRAYS.split()], "shape_checker.checked")
+
+
+# JAX loads all dialects of MLIR anew for each program. That is half of the time of a small program from the cache; the
+# programs of a test file share one context.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 
 SLOW_FILES = (
@@ -60,6 +71,7 @@ def few_programs():
     """Drops what a test file compiled: over the whole suite it would be gigabytes."""
     yield
     jax.clear_caches()
+    mlir.make_ir_context.cache_clear()
 
 
 @pytest.fixture
