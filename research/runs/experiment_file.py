@@ -116,10 +116,12 @@ def _imported(before, *roots) -> dict[str, Path]:
     """Return {path by the module's name: file} of the modules that are new and are not part of a library."""
     found = {}
     for name, module in list(sys.modules.items()):
+        if name in before or name.partition(".")[0] == "research":
+            continue
         file = Path(getattr(module, "__file__", None) or "")
         own = file.suffix == ".py" and any(file.is_relative_to(root) for root in roots)
         library = "site-packages" in file.parts or file.is_relative_to(sys.base_prefix)
-        if name not in before and own and not library and name.partition(".")[0] != "research":
+        if own and not library:
             path = Path(*name.split("."))
             found[str(path / "__init__.py" if file.name == "__init__.py" else path.with_suffix(".py"))] = file
     return found
