@@ -33,11 +33,12 @@ def test_faults_do_no_harm(bench, kind):
 @pytest.mark.parametrize("pattern", ["checkpoints/*/state/d/*", "checkpoints/*/state/_METADATA", "evaluations/*.npz"])
 def test_a_flipped_bit_in_a_file_with_a_checksum_is_noticed(bench, pattern):
     """A random file is often one that nothing reads."""
-    outcomes = set()
-    for seed in range(4):
+
+    def noticed(seed):
         with empty(bench.scratch):
-            outcomes.add(bit_flips.attempt(bench, random.Random(seed), pattern=pattern).partition(": ")[2])
-    assert "noticed" in outcomes
+            return bit_flips.attempt(bench, random.Random(seed), pattern=pattern).endswith(": noticed")
+
+    assert any(map(noticed, range(4)))
 
 
 @pytest.mark.parametrize("target", ["classes", "evaluation", "quantity", "column"])
