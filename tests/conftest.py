@@ -55,8 +55,9 @@ mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 
 SLOW_FILES = (
-    "test_experiments test_verbs test_job test_loop test_benchmarks test_breaker test_readme test_acting test_before "
-    "test_doctor test_sharding test_sweep"
+    "test_breaker test_experiments test_verbs test_loop test_job test_benchmarks test_readme test_study test_acting "
+    "test_limits test_reproduce test_surroundings test_prefetch test_data test_before test_sweep test_sharding "
+    "test_doctor"
 ).split()
 
 
