@@ -16,11 +16,16 @@ VECTORS = {"amx_tile": "AMX", "avx512_bf16": "AVX-512 with bf16", "avx512f": "AV
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of those installed libraries that can change a result."""
-    result = {"python": platform.python_version()}
+    return {"python": platform.python_version(), **_installed()}
+
+
+@functools.cache  # it reads each library's metadata, and a run asks three times
+def _installed():
+    found = {}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            result[package] = importlib.metadata.version(package)
-    return result
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def hardware() -> dict[str, Any]:
