@@ -28,7 +28,7 @@ from tests import toys
 
 def experiment(*, {knob}: float = 0.3, bound: float = 5.0):
     """Knobs."""
-    return toys.experiment(noise={knob}, claims=(
+    return toys.experiment(noise={knob}, save_every=40, claims=(
         Claim("test/mse", at_most=bound, reference="a paper, table 3"), Claim("test/other", at_least=1)))
 '''
 
