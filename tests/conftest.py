@@ -12,6 +12,7 @@ import gc
 import importlib.metadata
 import os
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -50,8 +51,9 @@ install_import_hook([f"research.{name}" for name in ARRAYS.split()], "shape_chec
 
 
 # JAX loads all dialects of MLIR anew for each program. That is half of the time of a small program from the cache; the
-# programs of a test file share one context.
-mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+# programs of a test file share one context in each thread, since a context is not made for two at once.
+context_of = functools.cache(lambda thread, make=mlir.make_ir_context: make())
+mlir.make_ir_context = lambda: context_of(threading.get_ident())
 
 
 SLOW_FILES = (
@@ -72,7 +74,7 @@ def few_programs():
     """Drops what a test file compiled: over the whole suite it would be gigabytes."""
     yield
     jax.clear_caches()
-    mlir.make_ir_context.cache_clear()
+    context_of.cache_clear()
 
 
 @pytest.fixture
