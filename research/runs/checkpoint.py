@@ -86,7 +86,7 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = ocp.CheckpointManager(self.folder, options=options, handler_registry=_handlers())
         self._thread, self._pending = ThreadPoolExecutor(1, "checkpoint"), None
 
     def save(self, state: State, meta: dict, *, score: float | None = None):
@@ -115,7 +115,7 @@ class Checkpoints:
     def _write(self, meta, state, fingerprints=None):
         """Pass the state to Orbax, which copies it if necessary and writes it in its own threads."""
         fingerprints = fingerprints or fingerprints_of(state)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), meta=_MetaSave(meta, fingerprints))
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state._asdict()), meta=_MetaSave(meta, fingerprints))
         try:
             self._manager.save(meta["step"], args=args, force=True)
         except Exception as error:
@@ -217,8 +217,7 @@ class Checkpoints:
         meta, state, reason = {}, None, ""
         try:
             meta = read_meta(self.folder / str(step) / "meta")
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract._asdict()))
-            state = State(**self._manager.restore(step, args=args)["state"])
+            state = self._read(step, abstract)
         except Exception as error:  # Orbax raises anything from KeyError to FileNotFoundError for damage
             reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         # Agree on the outcome before the checksums, a collective computation that needs every process.
@@ -232,6 +231,15 @@ class Checkpoints:
         if wrong:
             raise ValueError(f"the checksum of {wrong[0]} does not match ({len(wrong)} of {len(actual)} arrays)")
         return state, meta
+
+    def _read(self, step, abstract):
+        """Return the State as stored, with the shardings of `abstract`. Raises ValueError if it has other shapes."""
+        item = abstract._asdict()
+        args = ocp.args.PyTreeRestore(item, restore_args=jax.tree.map(_restore_args, item))
+        state = State(**self._manager.restore(step, args=ocp.args.Composite(state=args))["state"])
+        if shapes(state) != shapes(abstract):
+            raise ValueError("its arrays have other shapes")
+        return jax.device_put(state, jax.tree.map(lambda x: x.sharding, abstract))
 
     def _check_run(self, step, about):
         """Raise UserError for a checkpoint of another run: it is not damaged, and stays where it is."""
@@ -283,6 +291,24 @@ def error_cause(error: BaseException) -> str:
         if cause in text:
             return cause
     return (text.strip().split("\n")[0] or type(error).__name__)[:300]
+
+
+def _restore_args(x):
+    """Return how Orbax reads an array. One that this process holds alone is read in one piece, in half of the time."""
+    alone = x.sharding is None or x.sharding.is_fully_addressable
+    return ocp.RestoreArgs(np.ndarray) if alone else ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape)
+
+
+def _handlers():
+    """Return how Orbax stores the items of a checkpoint: `state` without compression.
+
+    Compression makes normally distributed weights 8 % smaller, and takes 1.6 times the CPU time in both directions.
+    """
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    registry.add("state", ocp.args.PyTreeSave, handler)
+    registry.add("state", ocp.args.PyTreeRestore, handler)
+    return registry
 
 
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))

@@ -1,5 +1,8 @@
 """What `save` copies is what a restore gives, whatever the loop does next; and the loop does not wait for Orbax."""
 
+import math
+import re
+import shutil
 import threading
 
 import jax
@@ -59,6 +62,20 @@ def test_a_save_holds_the_state_of_its_call_and_the_loop_need_not_wait(tmp_path,
     np.testing.assert_array_equal(read_raw(tmp_path / "checkpoints" / "5")["params"]["w"], expected.params["w"])
 
 
+def test_a_checkpoint_of_an_earlier_version_is_restored(tmp_path):
+    """They were compressed, and saved as a "standard" item."""
+    state, folder = state_on(jax.sharding.SingleDeviceSharding(jax.devices()[0])), tmp_path / "checkpoints"
+    with Checkpoints(folder) as saved:
+        saved.save(state, {"step": 5})
+    shutil.rmtree(folder / "5" / "state")
+    with ocp.StandardCheckpointer() as standard:
+        standard.save(folder / "5" / "state", state._asdict())
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    with Checkpoints(folder, read_only=True) as saved:
+        restored = saved.restore(abstract, step=5).state
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
 def test_an_array_without_entries_is_refused_before_the_first_step(tmp_path):
     state = state_on(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     state = jax.eval_shape(lambda: state._replace(params={**state.params, "none": jnp.zeros((0, 3))}))
@@ -67,6 +84,15 @@ def test_an_array_without_entries_is_refused_before_the_first_step(tmp_path):
         pytest.raises(UserError, match="array params/none of the State"),
     ):
         saved.restore(state)
+
+
+@pytest.mark.parametrize("spec", [(), ("data",), (None, "data")])
+def test_a_fingerprint_is_that_of_earlier_versions_and_no_array_is_gathered(spec):
+    two = NamedSharding(jax.sharding.Mesh(jax.devices()[:2], "data"), PartitionSpec(*spec))
+    x = {"x": jax.device_put(np.arange(64 * 48, dtype=np.float32).reshape(64, 48), two)}
+    assert fingerprints_of(x)["x"].tolist() == [1046478848, 4286578688]
+    gathered = re.findall(r"\w+\[([\d,]+)\]\S* all-gather\(", fingerprints_of.lower(x).compile().as_text())
+    assert all(math.prod(map(int, shape.split(","))) <= 4 for shape in gathered), gathered
 
 
 @pytest.mark.parametrize("dtype", [jnp.complex64, jnp.int4])
