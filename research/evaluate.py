@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from research.core import Eval, Rows, Trained, eval_step
 from research.data.sampling.prefetch import prefetch
 from research.data.sampling.process_rows import read_own_rows
-from research.distributed.sharding import padded, put, shardings, under
+from research.distributed.sharding import padded, under
 from research.errors import UserError
-from research.metric_sums import Total
+from research.metric_sums import MetricSums, Total
 from research.tree import format_shapes
 
 
@@ -44,15 +45,22 @@ def evaluator(ev: Eval, apply, *, mesh):
     The function checks `interrupted()` before every batch and returns None if it is true. It raises UserError if the
     measure fails for the batches of the evaluation.
     """
-    step = jax.jit(under(mesh, eval_step(apply, ev.measure)), donate_argnums=2)
-    abstract_states = None  # traced once
+    add, fresh_sums = eval_step(apply, ev.measure), None
+
+    def packed(params, stats, sums, batch):
+        total, rows = add(params, stats, sums.total, batch)
+        return MetricSums.of(total, sums.bad), rows
+
+    replicated = NamedSharding(mesh, PartitionSpec())
+    step = jax.jit(under(mesh, packed), donate_argnums=2, out_shardings=(replicated, None))
 
     def empty(params, stats, batch):
-        nonlocal abstract_states
-        if abstract_states is None:
-            abstract_states = trace(params, stats, batch)
-        zeros = Total.zero(abstract_states)
-        return put(zeros, shardings(zeros, mesh))
+        nonlocal fresh_sums
+        if fresh_sums is None:  # traced once
+            states = trace(params, stats, batch)
+            no_sums = lambda: MetricSums.of(Total.zero(states), jnp.int32(-1))
+            fresh_sums = jax.jit(no_sums, out_shardings=replicated)
+        return fresh_sums()
 
     def trace(params, stats, batch):
         try:
@@ -63,7 +71,7 @@ def evaluator(ev: Eval, apply, *, mesh):
         return {name: state for name, state in measured.items() if not isinstance(state, Rows)}
 
     def evaluate(state, interrupted=lambda: False):
-        start_time, total, rows = time.perf_counter(), None, []
+        start_time, sums, rows = time.perf_counter(), None, []
         params, stats = on_mesh(ev.view(state), mesh)
         complete = lambda batch: padded(batch, mesh)
         read, place = read_own_rows(ev.source, mesh, size=ev.source.size, complete=complete)
@@ -71,10 +79,10 @@ def evaluator(ev: Eval, apply, *, mesh):
             for batch, _ in batches:
                 if interrupted():
                     return None
-                total = empty(params, stats, batch) if total is None else total
-                total, batch_rows = step(params, stats, total, batch)
+                sums = empty(params, stats, batch) if sums is None else sums
+                sums, batch_rows = step(params, stats, sums, batch)
                 rows.append(batch_rows)
-        values: dict[str, Any] = {name: state.value() for name, state in fetch_total(total).items()}
+        values: dict[str, Any] = {name: state.value() for name, state in fetch_total(fetch(sums).total).items()}
         table = _join_rows(fetch(rows))
         if ev.finish:
             values = {**values, **ev.finish({**values, "rows": table})}

@@ -34,8 +34,14 @@ class Arrays:
         return records.field(self.columns, name)
 
     def take_columns(self, indices):
-        """Return copies of the records at `indices` [m] as {field: [m, ...]}."""
-        return {name: column[indices] for name, column in self.columns.items()}
+        """Return the records at `indices` [m] as {field: [m, ...]}: copies, or read-only views of neighbours."""
+        first = indices[0] if len(indices) else 0
+        if not np.array_equal(indices, np.arange(first, first + len(indices))):
+            return {name: column[indices] for name, column in self.columns.items()}
+        views = {name: column[first : first + len(indices)] for name, column in self.columns.items()}
+        for view in views.values():
+            view.setflags(write=False)
+        return views
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,6 +17,10 @@ def test_arrays():
     assert taken["label"].tolist() == [3, 1, 3] and taken["text"].tolist() == ["c", "a", "c"]
     assert data.columns["text"].dtype == object
     taken["image"][:] = 0
+    neighbours = data.take_columns(np.array([1, 2]))
+    assert neighbours["image"].tolist() == [[2, 3], [4, 5]] and neighbours["label"].tolist() == [2, 3]
+    with pytest.raises(ValueError, match="read-only"):  # not copied
+        neighbours["image"][:] = 0
     assert data[2]["image"].tolist() == [4, 5]
 
 
