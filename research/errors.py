@@ -55,7 +55,7 @@ def masked(text: str) -> str:
     return text
 
 
-BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # also what reorders text
 
 
 def printable(text: str) -> str:
@@ -63,11 +63,7 @@ def printable(text: str) -> str:
 
     Otherwise a name in a file from elsewhere could steer the terminal, or reorder the text around it.
     """
-    text = masked(text)
-    if text.isprintable() and BIDIRECTIONAL.isdisjoint(text):
-        return text
-    safe = lambda c: c in "\n\t" or not (c < " " or "\x7f" <= c <= "\x9f" or c in BIDIRECTIONAL)
-    return "".join(c if safe(c) else "\ufffd" for c in text)
+    return UNPRINTABLE.sub("\ufffd", masked(text))
 
 
 def print_error(kind, error, trace):
