@@ -1,14 +1,18 @@
 """Verbs that check an experiment before training, or a run by its records."""
 
 
-def plan(file: str, *, topology: str | None = None, **knobs):
-    """Estimate memory and FLOPs per step, and list all parameters, without running a step.
+def plan(file: str, *, topology: str | None = None, advise: bool = False, **knobs):
+    """Estimate memory, FLOPs and the least time per step, and list all parameters, without running a step.
 
     Name patterns of optimizers, freezing and sharding match the part of a name after `params/`.
 
     file: an experiment file, such as experiments/digits.py
     topology (NAME): compile for devices that this machine does not have, such as v5e:4x4
+    advise: compile for every mesh of the devices, and advise the one with the least time by the roofline that fits
     """
+    import jax
+
+    from research.diagnose import advice
     from research.diagnose.cost import described, plan, topology_devices
     from research.distributed.sharding import table
     from research.experiment import build
@@ -16,9 +20,12 @@ def plan(file: str, *, topology: str | None = None, **knobs):
     from research.runs.opened import knob_values
 
     loaded = load(file)
-    built = build(
-        loaded.function(**knob_values(loaded, knobs)), devices=topology_devices(topology) if topology else None
-    )
+    experiment = loaded.function(**knob_values(loaded, knobs))
+    devices = topology_devices(topology) if topology else None
+    if advise:
+        print(advice.described(advice.advise(experiment, devices=devices or jax.devices())))
+        return
+    built = build(experiment, devices=devices)
     print(f"{described(plan(built))}\n\n{table(built.abstract)}")
 
 

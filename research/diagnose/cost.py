@@ -1,4 +1,4 @@
-"""Estimate the memory of a step from its compiled program and its FLOPs from its jaxpr, before a run."""
+"""Estimate the memory of a step, what a device executes and its FLOPs from the compiled program, before a run."""
 
 import math
 import re
@@ -8,19 +8,32 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from research.diagnose.hlo import Executed, executed
+from research.diagnose.roofline import CHIPS, roofline
 from research.distributed import sharding
-from research.errors import UserError
+from research.errors import UserError, unknown
 from research.experiment import Built
 
-COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+# The slices that exist, by number of chips: https://cloud.google.com/tpu/docs/v5e, v5p and v6e (November 2026).
+FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+CUBES = ("2x2x1", "2x2x2", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16", "16x16x16")
+SLICES = {"v5e": FLAT, "v5p": CUBES, "v6e": FLAT}
+
+
+class TooLarge(UserError):
+    """The step does not fit into the memory of a device; `needed` is its size in bytes, None if unknown."""
+
+    def __init__(self, message: str, *, needed: float | None):
+        super().__init__(message)
+        self.needed = needed
 
 
 class StepCost(NamedTuple):
     """The estimated cost of a step.
 
     `bytes`: memory per device, for each part of the state, the batch, all other memory of a step (`activations`) and
-    the total. `flops`: matrix products and convolutions of one optimizer step on all devices, forward and backward.
-    `collectives`: the number of each operation between devices in the compiled program.
+    the total. `flops`: matrix products and convolutions of one optimizer step on all devices, forward and backward,
+    recomputation included. `executed`: what one device executes in an optimizer step of the compiled program.
     """
 
     kind: str
@@ -28,17 +41,30 @@ class StepCost(NamedTuple):
     parameters: int
     bytes: Mapping[str, int]
     flops: float
-    collectives: Mapping[str, int]
+    executed: Executed
 
 
-def plan(built: Built) -> StepCost:
-    """Compile the step of a built experiment for its mesh and return its StepCost. The devices need not exist."""
+def plan(built: Built, *, batch_size: int | None = None, options: Mapping | None = None) -> StepCost:
+    """Compile the step of a built experiment for its mesh and return its StepCost. The devices need not exist.
+
+    `batch_size` replaces the number of examples in a batch. `options` are passed to the compiler. Raises TooLarge if
+    the compiler finds that the step does not fit into the memory of a device.
+    """
     state, stride = built.abstract, built.experiment.stride
     place = sharding.placement(built.mesh, axis=int(stride > 1))
-    shape = lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=place)
+    size = batch_size or built.experiment.source.size
+    sharding.check_batch(size, built.mesh)
+
+    def shape(x):
+        entire = (*x.shape[: int(stride > 1)], size, *x.shape[1 + int(stride > 1) :])
+        return jax.ShapeDtypeStruct(entire, jax.dtypes.canonicalize_dtype(x.dtype), sharding=place)
+
     batch = jax.tree.map(shape, jax.tree.map(np.asarray, built.source(built.seed)(0)))
     traced = built.step.trace(state, built.abstract_sums, batch)
-    compiled = traced.lower().compile()
+    try:
+        compiled = traced.lower().compile(compiler_options=dict(options or {}))
+    except jax.errors.JaxRuntimeError as error:
+        raise _too_large(error, built, size) from error
     memory = compiled.memory_analysis()
     parts = {name: getattr(state, name) for name in ("params", "opt", "stats")} | {"batch": batch}
     sizes = {name: sum(map(bytes_on_device, jax.tree.leaves(part))) for name, part in parts.items()}
@@ -46,16 +72,31 @@ def plan(built: Built) -> StepCost:
     # The TPU compiler reports 0 bytes of temporaries but includes them in the peak; the CPU compiler does the reverse.
     sizes["activations"] = max(memory.temp_size_in_bytes, memory.peak_memory_in_bytes - resident)
     sizes["total"] = resident + sizes["activations"]
-    text, devices = compiled.as_text(), built.mesh.devices.flat
-    counts = {name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES}
+    devices = built.mesh.devices.flat
+    counted = executed(compiled.as_text(), devices=len(devices))
+    transfers = {k: t._replace(number=t.number / stride, bytes=t.bytes / stride) for k, t in counted.transfers.items()}
     return StepCost(
         kind=devices[0].device_kind,
         devices=len(devices),
         parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
         bytes=sizes,
         flops=flops(traced.jaxpr.jaxpr) / stride,
-        collectives={name: count for name, count in counts.items() if count},
+        executed=Executed(counted.flops / stride, counted.bytes / stride, transfers),
     )
+
+
+def _too_large(error, built, size):
+    """The TooLarge of a compiler's message; other errors of the compiler are raised."""
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", str(error))
+    if not found and "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    kind, needed, available = built.mesh.devices.flat[0].device_kind, None, ""
+    if found:
+        used, limit = (
+            float(x) * 1024 ** " KMGT".index(unit or " ") for x, unit in (found.groups()[:2], found.groups()[2:])
+        )
+        needed, available = used, f": it needs {used / 2**30:.1f} GiB, and {limit / 2**30:.1f} GiB are there"
+    return TooLarge(f"a step of {size} examples does not fit into the memory of a {kind}{available}.", needed=needed)
 
 
 def described(found: StepCost) -> str:
@@ -66,25 +107,47 @@ def described(found: StepCost) -> str:
         f"{found.parameters:,} parameters; {found.flops:.3g} FLOPs per step on {found.devices} x {found.kind}",
         "memory per device:",
         *(f"  {name:<{width}}  {size:>14}" for name, size in mega.items()),
-        "between devices: " + (", ".join(f"{n} {name}" for name, n in found.collectives.items()) or "nothing"),
+        "between devices: " + (", ".join(_transfer(*item) for item in found.executed.transfers.items()) or "nothing"),
     ]
+    if found.kind in CHIPS:
+        bound = roofline(found.executed, CHIPS[found.kind])
+        share = found.flops / found.devices / CHIPS[found.kind].flops / bound.seconds
+        lines.append(
+            f"roofline: at least {1e3 * bound.seconds:,.1f} ms per step, limited by {bound.limit} (compute "
+            f"{1e3 * bound.compute:,.1f} ms, memory {1e3 * bound.memory:,.1f} ms, network {1e3 * bound.network:,.1f} "
+            f"ms): {share:.0%} of peak"
+        )
     return "\n".join(lines)
+
+
+def _transfer(name, transfer) -> str:
+    return f"{transfer.number:.0f} {name} ({transfer.bytes / 2**20:,.1f} MiB sent)"
 
 
 def topology_devices(name: str):
     """Return the devices of a TPU slice, such as `v5e:4x4`, to compile for without having them.
 
-    Raises UserError if the TPU compiler is not installed or does not know the name.
+    Raises UserError if there is no such slice, with the nearest one, and if the TPU compiler is not installed.
     """
     from jax.experimental import topologies
 
+    generation, _, shape = name.partition(":")
+    if generation not in SLICES:
+        raise unknown("TPU generation", generation, SLICES)
+    chips = [int(x) for x in re.findall(r"\d+", shape)]
+    if shape not in SLICES[generation]:
+        far = lambda valid: abs(math.log(math.prod(map(int, valid.split("x"))) / max(1, math.prod(chips or [1]))))
+        raise UserError(
+            f"unknown topology {name!r}; the nearest is {generation}:{min(SLICES[generation], key=far)}. Valid: "
+            f"{', '.join(f'{generation}:{valid}' for valid in SLICES[generation])}."
+        )
     try:
         return topologies.get_topology_desc(name, "tpu").devices
     except Exception as error:  # RuntimeError, NotImplementedError or JaxRuntimeError, depending on the cause
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise UserError(
-            f"cannot compile for the topology {name!r}: {reason}. Expected a name such as v5e:2x2 or v5p:2x2x1; to "
-            "install the compiler: pip install -e '.[tpu]' in the project's folder."
+            f"cannot compile for the topology {name!r}: {reason}. To install the compiler: pip install -e '.[tpu]' in "
+            "the project's folder."
         ) from error
 
 
@@ -118,7 +181,8 @@ def _cost(equation) -> float:
         return max(inner, default=0.0)
     times = params["length"] if name == "scan" else 1
     if name == "shard_map":
-        times = math.prod(params["mesh"].shape.values())
+        # Inside, shapes are those of one device along these axes, and those of all devices along the others.
+        times = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
     return times * sum(inner)
 
 

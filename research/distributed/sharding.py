@@ -45,10 +45,22 @@ def make_mesh(axes, *, devices=None) -> Mesh:
     if fixed < 1 or math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
         raise UserError(
             f"a mesh of {dict(axes)} does not fit {len(devices)} devices; expected sizes whose product is "
-            f"{len(devices)}, or -1 for one of them."
+            f"{len(devices)}, or -1 for one of them. The nearest is {_nearest_mesh(axes, len(devices))}."
         )
     kinds = (AxisType.Auto,) * len(sizes)
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=kinds, devices=devices)
+
+
+def _nearest_mesh(axes, devices):
+    """The mesh with these axes whose sizes are nearest to the given ones, for a number of devices."""
+    sizes, rest = {}, devices
+    for name, size in axes.items():
+        if size != -1:
+            divisors = [d for d in range(1, rest + 1) if rest % d == 0]
+            sizes[name] = min(divisors, key=lambda d, size=size: (abs(d - size), d))
+            rest //= sizes[name]
+    free = next((name for name, size in axes.items() if size == -1), "data")
+    return {name: sizes.get(name, 1) * (rest if name == free else 1) for name in {**axes, **{free: 1}}}
 
 
 def fsdp(*base, min_size: int = 2**14) -> Tactic:
@@ -250,7 +262,13 @@ def check_batch(size: int, mesh):
     """Raise UserError if a batch of `size` examples cannot be split evenly over the batch axes of the mesh."""
     count = math.prod(mesh.shape[name] for name in BATCH_AXES)
     if size % count:
-        raise UserError(f"a batch of {size} examples cannot be split over {count} devices; use a multiple of {count}.")
+        below, above = size // count * count, -(-size // count) * count
+        sizes = f"{below} or {above}" if below else f"{above}"
+        parts = {name: mesh.shape[name] for name in BATCH_AXES if mesh.shape[name] > 1}
+        raise UserError(
+            f"a batch of {size} examples cannot be split over {count} devices, the mesh's {parts}; use {sizes} "
+            f"examples, or a mesh that splits a batch into {math.gcd(size, count)} parts."
+        )
 
 
 def padded(batch, mesh):

@@ -75,7 +75,7 @@ def experiment(**changes):
 def test_a_plan_adds_up():
     one = jax.devices()[:1]
     found = plan(build(experiment(), devices=one))
-    assert found.parameters == 51 and found.devices == 1 and found.collectives == {}
+    assert found.parameters == 51 and found.devices == 1 and found.executed.transfers == {}
     assert found.bytes["params"] == 4 * 51 and found.bytes["opt"] == 2 * 4 * 51 + 4
     assert found.bytes["batch"] == 8 * (4 * 4 + 4) and found.bytes["stats"] == 0
     assert found.bytes["total"] >= sum(found.bytes[part] for part in ("params", "opt", "batch", "activations"))
@@ -92,13 +92,33 @@ def test_a_plan_is_of_one_step_and_of_each_device():
     assert strided.flops == single.flops
     split = plan(build(experiment(), devices=jax.devices()[:4]))
     assert split.devices == 4 and split.bytes["batch"] == single.bytes["batch"] / 4
-    assert split.flops == single.flops and split.collectives.get("all-reduce", 0) > 0
+    assert split.flops == single.flops and split.executed.transfers["all-reduce"].bytes > 0
     assert "all-reduce" in described(split)
 
 
-def test_topologies_that_cannot_be_compiled_for_are_told(monkeypatch):
-    with pytest.raises(UserError, match=r"cannot compile for the topology 'v9z:2x2'.*v5e:2x2.*research\[tpu\]"):
-        topology_devices("v9z:2x2")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("v5x:2x2", "unknown TPU generation 'v5x'. Did you mean 'v5[ep]'"),
+        ("v5e:3x3", "unknown topology 'v5e:3x3'; the nearest is v5e:2x4. Valid: v5e:1x1, "),
+        ("v5p:8x8", "the nearest is v5p:4x4x4"),
+        ("v5e", "the nearest is v5e:1x1"),
+    ],
+)
+def test_unknown_topologies_name_the_nearest(name, message):
+    with pytest.raises(UserError, match=message):
+        topology_devices(name)
+
+
+def test_a_compiler_that_is_not_installed_is_told(monkeypatch):
+    from jax.experimental import topologies
+
+    def fail(*_):
+        raise RuntimeError("JAX TPU support not installed")
+
+    monkeypatch.setattr(topologies, "get_topology_desc", fail)
+    with pytest.raises(UserError, match=r"cannot compile for the topology 'v5e:2x2': JAX TPU.*research\[tpu\]"):
+        topology_devices("v5e:2x2")
 
 
 def test_the_command_prints_it_and_names_the_nearest_knob(capsys, monkeypatch):
@@ -112,4 +132,4 @@ def test_the_command_prints_it_and_names_the_nearest_knob(capsys, monkeypatch):
 def test_a_step_is_compiled_for_tpus_that_are_not_there():
     pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip install 'research[tpu]'")
     found = plan(build(experiment(mesh={"fsdp": 4}), devices=topology_devices("v5e:2x2")))
-    assert found.devices == 4 and "TPU" in found.kind and found.bytes["batch"] > 0 and sum(found.collectives.values())
+    assert found.devices == 4 and "TPU" in found.kind and found.bytes["batch"] > 0 and found.executed.transfers

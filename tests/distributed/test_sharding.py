@@ -65,10 +65,11 @@ def test_a_mesh_has_all_axes_and_one_takes_what_is_left():
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"data": 3}, "does not fit 4 devices"),
-        ({"data": -1, "fsdp": -1}, "does not fit 4 devices"),
-        ({"data": -1, "fsdp": 8}, "does not fit 4 devices"),
-        ({"data": 0}, "does not fit 4 devices"),
+        ({"data": 3}, "does not fit 4 devices.*nearest is {'data': 4}"),
+        ({"data": -1, "fsdp": -1}, "does not fit 4 devices.*nearest is {'data': 4, 'fsdp': 1}"),
+        ({"data": -1, "fsdp": 8}, "does not fit 4 devices.*nearest is {'data': 1, 'fsdp': 4}"),
+        ({"tensor": 3}, "does not fit 4 devices.*nearest is {'tensor': 2, 'data': 2}"),
+        ({"data": 0}, "does not fit 4 devices.*nearest is {'data': 4}"),
         ({"fdsp": 4}, "unknown mesh axis 'fdsp'. Did you mean 'fsdp'"),
     ],
 )
@@ -181,7 +182,7 @@ def test_an_experiment_is_sharded_and_says_so():
 def test_batches_are_split_or_padded_or_refused():
     mesh = mesh_of(data=2, fsdp=2)
     batch = {"x": np.arange(6.0).reshape(6, 1)}
-    with pytest.raises(UserError, match="batch of 6 examples cannot be split over 4 devices; use a multiple of 4"):
+    with pytest.raises(UserError, match="6 examples cannot be split over 4 devices.*use 4 or 8.*into 2 parts"):
         place(batch, mesh)
     assert padded(batch, mesh) is batch  # without a mask nothing would tell padding from records
     whole = padded({**batch, "mask": np.ones(6, np.float32)}, mesh)
