@@ -85,18 +85,26 @@ def plan(built: Built, *, batch_size: int | None = None, options: Mapping | None
     )
 
 
+# The messages of the TPU's compiler: with the memory that the step needs, and that there is.
+EXCEEDED = re.compile(
+    r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm|\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)"
+)
+
+
 def _too_large(error, built, size):
     """The TooLarge of a compiler's message; other errors of the compiler are raised."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", str(error))
-    if not found and "RESOURCE_EXHAUSTED" not in str(error):
+    if "RESOURCE_EXHAUSTED" not in str(error):
         raise error
-    kind, needed, available = built.mesh.devices.flat[0].device_kind, None, ""
-    if found:
-        used, limit = (
-            float(x) * 1024 ** " KMGT".index(unit or " ") for x, unit in (found.groups()[:2], found.groups()[2:])
-        )
-        needed, available = used, f": it needs {used / 2**30:.1f} GiB, and {limit / 2**30:.1f} GiB are there"
-    return TooLarge(f"a step of {size} examples does not fit into the memory of a {kind}{available}.", needed=needed)
+    kind, needed, numbers = built.mesh.devices.flat[0].device_kind, None, ""
+    if found := EXCEEDED.search(str(error)):
+        needed, available = (_size(text) for text in found.groups() if text)
+        numbers = f": it needs {needed / 2**30:.1f} GiB or more, and {available / 2**30:.1f} GiB are there"
+    return TooLarge(f"a step of {size} examples does not fit into the memory of a {kind}{numbers}.", needed=needed)
+
+
+def _size(text) -> float:
+    """The bytes of a text such as 15.75G."""
+    return float(text.rstrip("KMGT")) * 1024 ** " KMGT".index(text[-1] if text[-1] in "KMGT" else " ")
 
 
 def described(found: StepCost) -> str:

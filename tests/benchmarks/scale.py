@@ -159,12 +159,13 @@ def measured(rounds: int = 5) -> list[dict[str, Any]]:
                 began = time.perf_counter()
                 run[2], run[3] = jax.block_until_ready(run[1](run[2], run[3], run[4]))
             times[key].append(time.perf_counter() - began)
-    lines = []
+    lines, load = [], os.getloadavg()[0]
     for (devices, strategy), (cost, *_) in runs.items():
         found = [roofline(cost.executed, Chip(f / devices, 0, b / devices, b / 2 / devices)) for f, b in limits]
         lines.append({
             "devices": devices, "strategy": strategy, "rows": 16 // devices, "executed": cost.executed._asdict(),
-            "bytes": dict(cost.bytes), "limits": limits, "seconds": times[devices, strategy], "roofline": found,
+            "bytes": dict(cost.bytes), "load": load, "limits": limits, "seconds": times[devices, strategy],
+            "roofline": found,
         })  # fmt: skip
     return lines
 
@@ -279,7 +280,8 @@ def _cpu_part(lines):
         f"{place['processor']}, {place['cores']} cores. A GPT of {SMALL.depth} layers of {SMALL.width} units in f32 on "
         "16 rows of 128 tokens. The devices share the cores, so the roofline has a share of the machine's limits, "
         "measured in the same rounds: a matrix product of 2,048 x 2,048, and a copy of 256 MiB. *serial*: compute, "
-        "memory and network one after the other. *error*: roofline by measured time; median of the rounds.",
+        "memory and network one after the other. *error*: roofline by measured time; median of the rounds. The load "
+        f"average was {lines[0]['load']:.1f}; of 1 for each device that computes, the rest is of other processes.",
         "\n".join([
             "| devices | strategy | MiB per device | GFLOP | sent, MB | roofline, ms | serial, ms | measured, ms "
             "(quartiles) | error |\n|--:|---|--:|--:|---|--:|--:|--:|--:|",

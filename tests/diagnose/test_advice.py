@@ -64,11 +64,15 @@ def test_the_compilers_own_limit_counts(monkeypatch):
 
 def test_a_message_of_the_compiler_becomes_an_error_with_its_size():
     built = build(experiment({"data": 2}), devices=FOUR[:2])
-    message = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
-    found = cost._too_large(RuntimeError(message + "Used 24.50G of 15.75G hbm. Exceeded hbm by 8.75G."), built, 8)
-    assert (
-        found.needed == 24.5 * 2**30 and "8 examples does not fit" in str(found) and "15.8 GiB are there" in str(found)
-    )
+    exhausted = "RESOURCE_EXHAUSTED: Ran out of memory "
+    for message, needed in (
+        ("in memory space hbm. Used 24.50G of 15.75G hbm. Exceeded hbm by 8.75G.", 24.5 * 2**30),
+        ("on HBM, the memory required for HLO temporaries (512.5M) exceeds available HBM (15.75G).", 512.5 * 2**20),
+        ("", None),
+    ):
+        found = cost._too_large(RuntimeError(exhausted + message), built, 8)
+        assert found.needed == needed and "8 examples does not fit into the memory of a cpu" in str(found)
+        assert ("15.8 GiB are there" in str(found)) == (needed is not None)
     with pytest.raises(ValueError):
         cost._too_large(ValueError("INTERNAL"), built, 8)
 

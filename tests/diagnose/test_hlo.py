@@ -97,6 +97,8 @@ ENTRY %main (start: (u32[], f32[8])) -> (u32[], f32[8]) {
   ROOT %loop = (u32[], f32[8]) while(%start), condition=%condition, body=%body
 }"""
     assert executed(text, devices=2).transfers == {"collective-permute": (4, 4 * 32)}
+    noted = text.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"5"}}')
+    assert executed(noted, devices=2).transfers == {"collective-permute": (5, 5 * 32)}
 
 
 @pytest.mark.parametrize(
