@@ -3,7 +3,8 @@
 A check is a function that returns Passed, Skipped or a Finding. A Finding states the problem, the numbers that show it
 and the actions to try. `doctor` runs all checks.
 
-    before a run   before (initial loss, gradients, overfitting one batch), rate (range test), cost (memory, FLOPs)
+    before a run   before (initial loss, gradients, overfitting one batch), rate (range test), cost (memory, FLOPs), hlo
+                   (what a device executes), roofline (the least time of a step), advice (meshes, the largest batch)
     data           data, copies (duplicates), suspects (wrong labels), tables
     during a run   during (rules for each interval), live, layers (statistics per layer)
     after a run    after, examine, findings_page

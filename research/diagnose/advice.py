@@ -95,8 +95,8 @@ def described(choices: list[Choice]) -> str:
     """Format the Choices of `advise` as lines of text, with the advice last."""
     lines = []
     for choice in choices:
-        size = f"{choice.needed / 2**30:7.1f} GiB" if choice.needed else " " * 11
-        time = f"{1e3 * choice.seconds:9,.1f} ms" if choice.cost else " " * 12
+        size = f"{choice.needed / 2**30:8.3g} GiB" if choice.needed else " " * 12
+        time = f"{1e3 * choice.seconds:9.4g} ms" if choice.cost else " " * 12
         lines.append(f"  {size}  {time}  {_shown(choice.mesh)}" + (f": {choice.reason}" if choice.reason else ""))
     best = choices[0]
     limit = roofline(best.cost.executed, CHIPS[best.cost.kind]).limit

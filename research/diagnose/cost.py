@@ -99,7 +99,10 @@ def _too_large(error, built, size):
     if found := EXCEEDED.search(str(error)):
         needed, available = (_size(text) for text in found.groups() if text)
         numbers = f": it needs {needed / 2**30:.1f} GiB or more, and {available / 2**30:.1f} GiB are there"
-    return TooLarge(f"a step of {size} examples does not fit into the memory of a {kind}{numbers}.", needed=needed)
+    advice = "Use more devices or a smaller batch; `plan --advise` compares meshes."
+    return TooLarge(
+        f"a step of {size} examples does not fit into the memory of a {kind}{numbers}. {advice}", needed=needed
+    )
 
 
 def _size(text) -> float:
@@ -121,9 +124,9 @@ def described(found: StepCost) -> str:
         bound = roofline(found.executed, CHIPS[found.kind])
         share = found.flops / found.devices / CHIPS[found.kind].flops / bound.seconds
         lines.append(
-            f"roofline: at least {1e3 * bound.seconds:,.1f} ms per step, limited by {bound.limit} (compute "
-            f"{1e3 * bound.compute:,.1f} ms, memory {1e3 * bound.memory:,.1f} ms, network {1e3 * bound.network:,.1f} "
-            f"ms): {share:.0%} of peak"
+            f"roofline: at least {1e3 * bound.seconds:.3g} ms per step, limited by {bound.limit} (compute "
+            f"{1e3 * bound.compute:.3g} ms, memory {1e3 * bound.memory:.3g} ms, network {1e3 * bound.network:.3g} ms): "
+            f"{share:.0%} of peak"
         )
     return "\n".join(lines)
 
