@@ -4,6 +4,7 @@
     python -m tests.benchmarks mlp gpt --rounds 10      some of it
     python -m tests.benchmarks vit@batch=16             another size of it
     python -m tests.benchmarks --quick                  tiny sizes: does it run? (CI)
+    python -m tests.benchmarks.scale                    predictions for TPU slices that are not there: SCALE.md
 
 Every contender is a process of its own. All are set up and compiled first; then they take turns in random order while
 the others sleep on a pipe, so a drift of the machine meets all of them. A figure is a ratio of turns of one round; the
