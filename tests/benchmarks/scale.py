@@ -205,7 +205,8 @@ def page(tpu: list[Mapping[str, Any]], cpu: list[Mapping[str, Any]]) -> str:
                 f"{limits.bandwidth / 1e9:,.0f} GB/s, network {limits.network / 1e9:.0f} GB/s)"
             )
             rows = [_row(found.get((size, chip, devices, s)), size, s, chip) for size in SIZES for s in STRATEGIES]
-            head.append("\n".join([HEAD, *rows]))
+            known = any(where[1:3] == (chip, devices) for where in found)
+            head.append("\n".join([HEAD, *rows]) if known else "No row is computed.")
     return "\n\n".join([*head, *_cpu_part(cpu)]) + "\n"
 
 
@@ -224,7 +225,7 @@ batch over all chips, found by compiling: the next multiple does not fit; empty 
 Main memory limits most rows, and most of its traffic is the scores of attention, which `layers.attention.attention` \
 writes and reads in f32: an `attend=` that keeps them on the chip (Dao et al. 2022, FlashAttention) would be the first \
 step. The roofline is a bound: no row says that a step reaches it. The error of this prediction is known for CPU \
-devices only: see the end."""
+devices at most: see the end."""
 HEAD = (
     "| GPT | strategy | rows per chip | GiB | TFLOP | sent, MB | compute | memory | network | MFU | "
     "largest batch |\n|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|"
@@ -263,8 +264,9 @@ def _ms(seconds):
 
 def _cpu_part(lines):
     """The table of CPU devices."""
+    title = "## CPU devices, predicted and measured"
     if not lines:
-        return []
+        return [title, "Not measured: `python -m tests.benchmarks.scale --cpu`, on a machine without other work."]
     place = lines[0]["machine"]
     rows = []
     for line in lines:
@@ -279,7 +281,7 @@ def _cpu_part(lines):
             f"{_ms(statistics.median(serial))} | {_ms(seconds)} ({_ms(low)} - {_ms(high)}) | {error:.2f} |"
         )
     return [
-        "## CPU devices, predicted and measured",
+        title,
         f"{place['processor']}, {place['cores']} cores. A GPT of {SMALL.depth} layers of {SMALL.width} units in f32 on "
         f"{SMALL_ROWS} rows of {SMALL.length} tokens. The devices share the cores, so the roofline has a share of the "
         "machine's limits, measured in the same rounds: a matrix product of 2,048 x 2,048, and an addition to 256 MiB "
