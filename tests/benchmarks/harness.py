@@ -123,7 +123,7 @@ def start(contender: Contender, work: works.Work, *, quick: bool, folder) -> Pro
     for package in contender.needs:
         if importlib.util.find_spec(package) is None:
             raise Lost(
-                f"{contender.name} is left out: no {package} here. Install it with pip install 'research[bench]'"
+                f"{contender.name} is left out: no {package} here. Install it with pip install -e '.[bench]'"
             )
     mine, its = socket.socketpair()
     log = Path(folder, f"{contender.name}.log")

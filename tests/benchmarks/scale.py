@@ -5,7 +5,7 @@
     python -m tests.benchmarks.scale --cpu      predict and time the small GPT on 1, 2 and 4 CPU devices (minutes)
     python -m tests.benchmarks.scale --page     write SCALE.md from the stored lines
 
-Needs the TPU compiler: pip install 'research[tpu]'. Each row is stored when it is known; a stopped run goes on with the
+Needs the TPU compiler: pip install -e '.[tpu]'. Each row is stored when it is known; a stopped run goes on with the
 next one. What cannot be compiled is stored with the reason.
 """
 

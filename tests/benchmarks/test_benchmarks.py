@@ -103,7 +103,7 @@ def test_a_contender_that_cannot_take_part_is_told(monkeypatch):
     monkeypatch.setattr(harness, "contenders", lambda work: (absent, broken))
     found = harness.measure("mlp", rounds=1, seconds=0.01, quick=True, tell=told.append)
     assert not found["rounds"] and len(found["lost"]) == 2
-    assert "research[bench]" in found["lost"][0] and "broken died" in found["lost"][1]
+    assert ".[bench]" in found["lost"][0] and "broken died" in found["lost"][1]
 
 
 def test_a_contender_that_dies_under_way_leaves_the_others(monkeypatch):
