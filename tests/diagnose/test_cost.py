@@ -117,7 +117,7 @@ def test_a_compiler_that_is_not_installed_is_told(monkeypatch):
         raise RuntimeError("JAX TPU support not installed")
 
     monkeypatch.setattr(topologies, "get_topology_desc", fail)
-    with pytest.raises(UserError, match=r"cannot compile for the topology 'v5e:2x2': JAX TPU.*research\[tpu\]"):
+    with pytest.raises(UserError, match=r"cannot compile for the topology 'v5e:2x2': JAX TPU.*-e '.\[tpu\]'"):
         topology_devices("v5e:2x2")
 
 
@@ -130,6 +130,6 @@ def test_the_command_prints_it_and_names_the_nearest_knob(capsys, monkeypatch):
 
 
 def test_a_step_is_compiled_for_tpus_that_are_not_there():
-    pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip install 'research[tpu]'")
+    pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip install -e '.[tpu]'")
     found = plan(build(experiment(mesh={"fsdp": 4}), devices=topology_devices("v5e:2x2")))
     assert found.devices == 4 and "TPU" in found.kind and found.bytes["batch"] > 0 and found.executed.transfers
