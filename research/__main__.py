@@ -8,7 +8,7 @@ import threading
 from research.cli._command import run
 from research.errors import print_error, run_command
 from research.files import TolerantStream
-from research.system.huge_pages import large_pages
+from research.system.allocator import keep_memory
 
 EXIT = 5.0  # seconds
 
@@ -44,7 +44,7 @@ def _limit_exit(error):
 
 
 if __name__ == "__main__":
-    large_pages()
+    keep_memory()
     sys.excepthook = print_error
     try:
         sys.exit(main())

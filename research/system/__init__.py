@@ -2,7 +2,7 @@
 
     provenance          versions, hardware and repository state, as recorded with each run
     compilation_cache   a persistent cache of compiled programs
-    huge_pages          2 MB memory pages, for training on CPU
+    allocator           memory that stays in the process between steps, for training on CPU
     archive             .npz archives that may be damaged or hostile
     resources           peak memory and compilation time
 

@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from research.system.allocator import SETTING
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "research")
 VECTORS = {"amx_tile": "AMX", "avx512_bf16": "AVX-512 with bf16", "avx512f": "AVX-512", "avx2": "AVX2"}
 
@@ -29,7 +31,7 @@ def _installed():
 
 
 def hardware() -> dict[str, Any]:
-    """Describe the devices, the processor and the memory (GiB) of this machine."""
+    """Describe the devices, the processor, the memory (GiB) and the allocator's settings (GLIBC_TUNABLES)."""
     import jax
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -40,6 +42,7 @@ def hardware() -> dict[str, Any]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
+        "allocator": os.environ.get(SETTING, ""),
     }
 
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from research.system.huge_pages import large_pages
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve, turns
 
@@ -260,5 +259,4 @@ def train(work: works.Work, gate: Gate):
 
 
 if __name__ == "__main__":
-    large_pages()
     serve({"floor": train})

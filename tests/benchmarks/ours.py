@@ -23,7 +23,6 @@ from research.models.vit import ViT
 from research.objectives.classify import classify
 from research.runs.checkpoint import Checkpoints
 from research.runs.record import Record
-from research.system.huge_pages import large_pages
 from research.tracking.trackers import timing_writer
 from tests.benchmarks import works
 from tests.benchmarks.turns import Gate, serve, turns
@@ -149,5 +148,4 @@ class Over(Exception):
 
 
 if __name__ == "__main__":
-    large_pages()
     serve({"ours": train, "ours-step": step_alone, "ours-many": functools.partial(train, stride=32)})
