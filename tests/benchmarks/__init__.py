@@ -17,10 +17,14 @@ first step after a sleep is not timed. The contenders:
     keras           Keras 3 on JAX, `train_on_batch`
     torch, torch-best, torch-compile
                     PyTorch: eager; with its fused optimizer and channels last; and compiled besides
+    linen-kept, torch-best-kept
+                    the same with the allocator of our command line, which keeps freed memory (`system.allocator`)
 
-Ours and the floor have large pages, as the command line gives them (`system.huge_pages`); the others are as their users
-start them. By `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` a ViT or a GPT takes Linen's step .70 to .82 of its time,
-PyTorch's .92 to 1.1.
+Ours and the floor have this allocator too; the other contenders are as their users start them.
+
+A turn of training consists of three parts. Steal, other processes, CPU time per step and the spread of the parts decide
+whether it was stable (`stability`). Contenders with fewer stable turns than `--rounds` take further ones, at most
+`--again`; then their rows are marked.
 
 Keras, PyTorch and TensorFlow (for tf.data) are installed for this alone: `pip install -e '.[bench]'`. Nothing here
 asserts a time.
@@ -42,5 +46,7 @@ to 320 GF/s, slowest for kernels' gradients over 128 examples, where large ones 
 layer's input for its kernel's gradient, .9 to 1.1 of the product; Adam with its divisions by numbers turned into
 products .65 to 1.0 of its own time, which is a seventh to a fifth of an MLP's step, but then it is not optax's; the
 pieces of a convolution's windows two or four to a turn of their loop, .95 to 1.02 of a ResNet's step;
-`MALLOC_ARENA_MAX=1` and no trimming, as fast as large pages at up to three times the memory.
+mimalloc 3 without purging, as few page faults as glibc with `system.allocator`, at 2.3 GB for a GPT's step (glibc: 2.1
+to 2.8, and 1.5 without it); glibc without `arena_max=1`, up to 8,000 page faults a step; without its caches of threads,
+no less memory.
 """

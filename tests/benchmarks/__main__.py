@@ -21,6 +21,7 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join((*works.ALL, 'scaling', *TABLES))}")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--again", type=int, metavar="N", help="at most N more for unstable rows, by default --rounds")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long a turn should take")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, a round, nothing stored")
     parser.add_argument("--contenders", default="", help="only these, e.g. ours,floor,torch-best")
@@ -33,7 +34,10 @@ def main(arguments=None) -> int:
     named = given.works or (QUICK if given.quick else EVERYTHING)
     named = sorted(named, key=lambda name: TABLES.index(name) if name in TABLES else -1)
     chosen = [spec for name in named for spec in (works.SCALING if name == "scaling" else [name])]
-    how = dict(rounds=1, seconds=0.01) if given.quick else dict(rounds=given.rounds, seconds=given.seconds)
+    how = dict(rounds=1, seconds=0.01)
+    if not given.quick:
+        again = given.rounds if given.again is None else given.again
+        how = dict(rounds=given.rounds, seconds=given.seconds, again=again)
     for spec in chosen:
         if spec not in TABLES:
             works.work(spec, quick=True)  # a mistake is told before hours of measuring

@@ -17,35 +17,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from research.system.allocator import SETTING, TUNABLES
 from research.system.provenance import git_state, versions
-from tests.benchmarks import works
+from tests.benchmarks import stability, works
 
 RESULTS = Path(__file__).parent / "results"
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg"}  # what compiles soonest
 if importlib.metadata.version("jax").startswith("0.10."):
     QUICK["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"  # a switch that later versions do not know
+PARTS = 3  # of a turn of training; how they differ shows a disturbance
 PEERS = ("keras", "torch", "tensorflow-cpu")  # not among the versions that a run of ours depends on
 
 
 class Contender(NamedTuple):
-    """A process that takes turns: `python -m tests.benchmarks.MODULE NAME WORK`; `needs` are packages."""
+    """A process that takes turns: `python -m tests.benchmarks.MODULE NAME WORK`; `needs` are packages.
+
+    `kept`: its allocator keeps freed memory, by the settings of `system.allocator`.
+    """
 
     name: str
     module: str
     needs: tuple[str, ...] = ()
+    kept: bool = False
 
 
 TRAINERS = (
-    Contender("ours", "ours"),
-    Contender("floor", "floor"),
+    Contender("ours", "ours", kept=True),
+    Contender("floor", "floor", kept=True),
     Contender("linen", "linen"),
+    Contender("linen-kept", "linen", kept=True),
     Contender("nnx", "nnx_idiom"),
     Contender("keras", "keras_jax", ("keras",)),
     Contender("torch", "torch_twin", ("torch",)),
     Contender("torch-best", "torch_twin", ("torch",)),
+    Contender("torch-best-kept", "torch_twin", ("torch",), kept=True),
     Contender("torch-compile", "torch_twin", ("torch",)),
 )
-DISPATCHERS = (*(Contender(name, "ours") for name in ("ours", "ours-step", "ours-many")), *TRAINERS[1:4])
+DISPATCHERS = (
+    *(Contender(name, "ours", kept=True) for name in ("ours", "ours-step", "ours-many")),
+    *(contender for contender in TRAINERS if contender.name in ("floor", "linen", "nnx")),
+)
 
 
 def contenders(work: works.Work) -> tuple[Contender, ...]:
@@ -130,9 +141,11 @@ def start(contender: Contender, work: works.Work, *, quick: bool, folder) -> Pro
     command = [sys.executable, "-m", f"tests.benchmarks.{contender.module}", contender.name, work.name]
     command += ["--channel", str(its.fileno()), *(["--quick"] if quick else [])]
     devices = work.sizes.devices
-    environment = {
-        **os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "KERAS_BACKEND": "jax",
+    environment = {name: value for name, value in os.environ.items() if name != SETTING}
+    environment |= {
+        "JAX_NUM_CPU_DEVICES": str(devices), "KERAS_BACKEND": "jax",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2", **(QUICK if quick else {}),
+        **({SETTING: TUNABLES} if contender.kept else {}),
     }  # fmt: skip
     if devices > 1:
         environment["NPROC"] = str(max(4 * devices, os.cpu_count()))  # as in research.distributed: or they might hang
@@ -144,7 +157,7 @@ def start(contender: Contender, work: works.Work, *, quick: bool, folder) -> Pro
 
 
 class Ready(NamedTuple):
-    """A contender that is set up: steps a turn, and what it said of itself."""
+    """A contender that is set up: steps in a part of a turn, and what it said of itself."""
 
     process: Process
     steps: int
@@ -170,23 +183,38 @@ def warmed(process: Process, work: works.Work, *, seconds: float) -> Ready:
             raise Lost(f"{process.contender.name} has {facts['parameters']:,} parameters, not {expected:,}")
         if not second["loss"] < first["loss"]:
             raise Lost(f"the loss of {process.contender.name} does not fall: {facts['loss']}")
-    steps = max(1, min(20_000 // stride, round(seconds / (second["seconds"] / again)))) * stride
+    part = seconds / PARTS if "parameters" in facts else seconds
+    steps = max(1, min(20_000 // stride, round(part / (second["seconds"] / again)))) * stride
     return Ready(process, steps, facts)
 
 
 def turn(contender: Ready) -> dict[str, Any]:
-    """What a contender reports of a turn. Raises Lost where it has died.
+    """A turn of a contender: times of a step in ms, shares that others took, its memory and loss. Raises Lost.
 
     Where it trains, a step comes first that does not count: training does not sleep, so what a sleep costs (memory that
-    a virtual machine took back, cold caches) is no part of it.
+    a virtual machine took back, cold caches) is no part of it. Then come `PARTS` parts.
     """
-    if "parameters" in contender.facts:
-        contender.process.ask(contender.facts.get("stride", 1))
-    return contender.process.ask(contender.steps)
+    trains, ask = "parameters" in contender.facts, contender.process.ask
+    if trains:
+        ask(contender.facts.get("stride", 1))
+    parts = [ask(contender.steps) for _ in range(PARTS if trains else 1)]
+    total = lambda key: sum(part[key] for part in parts)
+    share = lambda key: sum(part[key] * part["seconds"] for part in parts) / total("seconds")
+    ms = 1e3 / contender.steps
+    return {
+        "contender": contender.process.contender.name, "ms": ms * total("seconds") / len(parts),
+        "cpu_ms": ms * total("cpu") / len(parts), "parts": [ms * part["seconds"] for part in parts],
+        "foreign": share("foreign"), "steal": share("steal"), "rss": parts[-1]["rss"], "loss": parts[-1]["loss"],
+    }  # fmt: skip
 
 
-def measure(spec: str, *, rounds: int, seconds: float, quick: bool = False, only=(), tell=print) -> dict[str, Any]:
-    """One piece of work by all its contenders: what is a line of the results."""
+def measure(
+    spec: str, *, rounds: int, seconds: float, again: int = 0, quick: bool = False, only=(), tell=print
+) -> dict[str, Any]:
+    """One piece of work by all its contenders: what is a line of the results.
+
+    After the `rounds` come up to `again` rounds of those contenders with fewer stable turns, and of ours and the floor.
+    """
     work, ready, lost = works.work(spec, quick=quick), [], []
     chosen = [c for c in contenders(work) if not only or c.name in only]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as held:
@@ -210,22 +238,26 @@ def measure(spec: str, *, rounds: int, seconds: float, quick: bool = False, only
             ready.append(process and attempt(warmed, process, work, seconds=seconds))
         ready = [contender for contender in ready if contender]
         played, order = [], random.Random(0)
-        for number in range(rounds):
-            for contender in order.sample(ready, len(ready)):
+        for number in range(rounds + again):
+            counts = {name: len(found) for name, found in stability.stable(played).items()}
+            short = [r for r in ready if counts.get(r.process.contender.name, 0) < rounds]
+            if number >= rounds:
+                if not short:
+                    break
+                tell(f"{spec}: again, for {', '.join(r.process.contender.name for r in short)}")
+                short += [r for r in ready if r not in short and r.process.contender.name in ("ours", "floor")]
+            for contender in order.sample(short, len(short)):
                 report = attempt(turn, contender)
                 if report is None:
                     ready.remove(contender)
                     continue
-                played.append({"round": number, "contender": contender.process.contender.name,
-                               "ms": 1e3 * report["seconds"] / contender.steps,
-                               "cpu_ms": 1e3 * report["cpu"] / contender.steps,
-                               "foreign": report["foreign"], "rss": report["rss"], "loss": report["loss"]})  # fmt: skip
+                played.append({"round": number, **report})
             tell(f"{spec}: round {number + 1} of {rounds}")
         for contender in ready:
             contender.process.tell(0)
             contender.process.process.wait(60)
     return {
-        **circumstances(), "work": spec, "quick": quick, "sizes": vars(work.sizes), "lost": lost,
+        **circumstances(), "work": spec, "quick": quick, "sizes": vars(work.sizes), "lost": lost, "wanted": rounds,
         "contenders": {r.process.contender.name: {"steps": r.steps, **r.facts} for r in ready}, "rounds": played,
     }  # fmt: skip
 

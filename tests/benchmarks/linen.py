@@ -164,4 +164,4 @@ def train(work: works.Work, gate: Gate):
 
 
 if __name__ == "__main__":
-    serve({"linen": train})
+    serve({"linen": train, "linen-kept": train})

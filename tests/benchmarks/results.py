@@ -1,19 +1,33 @@
 """RESULTS.md, made from the lines that the harness stored: medians with spread, and ratios of the same round."""
 
+import collections
+import itertools
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-QUIET = 0.03  # the share of the cores that other processes may take before a figure is marked
+from tests.benchmarks import stability
+
+COVERAGE = 0.9  # the least probability that an interval holds the median
+
+
+class Ratio(NamedTuple):
+    """The median of ratios of the same round, and an interval for it."""
+
+    median: float
+    low: float
+    high: float
 
 
 class Row(NamedTuple):
     """A contender in one piece of work: ms a step (median and quartiles), CPU ms, and two ratios of the same rounds.
 
-    `to_floor` is its time by the reference's, `ours` our time by its; None where there is no such contender. `loss`
-    is the mean over the rounds.
+    `to_floor` is its time by the reference's, `ours` our time by its; None where there is no such contender. They come
+    from its stable turns if it has as many as wanted, or else from all: then it is not `stable`, which is None if the
+    turns of the line were not judged. `disturbed` counts what disturbed the others. `loss` is the mean over the rounds.
     """
 
     contender: str
@@ -21,32 +35,55 @@ class Row(NamedTuple):
     low: float
     high: float
     cpu_ms: float
-    to_floor: float | None
-    ours: float | None
+    to_floor: Ratio | None
+    ours: Ratio | None
     rss: float
-    foreign: float
     loss: float | None
+    stable: bool | None
+    calm: int
+    turns: int
+    disturbed: Mapping[str, int]
 
 
 def rows(line: Mapping[str, Any]) -> list[Row]:
     """The rows of a line of the results, in the order in which its contenders were started."""
+    judged = "wanted" in line
+    found = stability.disturbances(line["rounds"]) if judged else collections.defaultdict(list)
     by = {name: [r for r in line["rounds"] if r["contender"] == name] for name in line["contenders"]}
-    times = {name: {r["round"]: r["ms"] for r in played} for name, played in by.items()}
+    calm = {name: [r for r in played if not found[name, r["round"]]] for name, played in by.items()}
+    stable = {name: len(calm[name]) >= line["wanted"] if judged else None for name in by}
+    used = {name: calm[name] if stable[name] else played for name, played in by.items()}
+    times = {name: {r["round"]: r["ms"] for r in played} for name, played in used.items()}
 
     def ratio(a, b):
-        return statistics.median(times[a][i] / times[b][i] for i in times[a]) if a in times and b in times else None
+        common = sorted(times.get(a, {}).keys() & times.get(b, {}).keys())
+        return interval([times[a][i] / times[b][i] for i in common]) if common else None
 
     def row(name, played):
         ms = [r["ms"] for r in played]
         low, _, high = statistics.quantiles(ms, n=4, method="inclusive") if len(ms) > 1 else ms * 3
-        middle = {key: statistics.median(r[key] for r in played) for key in ("cpu_ms", "foreign", "rss")}
         losses = [r["loss"] for r in played if r.get("loss") is not None]
+        causes = collections.Counter(cause for r in by[name] for cause in found[name, r["round"]])
         return Row(
-            name, statistics.median(ms), low, high, middle["cpu_ms"], ratio(name, "floor"), ratio("ours", name),
-            middle["rss"], middle["foreign"], statistics.mean(losses) if losses else None,
+            name, statistics.median(ms), low, high, statistics.median(r["cpu_ms"] for r in played),
+            ratio(name, "floor"), ratio("ours", name), statistics.median(r["rss"] for r in played),
+            statistics.mean(losses) if losses else None, stable[name], len(calm[name]),
+            len(by[name]), causes,
         )  # fmt: skip
 
-    return [row(name, played) for name, played in by.items() if played]
+    return [row(name, played) for name, played in used.items() if played]
+
+
+def interval(values: Iterable[float]) -> Ratio:
+    """The median with the narrowest pair of order statistics that covers the true one with probability `COVERAGE`.
+
+    No form of the distribution is assumed. Fewer than five values do not suffice: then it is the least and the most.
+    """
+    ordered = sorted(values)
+    count = len(ordered)
+    tails = itertools.accumulate(math.comb(count, i) for i in range(count))
+    cut = max(1, sum(tail / 2 ** (count - 1) <= 1 - COVERAGE for tail in tails))
+    return Ratio(statistics.median(ordered), ordered[cut - 1], ordered[-cut])
 
 
 def table(line: Mapping[str, Any]) -> str:
@@ -54,18 +91,26 @@ def table(line: Mapping[str, Any]) -> str:
     if "table" in line:
         when = f"{line['time'][:16]}, commit {line['commit']}."
         return f"### {line['work']}\n\n{line['about']}\n\n{when}\n\n{line['table']}"
-    shown = lambda x: "" if x is None else f"{x:.2f}"
-    head = (
-        "| contender | ms a step | quartiles | CPU ms | x floor | ours by it | peak RSS, MB |\n|---" + 6 * "|--:" + "|"
-    )
+    shown = lambda x: "" if x is None else f"{x.median:.2f} ({x.low:.2f} - {x.high:.2f})"
+    columns = "contender", "ms a step", "quartiles", "CPU ms", "x floor", "ours by it", "peak RSS, MB", "stable turns"
+    head = f"| {' | '.join(columns)} |\n|---{(len(columns) - 1) * '|--:'}|"
     body = [
         f"| {r.contender} | {number(r.ms)} | {number(r.low)} - {number(r.high)} | {number(r.cpu_ms)} | "
-        f"{shown(r.to_floor)} | {shown(r.ours)} | {r.rss / 1e6:.0f} |"
+        f"{shown(r.to_floor)} | {shown(r.ours)} | {r.rss / 1e6:.0f} | {calm(r)} |"
         for r in rows(line)
     ]
     wrong = [f"{r.contender} {1 - r.loss:.2%}" for r in rows(line) if line["work"] == "speedrun"]
     right = ["", f"Right on the test images, mean over the rounds: {', '.join(wrong)}."] if wrong else []
     return "\n".join([f"### {title(line)}", "", note(line), "", head, *body, *right])
+
+
+def calm(row: Row) -> str:
+    """How many turns were stable, and what disturbed the others."""
+    if row.stable is None:
+        return "not judged"
+    count = f"{row.calm} of {row.turns}"
+    causes = ", ".join(f"{cause} {count}" for cause, count in row.disturbed.items())
+    return (count if row.stable else f"**NOT STABLE**, {count}") + (f" ({causes})" if causes else "")
 
 
 def title(line: Mapping[str, Any]) -> str:
@@ -76,10 +121,10 @@ def title(line: Mapping[str, Any]) -> str:
 def note(line: Mapping[str, Any]) -> str:
     """When, how often and how quietly it was measured, and who was left out."""
     foreign = statistics.median([r["foreign"] for r in line["rounds"]] or [0.0])
-    quiet = "quiet" if foreign <= QUIET else "**NOT QUIET**"
     count = 1 + max((r["round"] for r in line["rounds"]), default=-1)
-    text = f"{line['time'][:16]}, commit {line['commit']}, {count} rounds, {quiet}"
-    return " ".join([f"{text} (others took {foreign:.1%} of the cores).", *(f"{reason}." for reason in line["lost"])])
+    quiet = f"others took {foreign:.1%} of the cores" + (", **NOT QUIET**" if foreign > stability.FOREIGN else "")
+    text = f"{line['time'][:16]}, commit {line['commit']}, {count} rounds, {quiet}."
+    return " ".join([text, *(f"{reason}." for reason in line["lost"])])
 
 
 def number(x: float) -> str:
@@ -103,8 +148,15 @@ def page(lines: Iterable[Mapping[str, Any]]) -> str:
     parts = [
         "# Speed, side by side",
         "Made by `python -m tests.benchmarks`; do not edit. How it is measured: `tests/benchmarks/__init__.py`. All in "
-        "f32. A ratio is the median of same-round ratios; below 1.00 in the column *ours by it* we are ahead. Where a "
-        "table says NOT QUIET its figures are not to be quoted.",
+        "f32. Ours, the floor and contenders with *-kept* have an allocator that keeps freed memory, the others have "
+        "the default. A ratio is the median of same-round ratios; below 1.00 in the column *ours by it* we are ahead. "
+        "The interval beside it consists of order statistics of these ratios. It covers the true median with a "
+        "probability of .9 or more, if there are at least five (the least and the most of four: .88, of three: .75).",
+        f"A turn is stable if the host took at most {stability.STEAL:.0%} of the cores and other processes at most "
+        f"{stability.FOREIGN:.0%}, its parts differ by a factor of at most {stability.SPREAD}, and its CPU time is "
+        f"within a factor of {stability.CPU} of the contender's median. Others are left out and repeated, up to a "
+        "limit. Where too few are stable, all count, and NOT STABLE says that the figures are not to be quoted. "
+        "Earlier measurements, whose turns were not judged, say NOT QUIET instead.",
     ]
     for where, works in places.items():
         newest = max(works.values(), key=lambda line: line["time"])

@@ -142,4 +142,5 @@ def train(work: works.Work, gate: Gate, *, best: bool = False, compiled: bool = 
 
 if __name__ == "__main__":
     best = functools.partial(train, best=True)
-    serve({"torch": train, "torch-best": best, "torch-compile": functools.partial(best, compiled=True)})
+    compiled = functools.partial(best, compiled=True)
+    serve({"torch": train, "torch-best": best, "torch-best-kept": best, "torch-compile": compiled})

@@ -75,14 +75,15 @@ def serve(contenders: Mapping[str, Callable[[Work, Gate], None]]):
 
 
 def _clocks():
-    """(wall clock, CPU time of this process and its children, CPU time of the whole machine), in seconds."""
-    return time.perf_counter(), own(), _machine()
+    """(wall clock, CPU time of this process and its children, of the whole machine, taken by its host), in seconds."""
+    return time.perf_counter(), own(), *_machine()
 
 
 def passed(before, after) -> dict[str, float]:
-    wall, own, machine = (b - a for a, b in zip(before, after, strict=True))
-    foreign = max(0.0, machine - own) / (wall * os.cpu_count()) if wall else 0.0
-    return {"seconds": wall, "cpu": own, "foreign": min(1.0, foreign)}
+    """What a turn took, and the shares of the cores that others took (`foreign`), its host among them (`steal`)."""
+    wall, own, machine, stolen = (b - a for a, b in zip(before, after, strict=True))
+    share = lambda seconds: min(1.0, max(0.0, seconds) / (wall * os.cpu_count())) if wall else 0.0
+    return {"seconds": wall, "cpu": own, "foreign": share(machine - own), "steal": share(stolen)}
 
 
 def own() -> float:
@@ -97,9 +98,10 @@ def own() -> float:
     return total
 
 
-def _machine() -> float:
-    """CPU time that all processes of the machine have had, and that its host has taken from it, in seconds."""
+def _machine() -> tuple[float, float]:
+    """CPU time that all processes of the machine and its host have had, and that the host has taken, in seconds."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    tick = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq + steal) / tick, steal / tick
