@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from research.system import allocator, provenance
@@ -20,21 +21,21 @@ keep_memory()
 print(sys.argv[2:], sys.warnoptions, repr(os.environ.get("GLIBC_TUNABLES")))
 """
 # Steps whose arrays of 40 MB are above glibc's dynamic threshold of 32 MB, a thread that allocates besides, and the
-# median of the page faults of the later steps.
+# median of the page faults of the later steps, and the peak memory.
 STEPS = """
 import resource, statistics, threading
 from research.system.allocator import keep_memory
 keep_memory()
 import jax, jax.numpy as jnp, numpy as np
 step, x, faults = jax.jit(lambda x: 0.9 * x), jnp.ones(10 * 2**20), []
-for number in range(16):
+for number in range(24):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     reader = threading.Thread(target=lambda: np.zeros(2**22).sum())
     reader.start()
     x = step(x).block_until_ready()
     reader.join()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(round(statistics.median(faults[6:])))
+print(round(statistics.median(faults[8:])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
@@ -64,9 +65,13 @@ def test_a_program_is_restarted_once_and_only_with_glibc_and_without_own_setting
 @pytest.mark.skipif(not GLIBC, reason="another C library")
 def test_a_step_after_warm_up_causes_no_page_faults(tmp_path):
     (tmp_path / "steps.py").write_text(STEPS)
-    kept, returned = (int(run(sys.executable, tmp_path / "steps.py", **env)) for env in ({}, {allocator.SETTING: ""}))
-    assert returned > 8_000  # 40 MB in pages of 4 KB
-    assert kept <= returned / 1000
+    kept, returned = (
+        np.array(run(sys.executable, tmp_path / "steps.py", **env).split(), int)
+        for env in ({}, {allocator.SETTING: ""})
+    )
+    assert returned[0] > 8_000  # 40 MB in pages of 4 KB
+    assert kept[0] <= returned[0] / 1000
+    assert kept[1] <= 2 * returned[1]  # blocks that were freed are found again
 
 
 def test_the_command_line_keeps_memory(tmp_path):
