@@ -115,7 +115,7 @@ def test_evaluate_predict_and_report_of_a_run(finished, tmp_path):
         verbs.evaluate(f"{run.folder}@7")
     with pytest.raises(UserError, match="not a run folder.*Did you mean"):
         verbs.evaluate(str(run.folder)[:-1] + "9")
-    with pytest.raises(UserError, match="cannot read .*expected .csv, .jsonl, .npz or a folder"):
+    with pytest.raises(UserError, match="cannot read .*expected .csv, .*.npz or a folder"):
         verbs.predict(run.folder, FILE)
 
 

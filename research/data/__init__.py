@@ -6,7 +6,8 @@ memory. The package provides
 
     arrays(**columns)                          in memory, one array per field
     image_folder(path, size=None, ...)         one sub-folder per class; image_files(path): without labels
-    csv(path, label=None, ...)   jsonl(path)   tables
+    table(path_or_frame, target=None, ...)     CSV, Parquet, Excel, SQL, pandas, Polars, Arrow, with a schema
+    jsonl(path, label=None)                    JSON objects, also with lists
     open_path(path)                            any of these, detected from the path
     tfds_source(name_or_builder, split)        TFDS without TensorFlow
     indexed(path)                              the output of `prepare`
@@ -34,7 +35,7 @@ only; string fields are dropped. `prefetch` reads batches ahead of the step in a
 `folds` split a data set. `prepare` downloads or converts a data set once. `research.data.balance` resamples training
 rows; `research.data.labels` combines raters and rules, and chooses the records to label next.
 
-Importing this package does not import tensorflow_datasets, scikit-learn or Pillow.
+Importing this package does not import tensorflow_datasets, scikit-learn, pyarrow or Pillow.
 """
 
 # These functions intentionally shadow submodules of the same name: `from research.data import batches` is the function,
@@ -52,30 +53,33 @@ from research.data.readers.arrays import (
 )
 from research.data.readers.images import image_files, image_folder
 from research.data.readers.indexed import Indexed, indexed, write
+from research.data.readers.jsonl import jsonl
 from research.data.readers.open import open_path
 from research.data.readers.prepare import Prepared, prepare
-from research.data.readers.tables import csv, jsonl
+from research.data.readers.table import Table, table
 from research.data.readers.tfds import tfds_source
 from research.data.sampling.batches import Batches, EvalBatches, batches, eval_batches
 from research.data.sampling.mixture import Mixture, mixture
 from research.data.sampling.prefetch import prefetch
 from research.data.sampling.source import generated
 from research.data.sampling.splits import folds, shuffled, stratified
+from research.data.schema import Column
 from research.data.sets import digits, fashion_mnist, glyphs, stdlib_text
 from research.data.text.pack import pack, pack_whole
 
 __all__ = [
     "Arrays",
     "Batches",
+    "Column",
     "Indexed",
     "Mixture",
     "Prepared",
+    "Table",
     "EvalBatches",
     "arrays",
     "batches",
     "class_names",
     "column",
-    "csv",
     "digits",
     "fashion_mnist",
     "field_names",
@@ -99,6 +103,7 @@ __all__ = [
     "stdlib_text",
     "stratified",
     "subset",
+    "table",
     "eval_batches",
     "tfds_source",
     "write",

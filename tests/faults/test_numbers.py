@@ -5,38 +5,39 @@ import json
 import numpy as np
 import pytest
 
-from research.data import arrays, batches, csv, eval_batches, jsonl, prepare, tfds_source
+from research.data import arrays, batches, eval_batches, jsonl, prepare, table, tfds_source
 from research.errors import UserError
 from research.files import read_json, to_json, write_json
 
 
-def table(tmp_path, cells):
+def read(tmp_path, cells):
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{cell},0\n" for cell in cells))
-    return csv(tmp_path / "t.csv").columns["x"]
+    return table(tmp_path / "t.csv").columns["x"]
 
 
 @pytest.mark.parametrize("cells, dtype", [
-    (["1", "-2"], "int32"),
-    (["2147483648", "0"], "int64"),
-    (["1", "", "2"], "float32"),
-    (["16777216", "", "0"], "float32"),
+    (["1", "-2"], "int64"),
+    (["+1", "-2", ""], "float64"),
+    (["16777217", "", "0"], "float64"),
     (["20240117", "", "20240119"], "float64"),
-    (["0.1", "2.5"], "float32"),
+    (["0.1", "2.5"], "float64"),
     (["1e300", "0.5"], "float64"),
     (["9223372036854775807", "1"], "int64"),
     (["99999999999999999999", "1"], "object"),
     (["9007199254740993", ""], "object"),
     (["1_000", "2"], "object"),
+    (["00185", "10115"], "object"),
+    (["0x1F", "2"], "object"),
 ])  # fmt: skip
 def test_cells_keep_their_values(tmp_path, cells, dtype):
-    column = table(tmp_path, cells)
+    column = read(tmp_path, cells)
     assert column.dtype == dtype
     if dtype == "object":
         assert column.tolist() == cells
     else:
-        exact = [float("nan") if not c else int(c) if c.lstrip("-").isdigit() else float(c) for c in cells]
+        exact = [float("nan") if not c else int(c) if c.lstrip("+-").isdigit() else float(c) for c in cells]
         np.testing.assert_array_equal(column, np.array(exact, column.dtype))
-        assert all(int(v) == int(c) for v, c in zip(column, cells, strict=True) if c.lstrip("-").isdigit())
+        assert all(int(v) == int(c) for v, c in zip(column, cells, strict=True) if c.lstrip("+-").isdigit())
 
 
 def test_json_lines_keep_their_values(tmp_path):
@@ -53,9 +54,9 @@ def test_json_lines_keep_their_values(tmp_path):
 
 
 def test_labels_fit_into_32_bits(tmp_path):
-    (tmp_path / "t.csv").write_text("x,y\n1,4294967296\n2,4294967297\n")
+    (tmp_path / "t.jsonl").write_text('{"y": 4294967296}\n{"y": 4294967297}\n')
     with pytest.raises(UserError, match="label column 'y' of .* has 4294967297; expected integers of 32 bits"):
-        csv(tmp_path / "t.csv", label="y")
+        jsonl(tmp_path / "t.jsonl", label="y")
 
 
 def batch(values):
@@ -97,7 +98,7 @@ def test_json_has_no_nan(tmp_path):
 
 
 def test_long_cells_and_broken_characters(tmp_path):
-    assert len(table(tmp_path, ["a" * 200_000])[0]) == 200_000
+    assert len(read(tmp_path, ["a" * 200_000])[0]) == 200_000
     (tmp_path / "half.jsonl").write_text('{"text": "\\ud83d"}\n')
     with pytest.raises(UserError, match="field 'text' is not valid text: .*surrogates not allowed. Replace or drop"):
         prepare(tmp_path / "half.jsonl", out=tmp_path / "out")

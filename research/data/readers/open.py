@@ -4,7 +4,9 @@ from research.data.readers import paths
 from research.data.readers.arrays import Arrays, of_columns
 from research.data.readers.images import image_files, image_folder
 from research.data.readers.indexed import INDEX, indexed
-from research.data.readers.tables import csv, jsonl
+from research.data.readers.jsonl import jsonl
+from research.data.readers.table import table
+from research.data.readers.table_files import FORMATS
 from research.errors import UserError
 from research.system.archive import read_npz
 
@@ -12,8 +14,9 @@ from research.system.archive import read_npz
 def open_path(path, *, size=None, channels: int = 3):
     """Open the data set at a path, a file or a folder.
 
-    Files are `.csv`, `.jsonl` or `.npz` (one array per field). Folders are the output of `prepare`, or contain images:
-    in one sub-folder per class, or directly and thus without labels. `size` and `channels` are as in `image_folder`.
+    Files are `.jsonl`, `.npz` (one array per field) or a table, such as `.csv`, `.parquet` or `.xlsx`. Folders are the
+    output of `prepare`, or contain images: in one sub-folder per class, or directly and thus without labels. `size` and
+    `channels` are as in `image_folder`.
     Raises UserError for a missing path and for any other format.
     """
     path = paths.existing(path, what="file or folder of records")
@@ -37,4 +40,4 @@ def npz(path) -> Arrays:
     return of_columns(columns)
 
 
-READERS = {".csv": csv, ".jsonl": jsonl, ".npz": npz}
+READERS = {**dict.fromkeys(FORMATS, table), ".jsonl": jsonl, ".npz": npz}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from research.data import arrays, column, csv, image_folder, mapped, subset
+from research.data import arrays, column, image_folder, mapped, subset, table
 from research.data.readers import images
 from research.data.readers.arrays import Arrays
 from research.errors import UserError
@@ -55,7 +55,7 @@ def test_labels_of_an_image_folder_without_reading_an_image(folder, monkeypatch)
 
 def test_labels_of_a_table(tmp_path):
     (tmp_path / "t.csv").write_text("width,kind\n1,b\n2,a\n")
-    assert column(csv(tmp_path / "t.csv", label="kind"), "label").tolist() == [1, 0]
+    assert column(table(tmp_path / "t.csv", target="kind"), "label").tolist() == [1, 0]
 
 
 def test_a_table_that_is_no_data_set_is_named():

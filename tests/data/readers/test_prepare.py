@@ -137,7 +137,7 @@ def test_errors(tmp_path):
         (lambda: prepare([1], out=tmp_path / "none"), "expected a dict"),
         (lambda: prepare(tmp_path / "missing.csv"), "there is no data"),
         (lambda: prepare("missing.csv"), "there is no data"),
-        (lambda: prepare(tmp_path / "flowers" / "index.json"), "expected .csv, .jsonl"),
+        (lambda: prepare(tmp_path / "flowers" / "index.json"), "expected .csv, .tsv"),
         (lambda: prepare("digit", out=tmp_path), "Did you mean 'digits'"),
         (lambda: prepare("cifar", out=tmp_path), "Did you mean 'cifar10'"),
         (lambda: indexed(tmp_path / "flower"), "Did you mean 'flowers'"),

@@ -1,11 +1,10 @@
-import csv as csv_module
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from research.data import Arrays, arrays, batches, csv, image_folder, in_memory, jsonl, mapped, subset
+from research.data import Arrays, arrays, batches, image_folder, in_memory, jsonl, mapped, subset, table
 from research.data.readers.images import read_image
 from research.errors import UserError
 
@@ -60,70 +59,13 @@ def test_in_memory_keeps_everything():
 
 
 def test_classes_pass_through(tmp_path):
-    data = csv(written(tmp_path / "a.csv", "x,kind\n1,b\n2,a\n"), label="kind")
+    data = table(written(tmp_path / "a.csv", "x,kind\n1,b\n2,a\n"), target="kind")
     assert subset(data, [1]).classes == mapped(data, dict).classes == in_memory(data).classes == ("a", "b")
 
 
 def written(path, text, **kwargs):
     path.write_text(text, **{"encoding": "utf-8", **kwargs})
     return path
-
-
-def test_csv(tmp_path):
-    path = written(
-        tmp_path / "iris.csv",
-        'width,count,name,big,gap,species\n1.5,3,"a, b",5000000000,1,virginica\n\n'
-        "-2,4,zoë,7,,setosa\n3e2,5,1_000,8,2,setosa\n",
-        encoding="utf-8-sig",
-    )
-    data = csv(path, label="species")
-    assert data.classes == ("setosa", "virginica")
-    assert {name: x.dtype.name for name, x in data.columns.items()} == {
-        "width": "float32", "count": "int32", "name": "object", "big": "int64", "gap": "float32", "label": "int32",
-    }  # fmt: skip
-    assert data.columns["label"].tolist() == [1, 0, 0]
-    assert data.columns["width"].tolist() == [1.5, -2, 300] and data[0]["name"] == "a, b" and data[1]["name"] == "zoë"
-    assert np.isnan(data.columns["gap"]).tolist() == [False, True, False]
-    assert csv(path).columns["species"].tolist() == ["virginica", "setosa", "setosa"] and csv(path).classes is None
-
-
-def test_csv_cells_that_only_python_takes_for_numbers_stay_strings(tmp_path):
-    data = csv(written(tmp_path / "a.csv", "x,y\n1_000,5\n2_000, \n"))
-    assert data.columns["x"].tolist() == ["1_000", "2_000"] and np.isnan(data.columns["y"]).tolist() == [False, True]
-
-
-def test_csv_is_what_the_standard_library_reads(tmp_path):
-    rng = np.random.default_rng(0)
-    rows = [[str(x), str(y), f'say "{i}"'] for i, (x, y) in enumerate(rng.normal(size=(50, 2)).astype("f4"))]
-    with open(tmp_path / "a.csv", "w", newline="") as file:
-        csv_module.writer(file, delimiter=";").writerows([["x", "y", "t"], *rows])
-    data = csv(tmp_path / "a.csv", delimiter=";")
-    assert [[str(r["x"]), str(r["y"]), r["t"]] for r in (data[i] for i in range(50))] == rows
-
-
-def test_csv_numeric_labels_stay_numbers(tmp_path):
-    data = csv(written(tmp_path / "a.csv", "x,y\n1,3\n2,1\n"), label="y")
-    assert data.columns["label"].tolist() == [3, 1] and data.classes is None and "y" not in data.columns
-
-
-@pytest.mark.parametrize(
-    ("text", "options", "words"),
-    [
-        ("a,b\n1,2\n3\n", {}, "line 3: 1 cells; expected 2"),
-        ("a,b\n1,2,3\n", {}, "line 2: 3 cells"),
-        ("", {}, "no rows"),
-        ("a,b\n", {}, "no rows"),
-        ("a,a\n1,2\n", {}, "column 'a' twice"),
-        ("specias,b\nx,2\n", {"label": "species"}, r"'species'\. Did you mean 'specias'\?"),
-        ("label,b\nx,2\n", {"label": "b"}, "column 'label' besides"),
-        ("a,b\nx,2\n,3\n", {"label": "a"}, "none of them empty"),
-        ("a,b\nx,0.5\n", {"label": "b"}, "integers or strings"),
-        ('a,b\n"x,2\n', {}, "line 2: unexpected end of data"),
-    ],
-)
-def test_csv_errors(tmp_path, text, options, words):
-    with pytest.raises(UserError, match=words):
-        csv(written(tmp_path / "a.csv", text), **options)
 
 
 def test_jsonl(tmp_path):
@@ -159,16 +101,15 @@ def test_jsonl_errors(tmp_path, text, words):
         jsonl(written(tmp_path / "a.jsonl", text))
 
 
-@pytest.mark.parametrize("read", [csv, jsonl])
-def test_missing_and_wrong_files(tmp_path, read):
-    written(tmp_path / "flowers.csv", "a\n1\n")
-    with pytest.raises(UserError, match="Did you mean 'flowers.csv'"):
-        read(tmp_path / "flower.csv")
+def test_missing_and_wrong_files(tmp_path):
+    written(tmp_path / "flowers.jsonl", '{"a": 1}\n')
+    with pytest.raises(UserError, match="Did you mean 'flowers.jsonl'"):
+        jsonl(tmp_path / "flower.jsonl")
     with pytest.raises(UserError, match="is not a file"):
-        read(tmp_path)
-    (tmp_path / "latin").write_bytes("a\nzo\xeb\n".encode("latin1"))
+        jsonl(tmp_path)
+    (tmp_path / "latin").write_bytes('{"a": "zo\xeb"}\n'.encode("latin1"))
     with pytest.raises(UserError, match="not UTF-8"):
-        read(tmp_path / "latin")
+        jsonl(tmp_path / "latin")
 
 
 def picture(path, height, width, value):

@@ -1,6 +1,5 @@
-"""Read tables from text files, CSV and JSON lines, into memory."""
+"""Read JSON lines, whose fields may be lists, into memory."""
 
-import csv as csv_module
 import json
 
 import numpy as np
@@ -9,55 +8,16 @@ from research.data.readers import paths, records
 from research.data.readers.arrays import Arrays, number_classes, of_columns
 from research.errors import UserError, unknown
 
-MAX_CELL = 2**31 - 1  # characters of a CSV cell, for documents; the default of the csv module is 131,072
-
-
-def csv(path, *, label: str | None = None, classes=None, delimiter: str = ",") -> Arrays:
-    """Read a CSV file with a header into memory; each column is a field.
-
-    A column of integers becomes i32 (i64 if they need it), a column of other numbers f32 (f64 if f32 would change an
-    integer or overflow); any other column stays strings. An empty cell in a column of numbers is NaN. The column named
-    `label` becomes the field "label", i32: strings are numbered in sorted order, or in the order of `classes`, and
-    `classes` of the data set has the names.
-
-    Raises UserError for a missing or empty file, a row whose length differs from the header, a duplicate column name,
-    and a label column that is missing, has empty cells, or is neither integers nor strings.
-    """
-    path = paths.file(path, what="CSV file")
-    csv_module.field_size_limit(MAX_CELL)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as lines:
-            reader = csv_module.reader(lines, delimiter=delimiter, strict=True)
-            header = next(reader, [])
-            rows = []
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: {len(row)} cells; expected {len(header)}, as in the header: "
-                        f"{', '.join(header)}."
-                    )
-                rows.append(row)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}.") from error
-    except csv_module.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}.") from error
-    if not rows:
-        raise UserError(f"{path} has no rows below its header; expected at least one.")
-    for name in header:
-        if header.count(name) > 1:
-            raise UserError(f"{path} has the column {name!r} twice; rename one of them.")
-    columns = {name: _typed(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=True)}
-    return _labelled(columns, label, classes, path)
-
 
 def jsonl(path, *, label: str | None = None, classes=None) -> Arrays:
     """Read a file of JSON objects, one per line, into memory; all lines need the same fields.
 
     Fields are numbers, strings, or (nested) lists of numbers. Integers become i32 (i64 if they need it), other numbers
-    f32 (f64 as in `csv`). true and false become 1 and 0; null among numbers is NaN. Lists may differ in length between
-    lines. `label` and `classes` as in `csv`.
+    f32 (f64 if f32 would change an integer or overflow). true and false become 1 and 0; null among numbers is NaN.
+    Lists may differ in length between lines. The field named `label` becomes "label", i32: strings are numbered in
+    sorted order, or in the order of `classes`, and `classes` of the data set has the names. Flat objects with missing
+    values are better read as a `table`.
+
     Raises UserError for a missing or empty file, a line that is not a JSON object, and fields or types that differ.
     """
     path = paths.file(path, what="JSON lines file")
@@ -103,29 +63,6 @@ def _labelled(columns, label, classes, path):
         raise UserError(f"the label column {label!r} of {path} is {values.dtype}; expected integers or strings.")
     numbers, classes = number_classes(values, classes, what=f"the label column {label!r} of {path}")
     return of_columns({**rest, "label": numbers}, classes=classes)
-
-
-def _typed(cells):
-    """Convert a column of text cells to i32, i64, f32 or f64; a column that numbers cannot represent stays strings."""
-    # Trap: Python parses "1_000" as a number, but in a table it is text.
-    if any("_" in cell for cell in cells):
-        return records.objects(cells)
-    try:
-        return _narrow(np.array([int(cell) for cell in cells]))
-    except OverflowError:
-        return records.objects(cells)
-    except ValueError:
-        pass
-    try:
-        numbers = np.array([float(cell) if cell.strip() else float("nan") for cell in cells])
-    except ValueError:
-        return records.objects(cells)
-    exact = all(int(number) == int(cell) for number, cell in zip(numbers, cells, strict=True) if _is_integer(cell))
-    return _narrow(numbers) if exact else records.objects(cells)
-
-
-def _is_integer(cell):
-    return cell.strip().lstrip("+-").isdigit()
 
 
 def _json_column(values, name, path, lines):
