@@ -28,6 +28,7 @@ from research.core import (
     many,
     train_step,
 )
+from research.data.preparation import Preparation
 from research.data.sampling.source import BatchAt, TrainingSource, check_source
 from research.distributed import sharding
 from research.distributed.pmap import AXIS, check_replicated, pmapped
@@ -68,6 +69,7 @@ class Experiment:
       init, apply     the two functions of a Model
       init_from       (params, stats) -> (params, stats): replaces the initial weights; not called on resume
       predict         (trained, batch) -> {name: [B, ...]}: predictions for records without labels
+      preparation     the fitted Preparation of a table, saved with the run; `predict` applies it to the rows of a file
 
     Training:
       source          a TrainingSource (`research.data.sampling.source`), such as the result of `batches(data, size)`
@@ -110,6 +112,7 @@ class Experiment:
     stride: int = 1
     evals: Mapping[str, Eval] = dataclasses.field(default_factory=dict)
     predict: Callable[..., Mapping[str, Any]] | None = None
+    preparation: Preparation | None = None
     schedules: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     init_from: Callable[[Any, Any], tuple[Any, Any]] | None = None
     mesh: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})

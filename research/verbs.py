@@ -20,14 +20,14 @@ import numpy as np
 
 from research import events
 from research.core import Eval, Rows
-from research.data import class_names, eval_batches, open_path
+from research.data import class_names, eval_batches
 from research.data.fingerprint import combine
 from research.data.sampling.process_rows import read_own_rows
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
-from research.errors import MASK, UserError, masked, nearest, no_exit, unknown
+from research.errors import MASK, UserError, masked, no_exit, unknown
 from research.evaluate import evaluator
 from research.experiment import build
 from research.files import TolerantStream, file_errors, write_json
@@ -39,8 +39,8 @@ from research.runs.checkpoint import Checkpoints
 from research.runs.experiment_file import experiments, load
 from research.runs.knobs import knobs_of
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
-from research.runs.opened import data_of, knob_values, load_run, open_run, print_changed_data
-from research.runs.predictions import check_suffix, identifiers, write_predictions
+from research.runs.opened import check_present, data_of, knob_values, load_run, open_run, print_changed_data
+from research.runs.predictions import check_suffix, identifiers, open_data, write_predictions
 from research.runs.record import Record, Unrecorded
 from research.runs.secret import Hidden
 from research.runs.trust import is_own
@@ -158,6 +158,8 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
     if job.rank == 0:
         read, _ = read_own_rows(built.source(seed), built.mesh, size=experiment.source.size)
         write_json(folder / "run.json", about)
+        if experiment.preparation:
+            experiment.preparation.save(folder)
         subscribers = [
             spared(console(stream=stream, label=about["experiment"])),
             timing_writer(folder / "timing.jsonl"),
@@ -242,6 +244,7 @@ def evaluate(path, *, on: str | None = None, trust: bool = False, stream=None) -
     evals, step = opened.experiment.evals, opened.step
     if on is not None and on not in evals:
         raise unknown("evaluation", on, evals)
+    check_present(opened)
     print_changed_data(opened, stream)
     numbers, texts = {}, []
     for name in [on] if on else evals:
@@ -261,10 +264,10 @@ def predict(path, data: str, *, out=None, trust: bool = False, stream=None) -> P
     """Write a run's predictions for every record of a data set: JSON lines, or a table if `out` ends in .csv.
 
     `path` is `RUN`, `RUN@step` or `RUN@best`. `data` is an evaluation set of the run, or a path that
-    `research.data.open_path` can read. A row has the index, the strings and the `id` of the record, the predictions,
-    and the name of the predicted class. `trust` is as in `evaluate`. Returns the path of the output, `out` or
-    `RUN/predictions/<data>.jsonl`. Raises UserError if the experiment has no `predict=`, and for data that is neither
-    an evaluation set nor a path.
+    `research.data.open_path` can read; for an experiment with a preparation, the file of a table. A row has the index,
+    the strings and the `id` of the record, the predictions, and the name of the predicted class. `trust` is as in
+    `evaluate`. Returns the path of the output, `out` or `RUN/predictions/<data>.jsonl`. Raises UserError if the
+    experiment has no `predict=`, and for data that is neither an evaluation set nor a path.
     """
     out = check_suffix(out) if out else None
     opened = open_run(path, trust=trust)
@@ -272,7 +275,9 @@ def predict(path, data: str, *, out=None, trust: bool = False, stream=None) -> P
     print_changed_data(opened, stream or sys.stdout)
     if ex.predict is None:
         raise UserError(f"the experiment {opened.about['experiment']} has no predict=; set Experiment(predict=...).")
-    source = ex.evals[data].source if data in ex.evals else eval_batches(_open_data(ex, data), 64)
+    if data in ex.evals:
+        check_present(opened)
+    source = ex.evals[data].source if data in ex.evals else eval_batches(open_data(ex, data), 64)
     sets = [ex.source, *(ev.source for ev in ex.evals.values())]
     classes = next(filter(None, (class_names(getattr(one, "data", None)) for one in sets)), None)
 
@@ -327,16 +332,3 @@ def _command(values) -> str:
 def _unused_folder(folder):
     numbered = (Path(f"{folder}-{number}") for number in range(2, 10_000))
     return next(path for path in numbered if not path.exists()) if Path(folder).exists() else Path(folder)
-
-
-def _open_data(ex, path):
-    """Open the records at a path, with images of the size and channels of the first evaluation set that has images."""
-    if not Path(path).expanduser().exists():
-        raise UserError(
-            f"{path!r} is neither an evaluation set of the run nor an existing path. Evaluation sets: "
-            f"{', '.join(ex.evals)}.{nearest(path, [*ex.evals, *os.listdir()])}"
-        )
-    firsts = (ev.source.data[0] for ev in ex.evals.values() if ev.source.data is not None)
-    shapes = [np.shape(first["image"]) for first in firsts if np.ndim(first.get("image")) == 3]
-    size, channels = (shapes[0][:2], shapes[0][2]) if shapes else (None, 3)
-    return open_path(path, size=size, channels=channels)

@@ -16,6 +16,12 @@ memory. The package provides
     column(data, name)   field_names(data)   class_names(data)         "label" is column(data, "label")
     pack(documents, length)   pack_whole(documents, length)     fields tokens, segments, positions
 
+A table becomes features by a preparation that is fitted on training rows and stays with the run. Its steps are in
+`research.data.clean` (missing values, outliers) and `research.data.features` (scaling, categories, dates, selection):
+
+    prepare = fit(train, missing.median(), scale.standard(), encode.one_hot())      a Preparation
+    prepare(test)                              records of "features" [features] and "label" or "target"
+
 Optional methods make reading faster: `take_columns(indices) -> dict` of stacked arrays, or `__getitems__(indices)`, a
 list of dicts. A data set with a field `label` may name its classes in `classes`. A run records the fingerprint of its
 data (`research.data.fingerprint`); a data set may compute its own in `content_fingerprint()`.
@@ -40,6 +46,7 @@ Importing this package does not import tensorflow_datasets, scikit-learn, pyarro
 
 # These functions intentionally shadow submodules of the same name: `from research.data import batches` is the function,
 # while `from research.data.sampling.batches import Batches` still imports from the module.
+from research.data.preparation import Preparation, fit
 from research.data.readers.arrays import (
     Arrays,
     arrays,
@@ -73,6 +80,7 @@ __all__ = [
     "Column",
     "Indexed",
     "Mixture",
+    "Preparation",
     "Prepared",
     "Table",
     "EvalBatches",
@@ -83,6 +91,7 @@ __all__ = [
     "digits",
     "fashion_mnist",
     "field_names",
+    "fit",
     "folds",
     "generated",
     "glyphs",

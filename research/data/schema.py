@@ -98,7 +98,7 @@ def _column(name, values, stated, is_target) -> Column:
     known = present(values)
     missing = round(1 - float(known.mean()), 6)
     values = values[known]
-    stated = stated or Column(_kind(name, values, is_target, complete=bool(known.all())))
+    stated = stated or Column(_kind(name, values, is_target, np.flatnonzero(known)))
     column = stated._replace(missing=missing)
     if column.kind == "category" and not column.categories and not column.buckets:
         return column._replace(categories=tuple(_ordered(strings(values))))
@@ -119,7 +119,8 @@ def _column(name, values, stated, is_target) -> Column:
     return column
 
 
-def _kind(name, values, is_target, *, complete) -> str:
+def _kind(name, values, is_target, rows) -> str:
+    """Return the kind of the values of a column that are not missing, which are in `rows` [n]."""
     if not len(values):
         return "number"
     if values.dtype.kind == "M":
@@ -131,9 +132,10 @@ def _kind(name, values, is_target, *, complete) -> str:
         distinct = np.unique(values)
         if is_target:
             return "category" if len(distinct) <= FEW else "integer"
+        complete = len(rows) == rows[-1] + 1
         if complete and len(distinct) == len(values) >= FEW:
-            counted = distinct[-1] - distinct[0] == len(values) - 1 and bool((np.diff(values) == 1).all())
-            if counted or re.search(r"(^|_|\s)(id|uuid|key)$|[a-z]I[dD]$", name, re.IGNORECASE if "_" in name else 0):
+            named = re.search(r"(^|[_\W])(id|uuid|key)$", name, re.IGNORECASE) or re.search("[a-z]I[dD]$", name)
+            if named or bool((np.diff(values) == 1).all()):
                 return "identifier"
         return "integer"
     if is_target:
@@ -144,11 +146,11 @@ def _kind(name, values, is_target, *, complete) -> str:
     numeric = np.array([bool(re.match(NUMBER, text)) for text in distinct])
     leading = any(re.match(r"[+-]?0\d", text) for text in distinct)
     if not leading and 0.5 < numeric.mean() < 1:
-        at = distinct[int(np.argmin(numeric))]
+        other = distinct[int(np.argmin(numeric))]
         raise UserError(
-            f"the column {name!r} has {int(numeric.sum())} different numbers, and {at!r} (row "
-            f"{int(np.argmax(values == at))} of those with a value). If such cells are missing values, add them to "
-            f"missing=; otherwise state the kind: schema={{{name!r}: 'category'}}."
+            f"the column {name!r} has {int(numeric.sum())} different numbers, and {other!r} in row "
+            f"{rows[int(np.argmax(values == other))]}. If such cells are missing values, add them to missing=; "
+            f"otherwise state the kind: schema={{{name!r}: 'category'}}."
         )
     words = np.mean([" " in text.strip() for text in distinct[:1000]])
     if len(distinct) == len(values) >= FEW:

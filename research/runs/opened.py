@@ -12,6 +12,8 @@ import jax
 
 from research.core import State, Trained, View, live
 from research.data.fingerprint import data_changes, source_fingerprints
+from research.data.preparation import load_preparation
+from research.data.stored import reopening
 from research.errors import UserError
 from research.experiment import Experiment, build
 from research.files import read_json
@@ -26,18 +28,20 @@ from research.system.compilation_cache import keep_compiled
 
 
 class Reopened(NamedTuple):
-    """A run folder, the content of its run.json, and its experiment."""
+    """A run folder, the content of its run.json, its experiment, and the tables that are not here (`stored.py`)."""
 
     folder: Path
     about: dict
     experiment: Experiment
+    absent: tuple[str, ...]
 
 
 class OpenedRun(NamedTuple):
     """A run at the checkpoint of `step`.
 
     `state` is the State of the checkpoint, placed on `mesh`. `view` is the View of the first evaluation, and `trained`
-    is the network with the weights that it selects.
+    is the network with the weights that it selects. `absent` names the tables of the experiment that are not here: in
+    their place it has NaN.
     """
 
     folder: Path
@@ -48,6 +52,7 @@ class OpenedRun(NamedTuple):
     view: View
     trained: Trained
     mesh: jax.sharding.Mesh
+    absent: tuple[str, ...]
 
     def __repr__(self):
         return f"OpenedRun({str(self.folder)!r}, step {self.step})"
@@ -56,6 +61,8 @@ class OpenedRun(NamedTuple):
 def load_run(folder, *, trust: bool = False) -> Reopened:
     """Open a run folder and rebuild its experiment by running the source that is stored in it.
 
+    A preparation that was saved with the run is not fitted again, and needs no data (`research.data.stored`).
+
     Raises UserError if `folder` is not a run folder, and if this user did not make it, unless `trust`.
     """
     keep_compiled()
@@ -63,7 +70,9 @@ def load_run(folder, *, trust: bool = False) -> Reopened:
     check_trusted(folder, trust=trust)
     about = read_json(folder / "run.json")
     loaded = load(source_file(folder, about.get("file")))
-    return Reopened(folder, about, loaded.function(**resolve(knobs_of(loaded.function), about["knobs"])))
+    with reopening(load_preparation(folder)) as reopened:
+        experiment = loaded.function(**resolve(knobs_of(loaded.function), about["knobs"]))
+    return Reopened(folder, about, experiment, tuple(reopened.absent))
 
 
 def open_run(path, *, trust: bool = False) -> OpenedRun:
@@ -73,12 +82,12 @@ def open_run(path, *, trust: bool = False) -> OpenedRun:
     exist, if the checkpoint is damaged, and if this user did not make the folder, unless `trust`.
     """
     checkpoint = find_checkpoint(str(path))
-    folder, about, experiment = load_run(checkpoint.folder, trust=trust)
+    folder, about, experiment, absent = load_run(checkpoint.folder, trust=trust)
     built = build(experiment, seed=about["seed"])
     checkpoint, state = _restored(path, built.abstract, identity(about))
     view = next(iter(experiment.evals.values())).view if experiment.evals else live
     trained = Trained(experiment.apply, *view(state))
-    return OpenedRun(folder, about, experiment, checkpoint.step, state, view, trained, built.mesh)
+    return OpenedRun(folder, about, experiment, checkpoint.step, state, view, trained, built.mesh, absent)
 
 
 def _restored(path, abstract, about, attempts: int = 5):
@@ -100,8 +109,20 @@ def data_of(experiment: Experiment, *, seed: int) -> dict[str, dict]:
     return source_fingerprints(experiment.source, evals, seed=seed)
 
 
+def check_present(opened: OpenedRun):
+    """Raise UserError if a table of the experiment is not here, for a command that reads its records."""
+    if opened.absent:
+        raise UserError(
+            f"the data of the run are not here: {', '.join(opened.absent)}. Without them, only new rows can be "
+            f"predicted: python -m research predict {opened.folder} FILE."
+        )
+
+
 def print_changed_data(opened: OpenedRun, stream):
     """Print how the data differ from those of the run, which another machine or another day may have."""
+    if opened.absent:
+        print(f"The data of the run are not here and not compared: {', '.join(opened.absent)}.", file=stream)
+        return
     was = opened.about.get("data")
     now = data_of(opened.experiment, seed=opened.about["seed"]) if was else {}
     for name, change in data_changes(was or {}, now).items():

@@ -1,14 +1,19 @@
-"""Write predictions to a file: one row per record, with the strings that identify the record and the class names."""
+"""Open the records of a prediction, and write predictions to a file.
+
+A row per record has the strings that identify the record, and the names of the classes.
+"""
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from research.data.readers.arrays import column
+from research.data.readers.open import open_path
 from research.data.readers.records import records
-from research.errors import UserError
+from research.errors import UserError, nearest
 from research.files import atomic_write, file_errors, to_json
 
 SUFFIXES = (".jsonl", ".csv")
@@ -20,6 +25,21 @@ def check_suffix(path) -> Path:
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"--out {path}; expected a file that ends in {' or '.join(SUFFIXES)}.")
     return path
+
+
+def open_data(ex, path):
+    """Open the records at a path: prepared, or images of the size and channels of the first evaluation set with any."""
+    if not Path(path).expanduser().exists():
+        raise UserError(
+            f"{path!r} is neither an evaluation set of the run nor an existing path. Evaluation sets: "
+            f"{', '.join(ex.evals)}.{nearest(path, [*ex.evals, *os.listdir()])}"
+        )
+    if ex.preparation:
+        return ex.preparation.read(path)
+    firsts = (ev.source.data[0] for ev in ex.evals.values() if ev.source.data is not None)
+    shapes = [np.shape(first["image"]) for first in firsts if np.ndim(first.get("image")) == 3]
+    size, channels = (shapes[0][:2], shapes[0][2]) if shapes else (None, 3)
+    return open_path(path, size=size, channels=channels)
 
 
 def identifiers(data) -> dict[str, list]:

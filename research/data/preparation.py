@@ -1,0 +1,342 @@
+"""A fitted preparation: from the raw rows of a table to the features of a model, with numbers from training rows.
+
+    prepare = fit(train, missing.median(flag=True), missing.most_frequent(), scale.standard(), encode.one_hot())
+    source = batches(prepare(train, training=True), 128)
+    test = eval_batches(prepare(test), 128)
+
+`Experiment(preparation=prepare)` saves it with the run, as `preparation.json` and `preparation.npz`.
+"""
+
+import dataclasses
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.data import schema as schemas
+from research.data.readers import table_files
+from research.data.readers.arrays import Arrays, Subset
+from research.data.readers.cells import strings
+from research.data.readers.table import Table, target_field
+from research.data.steps import APPLIED, ROWS, Columns, Feature, Fitted, Frame, Step, name_of, namespace
+from research.data.stored import stored
+from research.errors import UserError, format_names, unknown
+from research.files import atomic_write, read_json, write_json
+from research.system.archive import read_npz
+
+FORMAT = 1
+JSON, NPZ = "preparation.json", "preparation.npz"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Preparation:
+    """Fitted steps in their order, and the schema of the table that they were fitted on; created by `fit`.
+
+    names: of the features, in their order
+    codes: {name: number of codes} of the categories that no step encoded, for embeddings
+    fitted: the number of training rows
+    rows: the number of rows of the table
+    reading: how the file of the table was read: the arguments of `table` that were given
+    target_step: the fitted step of the target, or None
+    made_of: the steps as given, to recognise them
+    """
+
+    schema: schemas.Schema
+    target: str | None
+    without: tuple[str, ...]
+    steps: tuple[Fitted, ...]
+    names: tuple[str, ...]
+    codes: Mapping[str, int]
+    fitted: int
+    rows: int
+    reading: Mapping[str, Any]
+    target_step: Fitted | None
+    made_of: str
+
+    def __repr__(self):
+        features = f"{len(self.names)} features" + (f" and {len(self.codes)} codes" if self.codes else "")
+        return f"Preparation({len(self.steps)} steps, {features}, fitted on {self.fitted:,} rows)"
+
+    def __call__(self, data, *, training: bool = False) -> Arrays:
+        """Return the rows of a table as features.
+
+        data: a Table, or a subset of one
+        training: the rows are those that `fit` received. Steps that drop rows, or that treat a row's own target with
+          care, do so only then
+
+        The records have "features", f32 [features]; "codes", i32 [codes], if there are any; "label" or "target", if the
+        table has the target; and the identifiers, as strings. What the schema did not expect is refused or is reported
+        by a warning, as the schema says; see `research.data.schema.Column`.
+        Raises UserError for rows that do not fit the schema, and for a missing value that no step fills.
+        """
+        table, indices = table_rows(data)
+        if table.absent:
+            return self._absent(table, indices)
+        if training and len(indices) != self.fitted:
+            raise UserError(
+                f"training=True with {len(indices)} rows; the preparation was fitted on {self.fitted}. Pass those rows."
+            )
+        raw = {name: values[indices] for name, values in table.columns.items()}
+        columns = self.coded(raw, rows=indices)
+        if training:
+            columns[ROWS] = np.arange(len(indices))
+        outputs, rows = self._applied(columns, training)
+        for field, values in outputs.items():
+            if (wrong := ~np.isfinite(values)).any():
+                row, at = np.argwhere(wrong)[0]
+                raise UserError(
+                    f"row {indices[rows[row]]}: the feature {self._names(field)[at]!r} is {values[row, at]}, and "
+                    f"{int(wrong.sum()) - 1} more are not finite. Add a step for missing values, such as "
+                    "missing.median() or missing.most_frequent()."
+                )
+        fields = {name: values.astype(np.int32 if name == "codes" else np.float32) for name, values in outputs.items()}
+        if table.target:
+            fields |= self._target(table.target, raw[table.target][rows], indices[rows])
+        for name, column in self.schema.items():
+            if column.kind == "identifier" and name in raw:
+                fields[name] = strings(raw[name])[rows]
+        return Arrays(fields, self.schema[table.target].categories or None if table.target else None)
+
+    def _absent(self, table, indices) -> Arrays:
+        """Return records of the right form for a table that is not there: NaN, which no computation takes for data."""
+        count = len(indices)
+        fields = {"features": np.full((count, len(self.names)), np.nan, np.float32)} if self.names else {}
+        if self.codes:
+            fields["codes"] = np.zeros((count, len(self.codes)), np.int32)
+        classes = self.schema[self.target].categories or None if self.target else None
+        if classes:
+            fields["label"] = table.column("label")[indices]
+        elif self.target:
+            fields["target"] = np.full((count, 1), np.nan, np.float32)
+        return Arrays(fields, classes)
+
+    def read(self, path) -> Arrays:
+        """Return the rows of a file as features, without their target; the file has the form of the training file.
+
+        What the schema does not expect is treated as in a call.
+        """
+        columns = table_files.read_file(path, **table_files.options_for(path, self.reading))
+        return self(Table(columns, self.schema, None, str(path)))
+
+    def _names(self, field):
+        return self.names if field == "features" else tuple(self.codes)
+
+    def coded(self, raw: Mapping[str, np.ndarray], *, rows=None) -> Columns:
+        """Turn raw columns into the columns of numbers that `apply` takes; `rows` [n] are their numbers in messages."""
+        used = {name: column for name, column in self.schema.items() if name not in (*self.without, self.target)}
+        rows = np.arange(len(next(iter(raw.values())))) if rows is None else rows
+        columns, problems = schemas.code(used, raw, rows=rows)
+        texts = [str(problem) for problem in problems]
+        if extra := [name for name in raw if name not in self.schema]:
+            texts.append(f"columns that the schema does not have are not used: {format_names(extra)}")
+        if texts:
+            warnings.warn("; ".join(texts), stacklevel=3)
+        return columns
+
+    def apply(self, columns: Columns) -> dict[str, Any]:
+        """Return {"features": f32 [n, features], "codes": i32 [n, codes]} of coded columns {name: [n]}.
+
+        A pure function of numpy or JAX arrays, without checks; a missing value that no step fills is NaN.
+        """
+        outputs, _ = self._applied(columns, training=False)
+        xp = namespace(outputs)
+        kinds = {"features": xp.float32, "codes": xp.int32}
+        return {name: values.astype(kinds[name]) for name, values in outputs.items()}
+
+    def _applied(self, columns, training):
+        columns = dict(columns)
+        for step in self.steps:
+            function = (step.training if training else None) or step.apply
+            if function is not None:
+                columns = function(columns, step.arrays, **step.settings)
+        rows = columns.pop(ROWS, None)
+        xp = namespace(columns)
+        groups = {field: self._names(field) for field in ("features", "codes")}
+        outputs = {field: xp.stack([columns[n] for n in names], -1) for field, names in groups.items() if names}
+        return outputs, rows if rows is not None else np.arange(len(next(iter(outputs.values()))))
+
+    def _target(self, name, values, rows):
+        fields = target_field(self.schema, name, values, rows)
+        if self.target_step is None:
+            return fields
+        step, column = self.target_step, {self.target: fields["target"][:, 0].astype(np.float64)}
+        return {"target": step.apply(column, step.arrays, **step.settings)[self.target].astype(np.float32)[:, None]}
+
+    def inverse(self, predictions):
+        """Return predictions of the prepared target, numpy or JAX [...], in the unit of the table."""
+        if self.target_step is None:
+            return predictions
+        step = self.target_step
+        return step.inverse({self.target: predictions}, step.arrays, **step.settings)[self.target]
+
+    def save(self, folder):
+        """Write `preparation.json` and `preparation.npz` into a folder: numbers and names, no code."""
+        steps = [*self.steps, *([self.target_step] if self.target_step else [])]
+        arrays = {f"{i}/{name}": values for i, step in enumerate(steps) for name, values in step.arrays.items()}
+        with atomic_write(Path(folder, NPZ)) as path, open(path, "wb") as file:
+            np.savez_compressed(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        fields = {name: getattr(self, name) for name in PLAIN}
+        saved = [{**{role: _function_name(getattr(step, role)) for role in ROLES}, "settings": step.settings}
+                 for step in steps]  # fmt: skip
+        about = {"format": FORMAT, **fields, "schema": schemas.to_json(self.schema), "steps": saved}
+        write_json(Path(folder, JSON), {**about, "has_target_step": self.target_step is not None})
+
+
+PLAIN = ("target", "without", "names", "codes", "fitted", "rows", "reading", "made_of")
+ROLES = ("apply", "training", "inverse")
+
+
+def load_preparation(folder) -> Preparation | None:
+    """Read the preparation that was saved in a folder; None if there is none. No code of the folder is executed.
+
+    Raises UserError for a damaged file, and for the name of a function that is not one of `research.data`.
+    """
+    from research.data import clean, features  # noqa: F401  (registers the functions)
+
+    path = Path(folder, JSON)
+    if not path.exists():
+        return None
+    about = read_json(path)
+    if about.get("format") != FORMAT:
+        raise UserError(f"{path} has format {about.get('format')!r}; expected {FORMAT}.")
+    try:
+        with open(Path(folder, NPZ), "rb") as file:
+            arrays = read_npz(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{Path(folder, NPZ)} is damaged: {error}.") from error
+    steps = []
+    try:
+        for i, saved in enumerate(about["steps"]):
+            numbers = {name.partition("/")[2]: x for name, x in arrays.items() if name.partition("/")[0] == str(i)}
+            steps.append(Fitted(settings=saved["settings"], arrays=numbers, **{r: _function(saved[r]) for r in ROLES}))
+        fields = {name: about[name] for name in PLAIN}
+        schema = schemas.from_json(about["schema"])
+        target_step = steps.pop() if about["has_target_step"] else None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {error!r}.") from error
+    fields |= {"without": tuple(fields["without"]), "names": tuple(fields["names"])}
+    return Preparation(schema=schema, steps=tuple(steps), target_step=target_step, **fields)
+
+
+def _function_name(function) -> str | None:
+    if function is None:
+        return None
+    if APPLIED.get(name := name_of(function)) is not function:
+        raise UserError(f"the function {name} is not registered with @applied; a preparation with it cannot be saved.")
+    return name
+
+
+def _function(name):
+    if name is not None and name not in APPLIED:
+        raise unknown("function of a preparation", name, APPLIED)
+    return APPLIED.get(name)
+
+
+def fit(train, *steps: Step, without=(), target: Step | None = None) -> Preparation:
+    """Fit steps on training rows, one after the other, and return the Preparation.
+
+    train: a Table, or a subset of one
+    steps: such as `missing.median()`; each is fitted on the result of those before it
+    without: columns that are not used
+    target: a step of `research.data.features.scale` for a target that is a number; `inverse` undoes it
+
+    At the end, all columns of numbers are the features, in the order of the table, and categories that no step encoded
+    are codes. Nothing is dropped silently: a column of text or dates needs a step, or a place in `without`.
+    While a run is opened again, the result is the Preparation that was saved with it (`research.data.stored`).
+
+    Raises UserError for a column without a use, and for steps that do not fit the columns.
+    """
+    table, indices = table_rows(train)
+    without = (without,) if isinstance(without, str) else tuple(without)
+    given = [*steps, *([target] if target else [])]
+    if wrong := [one for one in given if not isinstance(one, Step)]:
+        raise UserError(f"{wrong[0]!r} is no step; expected, for example, missing.median() or scale.standard().")
+    made_of = json.dumps([[[step.name, step.arguments] for step in given], target is not None, without], default=str)
+    kept = stored.get()
+    if kept is not None and kept.preparation.made_of == made_of:
+        return kept.preparation
+    for name in without:
+        if name not in table.schema:
+            raise unknown("column of without=", name, table.schema)
+    used = {n: c for n, c in table.schema.items() if n not in (*without, table.target)}
+    if texts := [name for name, column in used.items() if column.kind == "text"]:
+        raise UserError(
+            f"columns of text are no features: {format_names(texts)}. Leave them out, without={tuple(texts)}, or state "
+            "another kind in the schema, such as Column('category', buckets=256)."
+        )
+    raw = {name: values[indices] for name, values in table.columns.items()}
+    columns, _ = schemas.code(used, raw, rows=indices)
+    features = {}
+    for name in columns:
+        column = used.get(name) or used[name.removesuffix(" time")]
+        kind = "number" if column.kind == "integer" else column.kind
+        categories = tuple(map(str, range(column.buckets))) if column.buckets else column.categories
+        features[name] = Feature(kind, categories)
+    if not columns:
+        raise UserError("the table has no column that could be a feature.")
+    labels, classes, target_step = None, None, None
+    if table.target:
+        field = target_field(table.schema, table.target, raw[table.target], indices)
+        labels = next(iter(field.values())).reshape(len(indices)).astype(np.float64)
+        classes = len(table.schema[table.target].categories) if "label" in field else None
+    if target:
+        target_step = _fit_target(target, table.target, labels, classes)
+    columns[ROWS] = np.arange(len(indices))
+    fitted = []
+    for one in steps:
+        rows = columns[ROWS]
+        frame = Frame({n: x for n, x in columns.items() if n != ROWS}, features,
+                      None if labels is None else labels[rows], classes)  # fmt: skip
+        try:
+            result = one.fit(frame)
+        except ValueError as error:  # of scikit-learn
+            raise UserError(f"{one}: {str(error).split(chr(10))[0]}") from error
+        function = result.training or result.apply
+        columns = function(columns, result.arrays, **result.settings) if function else columns
+        if not len(columns[ROWS]):
+            raise UserError(f"{one} drops all {len(rows)} training rows.")
+        features = dict(result.features or features)
+        fitted.append(result)
+    if dates := [name for name, feature in features.items() if feature.kind == "date"]:
+        raise UserError(f"dates are no features: {format_names(dates)}. Add dates.parts(), or without={tuple(dates)}.")
+    names = tuple(name for name, feature in features.items() if feature.kind in ("number", "flag"))
+    codes = {name: len(f.categories) + 1 for name, f in features.items() if f.kind == "category"}
+    return Preparation(
+        table.schema,
+        table.target,
+        without,
+        tuple(fitted),
+        names,
+        codes,
+        len(indices),
+        len(table),
+        table.reading,
+        target_step,
+        made_of,
+    )
+
+
+def _fit_target(step, name, labels, classes):
+    if labels is None or classes is not None:
+        raise UserError("target= is for a target that is a number.")
+    fitted = step.fit(Frame({name: labels}, {name: Feature("number")}, None, None))
+    if fitted.inverse is None:
+        raise UserError(f"target={step} has no inverse; expected a step of research.data.features.scale.")
+    return fitted
+
+
+def table_rows(data) -> tuple[Table, np.ndarray]:
+    """Return the Table below `data` and the rows of it that `data` selects. Raises UserError if there is no Table."""
+    indices = None
+    while isinstance(data, Subset):
+        indices = data.indices if indices is None else data.indices[indices]
+        data = data.data
+    if not isinstance(data, Table):
+        raise UserError(f"expected a table, or a subset of one; got {type(data).__name__}. Make it: table(data).")
+    return data, np.arange(len(data)) if indices is None else indices
