@@ -37,9 +37,10 @@ training), `clients.rounds` (federated learning), `few_shot` (tasks) and `sequen
 
 Every Source accepts `rows=`, the rows of the global batch that this process holds, and reads only those. `batches(...)`
 and `mixture(...)` have `size` and `examples`; `eval_batches(...)` also has `len()` and `data`. A batch contains numbers
-only; string fields are dropped. `prefetch` reads batches ahead of the step in a thread. `stratified`, `shuffled` and
-`folds` split a data set. `prepare` downloads or converts a data set once. `research.data.balance` resamples training
-rows; `research.data.labels` combines raters and rules, and chooses the records to label next.
+only; string fields are dropped. `prefetch` reads batches ahead of the step in a thread. `stratified`, `shuffled`,
+`grouped`, `chronological`, `folds`, `nested_folds` and `time_folds` split a data set. `prepare` downloads or converts a
+data set once. `research.data.balance` resamples training rows; `research.data.labels` combines raters and rules, and
+chooses the records to label next.
 
 Importing this package does not import tensorflow_datasets, scikit-learn, pyarrow or Pillow.
 """
@@ -69,7 +70,7 @@ from research.data.sampling.batches import Batches, EvalBatches, batches, eval_b
 from research.data.sampling.mixture import Mixture, mixture
 from research.data.sampling.prefetch import prefetch
 from research.data.sampling.source import generated
-from research.data.sampling.splits import folds, shuffled, stratified
+from research.data.sampling.splits import chronological, folds, grouped, nested_folds, shuffled, stratified, time_folds
 from research.data.schema import Column
 from research.data.sets import digits, fashion_mnist, glyphs, stdlib_text
 from research.data.text.pack import pack, pack_whole
@@ -86,6 +87,10 @@ __all__ = [
     "EvalBatches",
     "arrays",
     "batches",
+    "chronological",
+    "grouped",
+    "nested_folds",
+    "time_folds",
     "class_names",
     "column",
     "digits",

@@ -5,7 +5,7 @@
 
     training      batches, mixture, paired (with unlabelled), poisson, clients (federated), few_shot, sequence
     evaluation    batches (eval_batches)
-    splits        splits (stratified, shuffled, folds)
+    splits        splits (stratified, shuffled, grouped, chronological, folds, nested_folds, time_folds)
     the loop      prefetch, process_rows
 
 To add a training source, copy `paired.py`.

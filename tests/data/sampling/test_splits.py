@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedShuffleSplit, TimeSeriesSplit
 
-from research.data import folds, shuffled, stratified
+from research.data import chronological, folds, grouped, nested_folds, shuffled, stratified, time_folds
 from research.errors import UserError
 
 LABELS = load_digits().target
@@ -59,7 +59,21 @@ def test_rare_classes():
 
 
 @pytest.mark.parametrize(
-    "sizes", [[2000], [0, None], [1797, None], [None, None], [0.5], [-1, None], [True, None]], ids=str
+    "sizes",
+    [
+        [2000],
+        [0, None],
+        [1797, None],
+        [None, None],
+        [-1, None],
+        [True, None],
+        [0.7, 0.4],
+        [1.0],
+        [0.0, 0.5],
+        ["a"],
+        [0.0001],
+    ],
+    ids=str,
 )
 def test_errors(sizes):
     for make in (lambda: stratified(LABELS, sizes, seed=0), lambda: shuffled(1797, sizes, seed=0)):
@@ -72,7 +86,83 @@ def test_labels_must_be_one_a_record():
         stratified(np.zeros((2, 3)), [1], seed=0)
 
 
+@pytest.mark.parametrize("sizes, counts", [
+    ((0.7, 0.15, 0.15), [1258, 270, 269]), ((0.5, None), [899, 898]), ((0.1, 100), [180, 100]),
+    ((1 / 3, 1 / 3, 1 / 3), [599, 599, 599]),
+])  # fmt: skip
+def test_fractions(sizes, counts):
+    for parts in (stratified(LABELS, sizes, seed=0), shuffled(1797, sizes, seed=0)):
+        assert [len(part) for part in parts] == counts
+        assert len(np.unique(np.concatenate(parts))) == sum(counts)
+    assert stratified(LABELS, sizes, seed=0)[0].tolist() == stratified(LABELS, counts, seed=0)[0].tolist()
+
+
 GROUPS = np.arange(1797) // 7
+
+
+def test_groups_stay_together():
+    sizes = np.random.default_rng(0).integers(1, 40, 100)
+    groups = np.random.default_rng(1).permutation(np.repeat(np.arange(100), sizes))
+    labels = (np.arange(len(groups)) % 10 == 0).astype(int)
+    for options in ({}, {"labels": labels}):
+        parts = grouped(groups, (0.7, 0.2, None), seed=0, **options)
+        assert sorted(np.concatenate(parts)) == list(range(len(groups)))
+        sides = [set(groups[part]) for part in parts]
+        assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+        shares = [len(part) / len(groups) for part in parts]
+        np.testing.assert_allclose(shares, (0.7, 0.2, 0.1), atol=0.005)
+    for part in parts:
+        assert abs(labels[part].mean() - labels.mean()) < 0.01, "with labels, the class proportions too"
+    part = grouped(groups, [100], seed=0)[0]
+    assert abs(len(part) - 100) <= 2 and not set(groups[part]) & set(np.delete(groups, part))
+    assert part.tolist() == grouped(groups, [100], seed=0)[0].tolist() != grouped(groups, [100], seed=1)[0].tolist()
+
+
+def test_later_records_are_in_later_parts():
+    times = np.random.default_rng(0).permutation(np.arange(100) // 3).astype("datetime64[D]")
+    parts = chronological(times, (50, 0.2, None))
+    assert sorted(np.concatenate(parts)) == list(range(100))
+    assert all(times[a].max() < times[b].min() for a, b in zip(parts, parts[1:], strict=False))
+    assert [len(part) for part in parts] == [48, 21, 31]
+    assert chronological(np.arange(10), (7, 3))[1].tolist() == [7, 8, 9]
+    groups = np.arange(100) % 20
+    parts = chronological(np.arange(100), (0.5, 0.5), groups=groups)
+    ends = [{g: max(i for i in part if groups[i] == g) for g in groups[part]} for part in parts]
+    assert not set(ends[0]) & set(ends[1]) and max(ends[0].values()) < min(ends[1].values())
+
+
+def test_nested_folds():
+    found = nested_folds(210, 3, 4, seed=0, groups=np.arange(210) // 7, labels=np.arange(210) % 2)
+    for train, test, inner in found:
+        assert len(inner) == 4 and sorted([*train, *test]) == list(range(210))
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.test for fold in inner])), train)
+        for fold in inner:
+            np.testing.assert_array_equal(np.sort(np.concatenate(fold)), train)
+            assert not set(fold.train // 7) & set(fold.test // 7)
+
+
+def test_time_folds_are_scikit_learns():
+    for options, theirs in (({}, {}), ({"gap": 3, "test": 5}, {"gap": 3, "test_size": 5})):
+        expected = list(TimeSeriesSplit(4, **theirs).split(np.zeros(53)))
+        ours = time_folds(np.arange(53) * 2.5, 4, **options)
+        assert all(np.array_equal(x, y) for a, b in zip(ours, expected, strict=True) for x, y in zip(a, b, strict=True))
+    times = np.random.default_rng(0).permutation(np.arange(60) // 4)
+    for train, test in time_folds(times, 5):
+        assert times[train].max() < times[test].min()
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: grouped(np.zeros(9), (0.5, 0.5), seed=0), "1 groups do not fill 2 parts"),
+    (lambda: grouped(np.arange(9), (0.5, 0.5), seed=0, labels=np.zeros(8)), r"labels of shape \[8\]; .*\[9\]"),
+    (lambda: chronological(np.zeros(9), (5, 4)), "too many records have the same time"),
+    (lambda: chronological([1.0, np.nan], (1, 1)), "times are missing in 1 records, such as record 1"),
+    (lambda: chronological(np.zeros((2, 2)), (1, 1)), r"times of shape \[2, 2\]"),
+    (lambda: time_folds(np.arange(4), 9), "cannot make 9 folds of 4 records"),
+    (lambda: time_folds(np.zeros(20), 3), "fold 0 has no training record before"),
+])  # fmt: skip
+def test_splits_that_cannot_be_are_errors(make, words):
+    with pytest.raises(UserError, match=words):
+        make()
 
 
 @pytest.mark.parametrize("labels", [None, LABELS], ids=["any", "labels"])
