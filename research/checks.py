@@ -5,6 +5,7 @@ import re
 import jax
 
 from research.core import Eval
+from research.data.preparation import Preparation
 from research.data.readers.arrays import class_names
 from research.data.sampling.batches import Batches, EvalBatches
 from research.data.sampling.source import check_evaluation_source
@@ -29,6 +30,8 @@ def check_settings(ex):
                 f"Use letters, digits, spaces and . + - (no slash), at most {MAX_NAME_BYTES} bytes, and none of "
                 f"{', '.join(RESERVED)}."
             )
+    if ex.preparation is not None and not isinstance(ex.preparation, Preparation):
+        raise UserError(f"preparation= is {ex.preparation!r}; expected the result of research.data.fit(train, steps).")
     if not isinstance(ex.keep, int) or ex.keep < 1:
         raise UserError(f"keep={ex.keep!r}; expected 1 or more newest checkpoints, in addition to the best.")
     if ex.best and ex.best.mode not in ("max", "min"):

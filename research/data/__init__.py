@@ -47,7 +47,8 @@ Importing this package does not import tensorflow_datasets, scikit-learn, pyarro
 
 # These functions intentionally shadow submodules of the same name: `from research.data import batches` is the function,
 # while `from research.data.sampling.batches import Batches` still imports from the module.
-from research.data.preparation import Preparation, fit
+from research.data.fitting import fit
+from research.data.preparation import Preparation
 from research.data.readers.arrays import (
     Arrays,
     arrays,

@@ -8,7 +8,6 @@
 """
 
 import dataclasses
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -22,8 +21,7 @@ from research.data.readers import table_files
 from research.data.readers.arrays import Arrays, Subset
 from research.data.readers.cells import strings
 from research.data.readers.table import Table, target_field
-from research.data.steps import APPLIED, ROWS, Columns, Feature, Fitted, Frame, Step, name_of, namespace
-from research.data.stored import stored
+from research.data.steps import APPLIED, ROWS, Columns, Fitted, name_of, namespace
 from research.errors import UserError, format_names, unknown
 from research.files import atomic_write, read_json, write_json
 from research.system.archive import read_npz
@@ -43,6 +41,7 @@ class Preparation:
     reading: how the file of the table was read: the arguments of `table` that were given
     target_step: the fitted step of the target, or None
     made_of: the steps as given, to recognise them
+    source: the table and the rows that it was fitted on; None if it was loaded
     """
 
     schema: schemas.Schema
@@ -56,26 +55,33 @@ class Preparation:
     reading: Mapping[str, Any]
     target_step: Fitted | None
     made_of: str
+    source: tuple[Table, np.ndarray] | None = None
 
     def __repr__(self):
         features = f"{len(self.names)} features" + (f" and {len(self.codes)} codes" if self.codes else "")
         return f"Preparation({len(self.steps)} steps, {features}, fitted on {self.fitted:,} rows)"
 
-    def __call__(self, data, *, training: bool = False) -> Arrays:
+    def __call__(self, data, *, training: bool | None = None) -> Arrays:
         """Return the rows of a table as features.
 
         data: a Table, or a subset of one
-        training: the rows are those that `fit` received. Steps that drop rows, or that treat a row's own target with
-          care, do so only then
+        training: whether the rows are those that `fit` received, to train on. Steps that drop rows, or that keep the
+          own target of a row out of its features, do so only then. With such steps, it has to be stated for those rows
 
         The records have "features", f32 [features]; "codes", i32 [codes], if there are any; "label" or "target", if the
         table has the target; and the identifiers, as strings. What the schema did not expect is refused or is reported
         by a warning, as the schema says; see `research.data.schema.Column`.
-        Raises UserError for rows that do not fit the schema, and for a missing value that no step fills.
+        Raises UserError for rows that do not fit the schema, for a missing value that no step fills, and for a number
+        beyond f32.
         """
         table, indices = table_rows(data)
         if table.absent:
             return self._absent(table, indices)
+        if training is None and any(step.training for step in self.steps) and self._fitted_on(table, indices):
+            raise UserError(
+                "these are the rows that the preparation was fitted on, and a step treats them in another way than new "
+                "rows. To train on them, call prepare(train, training=True); otherwise training=False."
+            )
         if training and len(indices) != self.fitted:
             raise UserError(
                 f"training=True with {len(indices)} rows; the preparation was fitted on {self.fitted}. Pass those rows."
@@ -85,7 +91,10 @@ class Preparation:
         if training:
             columns[ROWS] = np.arange(len(indices))
         outputs, rows = self._applied(columns, training)
+        with np.errstate(over="ignore", invalid="ignore"):
+            fields = {field: values.astype(DTYPES[field]) for field, values in outputs.items()}
         for field, values in outputs.items():
+            values = values if field == "codes" else fields[field]
             if (wrong := ~np.isfinite(values)).any():
                 row, at = np.argwhere(wrong)[0]
                 raise UserError(
@@ -93,7 +102,6 @@ class Preparation:
                     f"{int(wrong.sum()) - 1} more are not finite. Add a step for missing values, such as "
                     "missing.median() or missing.most_frequent()."
                 )
-        fields = {name: values.astype(np.int32 if name == "codes" else np.float32) for name, values in outputs.items()}
         if table.target:
             fields |= self._target(table.target, raw[table.target][rows], indices[rows])
         for name, column in self.schema.items():
@@ -122,6 +130,9 @@ class Preparation:
         columns = table_files.read_file(path, **table_files.options_for(path, self.reading))
         return self(Table(columns, self.schema, None, str(path)))
 
+    def _fitted_on(self, table, indices) -> bool:
+        return self.source is not None and self.source[0] is table and np.array_equal(self.source[1], indices)
+
     def _names(self, field):
         return self.names if field == "features" else tuple(self.codes)
 
@@ -143,9 +154,7 @@ class Preparation:
         A pure function of numpy or JAX arrays, without checks; a missing value that no step fills is NaN.
         """
         outputs, _ = self._applied(columns, training=False)
-        xp = namespace(outputs)
-        kinds = {"features": xp.float32, "codes": xp.int32}
-        return {name: values.astype(kinds[name]) for name, values in outputs.items()}
+        return {name: values.astype(DTYPES[name]) for name, values in outputs.items()}
 
     def _applied(self, columns, training):
         columns = dict(columns)
@@ -188,6 +197,7 @@ class Preparation:
         write_json(Path(folder, JSON), {**about, "has_target_step": self.target_step is not None})
 
 
+DTYPES = {"features": np.float32, "codes": np.int32}
 PLAIN = ("target", "without", "names", "codes", "fitted", "rows", "reading", "made_of")
 ROLES = ("apply", "training", "inverse")
 
@@ -236,99 +246,6 @@ def _function(name):
     if name is not None and name not in APPLIED:
         raise unknown("function of a preparation", name, APPLIED)
     return APPLIED.get(name)
-
-
-def fit(train, *steps: Step, without=(), target: Step | None = None) -> Preparation:
-    """Fit steps on training rows, one after the other, and return the Preparation.
-
-    train: a Table, or a subset of one
-    steps: such as `missing.median()`; each is fitted on the result of those before it
-    without: columns that are not used
-    target: a step of `research.data.features.scale` for a target that is a number; `inverse` undoes it
-
-    At the end, all columns of numbers are the features, in the order of the table, and categories that no step encoded
-    are codes. Nothing is dropped silently: a column of text or dates needs a step, or a place in `without`.
-    While a run is opened again, the result is the Preparation that was saved with it (`research.data.stored`).
-
-    Raises UserError for a column without a use, and for steps that do not fit the columns.
-    """
-    table, indices = table_rows(train)
-    without = (without,) if isinstance(without, str) else tuple(without)
-    given = [*steps, *([target] if target else [])]
-    if wrong := [one for one in given if not isinstance(one, Step)]:
-        raise UserError(f"{wrong[0]!r} is no step; expected, for example, missing.median() or scale.standard().")
-    made_of = json.dumps([[[step.name, step.arguments] for step in given], target is not None, without], default=str)
-    kept = stored.get()
-    if kept is not None and kept.preparation.made_of == made_of:
-        return kept.preparation
-    for name in without:
-        if name not in table.schema:
-            raise unknown("column of without=", name, table.schema)
-    used = {n: c for n, c in table.schema.items() if n not in (*without, table.target)}
-    if texts := [name for name, column in used.items() if column.kind == "text"]:
-        raise UserError(
-            f"columns of text are no features: {format_names(texts)}. Leave them out, without={tuple(texts)}, or state "
-            "another kind in the schema, such as Column('category', buckets=256)."
-        )
-    raw = {name: values[indices] for name, values in table.columns.items()}
-    columns, _ = schemas.code(used, raw, rows=indices)
-    features = {}
-    for name in columns:
-        column = used.get(name) or used[name.removesuffix(" time")]
-        kind = "number" if column.kind == "integer" else column.kind
-        categories = tuple(map(str, range(column.buckets))) if column.buckets else column.categories
-        features[name] = Feature(kind, categories)
-    if not columns:
-        raise UserError("the table has no column that could be a feature.")
-    labels, classes, target_step = None, None, None
-    if table.target:
-        field = target_field(table.schema, table.target, raw[table.target], indices)
-        labels = next(iter(field.values())).reshape(len(indices)).astype(np.float64)
-        classes = len(table.schema[table.target].categories) if "label" in field else None
-    if target:
-        target_step = _fit_target(target, table.target, labels, classes)
-    columns[ROWS] = np.arange(len(indices))
-    fitted = []
-    for one in steps:
-        rows = columns[ROWS]
-        frame = Frame({n: x for n, x in columns.items() if n != ROWS}, features,
-                      None if labels is None else labels[rows], classes)  # fmt: skip
-        try:
-            result = one.fit(frame)
-        except ValueError as error:  # of scikit-learn
-            raise UserError(f"{one}: {str(error).split(chr(10))[0]}") from error
-        function = result.training or result.apply
-        columns = function(columns, result.arrays, **result.settings) if function else columns
-        if not len(columns[ROWS]):
-            raise UserError(f"{one} drops all {len(rows)} training rows.")
-        features = dict(result.features or features)
-        fitted.append(result)
-    if dates := [name for name, feature in features.items() if feature.kind == "date"]:
-        raise UserError(f"dates are no features: {format_names(dates)}. Add dates.parts(), or without={tuple(dates)}.")
-    names = tuple(name for name, feature in features.items() if feature.kind in ("number", "flag"))
-    codes = {name: len(f.categories) + 1 for name, f in features.items() if f.kind == "category"}
-    return Preparation(
-        table.schema,
-        table.target,
-        without,
-        tuple(fitted),
-        names,
-        codes,
-        len(indices),
-        len(table),
-        table.reading,
-        target_step,
-        made_of,
-    )
-
-
-def _fit_target(step, name, labels, classes):
-    if labels is None or classes is not None:
-        raise UserError("target= is for a target that is a number.")
-    fitted = step.fit(Frame({name: labels}, {name: Feature("number")}, None, None))
-    if fitted.inverse is None:
-        raise UserError(f"target={step} has no inverse; expected a step of research.data.features.scale.")
-    return fitted
 
 
 def table_rows(data) -> tuple[Table, np.ndarray]:

@@ -195,6 +195,8 @@ def code(schema: Schema, columns: Mapping[str, np.ndarray], *, rows=None) -> tup
             days[known] = times[known].astype("datetime64[D]").astype(np.float64)
             days = coded[name] = _within(name, column, days, values, problems)
             if column.time:
+                if f"{name} time" in schema:
+                    raise UserError(f"the column '{name} time' has the name of the times of {name!r}; rename it.")
                 seconds = np.full(len(times), np.nan)
                 seconds[known] = (times[known] - times[known].astype("datetime64[D]")) / np.timedelta64(1, "s")
                 coded[f"{name} time"] = np.where(np.isnan(days), np.nan, seconds)
@@ -283,14 +285,14 @@ def from_json(value: Mapping[str, Mapping]) -> dict[str, Column]:
     return {name: Column(**{**c, "categories": tuple(c.get("categories", ()))}) for name, c in value.items()}
 
 
-def describe(schema: Schema) -> str:
-    """Return the schema as text, a line per column."""
+def describe(schema: Schema, most: int = 50) -> str:
+    """Return the schema as text, a line per column, of the first `most`."""
     lines = []
-    for name, c in schema.items():
+    for name, c in list(schema.items())[:most]:
         extent = f"{c.low:g} to {c.high:g}" if c.low is not None and c.kind in ("number", "integer") else ""
         if c.kind == "date" and c.low is not None:
             extent = f"{np.datetime64(int(c.low), 'D')} to {np.datetime64(int(c.high), 'D')}"
         if c.kind == "category":
             extent = f"{c.buckets} hashes" if c.buckets else f"{len(c.categories)}: {format_names(c.categories, 5)}"
         lines.append(f"  {name}: {c.kind} {extent}".rstrip() + (f", {c.missing:.1%} missing" if c.missing else ""))
-    return "\n".join(lines)
+    return "\n".join(lines) + (f"\n  and {len(schema) - most:,} more columns" if len(schema) > most else "")

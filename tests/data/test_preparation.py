@@ -112,6 +112,7 @@ def test_numbers_of_categories_are_the_same_from_every_source():
     (lambda: fit(people(), missing.median())(people()), "row 2: the feature 'city' is nan.*missing.most_frequent"),
     (lambda: fit(people(age=[None] * N), missing.mean()), r"'age' has no value in .* rows.*without=\('age',\)"),
     (lambda: fit(people(income=[None] * N)), "the target 'income' is missing in row 0"),
+    (lambda: fit(people("pay", age=[1e39, *range(N - 1)]))(people("pay", age=[1e39, *range(N - 1)])), "'age' is inf"),
     (lambda: fit(people(), without="nam"), "unknown column of without= 'nam'. Did you mean 'name'"),
     (lambda: fit(arrays(x=np.zeros(3))), "expected a table, or a subset of one; got Arrays"),
     (lambda: fit(people(), *STEPS, target=scale.standard()), "target= is for a target that is a number"),
@@ -141,6 +142,9 @@ def test_dropped_rows_keep_their_labels_and_names():
     data = people()
     rows = fit(data, missing.delete(columns=("age",)), missing.most_frequent(), encode.one_hot())
     kept = [i for i in range(N) if COLUMNS["age"][i] is not None]
+    with pytest.raises(UserError, match=r"rows that the preparation was fitted on.*prepare\(train, training=True\)"):
+        rows(data)
+    assert len(rows(subset(data, kept[:5]))) == 5
     prepared = rows(data, training=True)
     assert prepared.columns["name"].tolist() == [f"n{i}" for i in kept]
     assert prepared.columns["label"].tolist() == [int(COLUMNS["income"][i] == "low") for i in kept]
