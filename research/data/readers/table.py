@@ -67,6 +67,18 @@ class Table:
         """The names of the classes of a target that is a category, or None."""
         return self.schema[self.target].categories or None if self.target else None
 
+    def with_columns(self, **columns) -> "Table":
+        """Return the table with columns [n] added or replaced, such as a target whose classes are cleaned.
+
+        New rows need the same: what they have in another form belongs in a step, not here. The schema of these columns
+        is inferred again.
+        """
+        if self.absent:
+            return self
+        raw = {**self.columns, **table_files.read_frame(columns, what="with_columns()")}
+        found = schemas.infer({name: raw[name] for name in columns}, target=self.target)
+        return dataclasses.replace(self, columns=raw, schema={**self.schema, **found})
+
     def known(self, *names: str) -> np.ndarray:
         """Return the rows in which the columns `names`, by default the target, are not missing, i64 ascending."""
         names = names or ((self.target,) if self.target else ())
@@ -102,7 +114,7 @@ def target_field(schema, target: str, values: np.ndarray, rows) -> dict[str, np.
 def table(
     source, *, target: str | None = None, schema: Mapping | None = None, query: str | None = None,
     delimiter: str | None = None, encoding: str | None = None, decimal: str | None = None, names=None,
-    missing=cells.MISSING, sheet: str | None = None,
+    missing=cells.MISSING, skip: int | None = None, sheet: str | None = None, format: str | None = None,
 ) -> Table:  # fmt: skip
     """Read a table into memory.
 
@@ -113,9 +125,11 @@ def table(
       - a pandas, Polars or Arrow table, a dict of columns, or anything with the Arrow stream interface
     target: the column to predict. In the records it is "label", i32, or "target", f32 [1]
     schema: {column: kind or Column} for columns whose schema is not to be inferred; see `research.data.schema.infer`
-    delimiter, encoding, decimal, names, missing: of files of text. The delimiter is detected among , ; tab and |, the
-      encoding among UTF-8, UTF-16 and Windows-1252. `decimal` is the decimal mark. `names` are the names of the columns
-      of a file without a header. `missing` are the cells that mean a missing value; spaces around a cell are removed.
+    format: csv, parquet, jsonl or xlsx, for a file with another suffix
+    delimiter, encoding, decimal, names, skip, missing: of files of text. The delimiter is detected among , ; tab and |,
+      the encoding among UTF-8, UTF-16 and Windows-1252. `decimal` is the decimal mark. `names` are the names of the
+      columns of a file without a header. `skip` is the number of lines above the table. `missing` are the cells that
+      mean a missing value; spaces around a cell are removed.
     sheet: the sheet of an Excel file; by default the first
 
     Excel, databases and object stores need the extra `table`. When a run is opened again and its file is not there,
@@ -126,7 +140,10 @@ def table(
     """
     what = str(source) if isinstance(source, str) or hasattr(source, "__fspath__") else type(source).__name__
     kept = stored.get()
-    reading = {"delimiter": delimiter, "encoding": encoding, "decimal": decimal, "names": names, "sheet": sheet}
+    reading = {
+        "delimiter": delimiter, "encoding": encoding, "decimal": decimal, "names": names, "skip": skip, "sheet": sheet,
+        "format": format,
+    }  # fmt: skip
     reading = {name: value for name, value in reading.items() if value is not None} | {"missing": tuple(missing)}
     try:
         if query is not None:

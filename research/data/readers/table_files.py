@@ -66,7 +66,7 @@ def read_query(url: str, query: str) -> dict[str, np.ndarray]:
 
 def read_file(path, *, missing=MISSING, **options) -> dict[str, np.ndarray]:
     """Read a table from a file, whose suffix determines the format. `options` are those of `_csv` and `_excel`."""
-    what, kind = str(path), kind_of(path)
+    what, kind = str(path), kind_of(path, options.pop("format", None))
     content = _bytes(path)
     if not content.strip():
         raise UserError(f"{what} is empty; expected a table.")
@@ -81,20 +81,29 @@ def read_file(path, *, missing=MISSING, **options) -> dict[str, np.ndarray]:
     return _arrow_file(content, kind, what=what)
 
 
-def kind_of(path) -> str:
-    """Return the format of a file, by its suffix below that of a compression."""
+def kind_of(path, stated: str | None = None) -> str:
+    """Return the format of a file: the one stated, or that of its suffix, below the suffix of a compression."""
+    if stated is not None:
+        if stated not in OPTIONS:
+            raise unknown("format of a table", stated, OPTIONS)
+        return stated
     suffixes = [s for s in re.findall(r"\.\w+", str(path).lower())[-2:] if s not in COMPRESSED]
     if not suffixes or suffixes[-1] not in FORMATS:
-        raise UserError(f"cannot read {str(path)!r} as a table; expected a file that ends in {', '.join(FORMATS)}.")
+        raise UserError(
+            f"cannot read {str(path)!r} as a table; expected a file that ends in {', '.join(FORMATS)}, or format=."
+        )
     return FORMATS[suffixes[-1]]
 
 
 def options_for(path, options: Mapping) -> dict:
     """Return those of `options` that apply to the format of a file."""
-    return {name: value for name, value in options.items() if name in ("missing", *OPTIONS[kind_of(path)])}
+    kind = kind_of(path, None if any(str(path).lower().endswith(s) for s in FORMATS) else options.get("format"))
+    return {name: v for name, v in options.items() if name in ("missing", *OPTIONS[kind])} | {"format": kind}
 
 
-OPTIONS = {"csv": ("delimiter", "encoding", "decimal", "names"), "xlsx": ("sheet",), "parquet": (), "jsonl": ()}
+OPTIONS = {
+    "csv": ("delimiter", "encoding", "decimal", "names", "skip"), "xlsx": ("sheet",), "parquet": (), "jsonl": (),
+}  # fmt: skip
 COMPRESSED = (".gz", ".bz2")
 FORMATS = {
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".tab": "csv", ".data": "csv", ".parquet": "parquet",
@@ -169,11 +178,12 @@ def _of_objects(values, *, what, missing=MISSING):
     return typed(column, missing=missing) if text else from_arrow(column, what=what)
 
 
-def _csv(content, *, what, missing, names=None, delimiter=None, encoding=None, decimal="."):
+def _csv(content, *, what, missing, names=None, delimiter=None, encoding=None, decimal=".", skip=0):
     import pyarrow as pa
     import pyarrow.csv
 
     content = _utf8(content, encoding, what)
+    content = content.split(b"\n", skip)[-1] if skip else content
     delimiter, count = _delimiter(content, delimiter)
     generated = [f"f{i}" for i in range(count)]
     try:

@@ -58,6 +58,7 @@ def test_text_in_several_forms(tmp_path):
         ("d.csv", CSV.replace("Rome", "Gen\u00e8ve"), "cp1252", {}),
         ("e.data", CSV.split("\n", 1)[1], "utf-8", {"names": list(ROWS)}),
         ("f.csv", CSV.replace("Rome", "Gen\u00e8ve"), "iso8859-1", {"encoding": "iso8859-1"}),
+        ("g.test", "A comment, of the file\n1\n" + CSV, "utf-8", {"format": "csv", "skip": 2}),
     ):
         cities = ["Gen\u00e8ve" if city == "Rome" and name in ("d.csv", "f.csv") else city for city in FIELDS["city"]]
         assert same(
@@ -152,6 +153,7 @@ def test_an_extra_that_is_missing_is_named(monkeypatch, tmp_path, name, source, 
     ("label,b\nx,2\n", {"target": "b"}, "column 'label' besides"),
     ("a,b\n1,2\n", {"names": ["x"]}, "names= has 1 names; .* has 2 columns"),
     ("a,b\n1,2\n", {"sheet": "x"}, "sheet= is not an option"),
+    ("a,b\n1,2\n", {"format": "csw"}, "unknown format of a table 'csw'. Did you mean 'csv'"),
     ("a,b\n1,2\n", {"encoding": "utf-99"}, "encoding 'utf-99'"),
     ("a,b\n1,2\n", {"schema": {"c": "number"}}, "unknown column of the schema 'c'"),
     ("a,b\n1,2\n", {"schema": {"a": "numbr"}}, "unknown kind of the column 'a' 'numbr'. Did you mean 'number'"),
@@ -223,6 +225,13 @@ def test_times_with_a_zone_and_fractions():
     text = np.array(["2024-03-01T10:20:30.25Z", "", "2024-02-30"], object)
     assert str(dates(text[:1], "")[0][0]) == "2024-03-01T10:20:30.250000"
     assert dates(text, "")[1].tolist() == [False, False, True] and dates(text, "")[0][0] == dates(text[:1], "")[0][0]
+
+
+def test_columns_that_are_cleaned_by_hand():
+    data = table({"x": [1, 2, 3], "y": ["a.", "b", "a"]}, target="y")
+    data = data.with_columns(y=[text.rstrip(".") for text in data.columns["y"]], z=["0", None, "0"])
+    assert data.classes == ("a", "b") and column(data, "label").tolist() == [0, 1, 0]
+    assert data.schema["z"].kind == "category" and data.columns["z"].tolist() == ["0", "", "0"]
 
 
 def test_targets():
