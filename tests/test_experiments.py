@@ -44,6 +44,7 @@ TINY = {
     "multi_task": {"width": 16, "epochs": 1},
     "adaptation": {"width": 16, "epochs": 1},
     "distil": {"wide": (8,), "images": 100, "batch_size": 8, "steps": 4},
+    "tabular/adult": {"hidden": 8, "rare": 2, "batch_size": 64, "epochs": 1},
     "tabular/breast_cancer": {"hidden": 4, "folds": 2, "epochs": 1},
     "semi/fixmatch": {"features": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
@@ -65,8 +66,22 @@ def mocked(monkeypatch, tmp_path):
     made = functools.cache(RandomFakeGenerator.__getitem__)
     monkeypatch.setattr(RandomFakeGenerator, "__getitem__", lambda self, index: made(self, index % 300))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("ADULT_DIR", str(tmp_path))
+    adults(tmp_path)
     with tfds.testing.mock_data(num_examples=5_200):
         yield
+
+
+def adults(folder):
+    """Mock files of the Adult data in their form: no header, spaces, "?", and classes of the test with a full stop."""
+    text = "".join(
+        f"{17 + i % 70}, {('Private', '?', 'State-gov')[i % 3]}, {i}, {('Bachelors', '11th')[i % 2]}, {i % 16}, "
+        f"Divorced, Sales, Husband, White, {('Male', 'Female')[i % 2]}, {i % 2 * 7298}, 0, {20 + i % 50}, Cuba, "
+        f"{('<=50K', '>50K')[i % 5 == 0]}\n"
+        for i in range(600)
+    )
+    (folder / "adult.data").write_text(text + "\n")
+    (folder / "adult.test").write_text("|1x3 Cross validator\n" + text.replace("K\n", "K.\n") + "\n")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -184,8 +184,11 @@ def _fit(scaler, frame, names):
 
 
 def _normal_quantile(xp, y):
-    ndtri = _special(xp).ndtri
-    return xp.clip(ndtri(xp.clip(y, 0.0, 1.0)), ndtri(EDGE - np.spacing(1)), ndtri(1 - (EDGE - np.spacing(1))))
+    import scipy.special
+
+    # Trap: in f32, 1 - EDGE is another number; the limits are therefore computed in f64.
+    low, high = (float(scipy.special.ndtri(p)) for p in (EDGE - np.spacing(1), 1 - (EDGE - np.spacing(1))))
+    return xp.clip(_special(xp).ndtri(xp.clip(y, 0.0, 1.0)), low, high)
 
 
 def _normal_share(xp, y):
