@@ -90,11 +90,9 @@ class Preparation:
         columns = self.coded(raw, rows=indices)
         if training:
             columns[ROWS] = np.arange(len(indices))
-        outputs, rows = self._applied(columns, training)
-        with np.errstate(over="ignore", invalid="ignore"):
-            fields = {field: values.astype(DTYPES[field]) for field, values in outputs.items()}
-        for field, values in outputs.items():
-            values = values if field == "codes" else fields[field]
+        with np.errstate(over="ignore"):
+            fields, rows = self._applied(columns, training)
+        for field, values in fields.items():
             if (wrong := ~np.isfinite(values)).any():
                 row, at = np.argwhere(wrong)[0]
                 raise UserError(
@@ -102,6 +100,8 @@ class Preparation:
                     f"{int(wrong.sum()) - 1} more are not finite. Add a step for missing values, such as "
                     "missing.median() or missing.most_frequent()."
                 )
+        if self.codes:
+            fields["codes"] = fields["codes"].astype(np.int32)
         if table.target:
             fields |= self._target(table.target, raw[table.target][rows], indices[rows])
         for name, column in self.schema.items():
@@ -154,18 +154,21 @@ class Preparation:
         A pure function of numpy or JAX arrays, without checks; a missing value that no step fills is NaN.
         """
         outputs, _ = self._applied(columns, training=False)
-        return {name: values.astype(DTYPES[name]) for name, values in outputs.items()}
+        return {name: x.astype(np.int32) if name == "codes" else x for name, x in outputs.items()}
 
     def _applied(self, columns, training):
+        """Return {"features": f32 [m, features], "codes": [m, codes], NaN if missing} and their row numbers [m]."""
         columns = dict(columns)
         for step in self.steps:
             function = (step.training if training else None) or step.apply
             if function is not None:
                 columns = function(columns, step.arrays, **step.settings)
         rows = columns.pop(ROWS, None)
-        xp = namespace(columns)
-        groups = {field: self._names(field) for field in ("features", "codes")}
-        outputs = {field: xp.stack([columns[n] for n in names], -1) for field, names in groups.items() if names}
+        xp, outputs = namespace(columns), {}
+        if self.names:
+            outputs["features"] = xp.stack([columns[name].astype(np.float32) for name in self.names], -1)
+        if self.codes:
+            outputs["codes"] = xp.stack([columns[name] for name in self.codes], -1)
         return outputs, rows if rows is not None else np.arange(len(next(iter(outputs.values()))))
 
     def _target(self, name, values, rows):
@@ -197,7 +200,6 @@ class Preparation:
         write_json(Path(folder, JSON), {**about, "has_target_step": self.target_step is not None})
 
 
-DTYPES = {"features": np.float32, "codes": np.int32}
 PLAIN = ("target", "without", "names", "codes", "fitted", "rows", "reading", "made_of")
 ROLES = ("apply", "training", "inverse")
 

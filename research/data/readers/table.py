@@ -7,6 +7,7 @@ import numpy as np
 
 from research.data import schema as schemas
 from research.data.readers import cells, records, table_files
+from research.data.readers.arrays import Subset
 from research.data.stored import absent_columns, is_absent, stored
 from research.errors import UserError, unknown
 
@@ -87,6 +88,22 @@ class Table:
     def target_field(self, values, rows) -> dict[str, np.ndarray]:
         """Return {"label": i32 [m]} or {"target": f32 [m, 1]} of raw values of the target; see `target_field`."""
         return target_field(self.schema, self.target, values, rows)
+
+
+def check_numbers(data):
+    """Raise UserError for a table, or a subset of one, whose text would be left out of batches."""
+    while isinstance(data, Subset):
+        data = data.data
+    if isinstance(data, Table):
+        text = {
+            n: c.kind for n, c in data.schema.items() if c.kind in ("category", "text", "date") and n != data.target
+        }
+        if text:
+            columns = ", ".join(f"{name} ({kind})" for name, kind in list(text.items())[:8])
+            raise UserError(
+                f"batches have numbers only, and columns of the table have none: {columns}. Make features of them: "
+                "prepare = fit(train, ...), and then batches(prepare(train), size)."
+            )
 
 
 def target_field(schema, target: str, values: np.ndarray, rows) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from research.data.readers import records
 from research.data.readers.arrays import data_set
+from research.data.readers.table import check_numbers
 from research.data.sampling.source import epoch_steps
 from research.errors import UserError
 
@@ -87,8 +88,9 @@ def batches(data, size: int, *, augment=None, shuffle: bool = True) -> Batches:
     are read. The rows of all processes form the global batch, bit for bit.
 
     The order comes from numpy's Philox generator. It may change with the version of numpy, but not with the machine.
-    Raises UserError for empty data, a size below 1, and records that do not stack.
+    Raises UserError for empty data, a size below 1, records that do not stack, and a table with text.
     """
+    check_numbers(data)
     return Batches(data_set(data), check_size(size), augment, shuffle)
 
 
@@ -99,6 +101,7 @@ def eval_batches(data, size: int) -> EvalBatches:
     values. Every batch has `mask`: 1 for a record, 0 for padding. `rows` as in `batches`.
     Raises UserError for empty data, a size below 1, and records that do not stack or have a field `mask`.
     """
+    check_numbers(data)
     return EvalBatches(data_set(data, what="the evaluation set"), check_size(size))
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from research.data import Column, batches, column, subset, table
+from research.data import Column, batches, column, eval_batches, subset, table
 from research.data.readers import table_files
 from research.data.readers.dates import dates
 from research.errors import UserError
@@ -225,6 +225,14 @@ def test_times_with_a_zone_and_fractions():
     text = np.array(["2024-03-01T10:20:30.25Z", "", "2024-02-30"], object)
     assert str(dates(text[:1], "")[0][0]) == "2024-03-01T10:20:30.250000"
     assert dates(text, "")[1].tolist() == [False, False, True] and dates(text, "")[0][0] == dates(text[:1], "")[0][0]
+
+
+def test_text_is_not_left_out_of_batches():
+    data = table({"x": [1.0, 2], "c": ["a", "b"], "d": [datetime.date(2024, 1, 1)] * 2, "y": ["u", "v"]}, target="y")
+    for make in (batches, eval_batches):
+        with pytest.raises(UserError, match=r"have none: c \(category\), d \(date\).*prepare = fit"):
+            make(subset(data, [0]), 1)
+    assert set(batches(table({"x": [1.0, 2], "y": ["u", "v"]}, target="y"), 2)(0)(0)) == {"x", "label"}
 
 
 def test_columns_that_are_cleaned_by_hand():
