@@ -59,7 +59,9 @@ class Preparation:
 
     def __repr__(self):
         features = f"{len(self.names)} features" + (f" and {len(self.codes)} codes" if self.codes else "")
-        return f"Preparation({len(self.steps)} steps, {features}, fitted on {self.fitted:,} rows)"
+        unused = [n for n, c in self.schema.items() if n in self.without or c.kind == "identifier" and n != self.target]
+        unused = f"; not used: {format_names(unused)}" if unused else ""
+        return f"Preparation({len(self.steps)} steps, {features}, fitted on {self.fitted:,} rows{unused})"
 
     def __call__(self, data, *, training: bool | None = None) -> Arrays:
         """Return the rows of a table as features.

@@ -73,11 +73,11 @@ def infer(columns: Mapping[str, np.ndarray], *, stated: Mapping | None = None, t
 
     `stated` has a kind, or a Column, for some of them: what it leaves open is inferred from the values. Strings with
     the form of dates are dates, and strings that repeat are categories. Strings that are mostly distinct are text, or
-    an identifier if they are all distinct and of one word. Integers are an identifier if they count the rows, or are
-    all distinct in a column whose name ends in "id". A target of strings, or of few integers, is a category.
+    an identifier if they are all distinct and of one word. Integers are an identifier if they count the rows from 0 or
+    1, or are all distinct in a column whose name ends in "id". A target of strings, or of few integers, is a category.
 
-    Raises UserError for a column of numbers with some other text, for dates that could be read in two ways, and for
-    a stated column or kind that does not exist.
+    Raises UserError for a column of numbers with some other text, for dates of several forms or readings, and for a
+    stated column or kind that does not exist.
     """
     stated = dict(stated or {})
     for name, column in stated.items():
@@ -103,7 +103,9 @@ def _column(name, values, stated, is_target) -> Column:
     if column.kind == "category" and not column.categories and not column.buckets:
         return column._replace(categories=tuple(_ordered(strings(values))))
     if column.kind == "date":
-        form = column.form or (date_form(name, values) if values.dtype == object and len(values) else "")
+        form = column.form or (
+            date_form(name, values, np.flatnonzero(known)) if values.dtype == object and len(values) else ""
+        )
         column = column._replace(form=form or "")
         times, wrong = dates(values, column.form)
         times = times[~wrong]
@@ -135,13 +137,13 @@ def _kind(name, values, is_target, rows) -> str:
         complete = len(rows) == rows[-1] + 1
         if complete and len(distinct) == len(values) >= FEW:
             named = re.search(r"(^|[_\W])(id|uuid|key)$", name, re.IGNORECASE) or re.search("[a-z]I[dD]$", name)
-            if named or bool((np.diff(values) == 1).all()):
+            if named or values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
                 return "identifier"
         return "integer"
     if is_target:
         return "category"
     distinct = list(dict.fromkeys(values))
-    if date_form(name, values) is not None:
+    if date_form(name, values, rows) is not None:
         return "date"
     numeric = np.array([bool(re.match(NUMBER, text)) for text in distinct])
     leading = any(re.match(r"[+-]?0\d", text) for text in distinct)

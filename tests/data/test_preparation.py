@@ -38,6 +38,7 @@ def prepare():
 
 def test_rows_become_features(prepare):
     assert prepare.names == ("age", "pay", "age missing", "city=Oslo", "city=Rome")
+    assert repr(prepare) == "Preparation(4 steps, 5 features, fitted on 60 rows; not used: name)"
     train, test = (subset(people(), rows) for rows in stratified(people().column("income"), (40, None), seed=0))
     rows = fit(train, *STEPS)(test)
     assert rows.classes == ("high", "low") and rows.columns["features"].shape == (20, 5)

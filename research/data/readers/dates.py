@@ -13,23 +13,31 @@ DATE_FORMS = (
 )  # fmt: skip
 
 
-def date_form(name, values) -> str | None:
-    """Return the form of strings that are all dates, or None. Raises UserError if several forms give other dates."""
-    first = values[:50]
-    if not all(re.search(r"\d{4}", text) and len(text) <= 40 and re.search(r"\D", text) for text in first):
+def date_form(name, values, rows) -> str | None:
+    """Return the form of strings that are all dates, or None; `rows` [n] are their numbers in messages.
+
+    Raises UserError if several forms give other dates, and if most strings are dates of one form, but not all.
+    """
+    first = values[:200]
+    if np.mean([bool(re.search(r"\d{4}", text) and re.search(r"\D", text)) for text in first]) < 0.5:
         return None
-    candidates = [form for form in DATE_FORMS if not dates(first, form)[1].any()]
-    found = {form: parsed for form in candidates if not (parsed := dates(values, form))[1].any()}
-    if not found:
-        return None
-    forms = list(found)
-    for form in forms[1:]:
-        if not np.array_equal(found[forms[0]][0], found[form][0]):
+    shares = {form: 1 - dates(first, form)[1].mean() for form in DATE_FORMS}
+    likely = {form: dates(values, form) for form, share in shares.items() if share > 0.5}
+    found = [form for form, (_, wrong) in likely.items() if not wrong.any()]
+    for form in found[1:]:
+        if not np.array_equal(likely[found[0]][0], likely[form][0]):
             raise UserError(
-                f"the dates of the column {name!r}, such as {values[0]!r}, could be {forms[0]!r} or {form!r}. State "
+                f"the dates of the column {name!r}, such as {values[0]!r}, could be {found[0]!r} or {form!r}. State "
                 f"the form: schema={{{name!r}: Column('date', form={form!r})}}."
             )
-    return forms[0]
+    if likely and not found:
+        form = max(likely, key=shares.get)
+        at = int(np.argmax(likely[form][1]))
+        raise UserError(
+            f"the column {name!r} has dates of the form {form or 'ISO 8601'!r}, and {values[at]!r} in row {rows[at]}. "
+            f"Write all in one form, or state another kind: schema={{{name!r}: 'text'}}."
+        )
+    return found[0] if found else None
 
 
 def dates(values: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:

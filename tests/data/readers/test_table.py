@@ -159,6 +159,7 @@ def test_an_extra_that_is_missing_is_named(monkeypatch, tmp_path, name, source, 
     ("a,b\n1,2\n", {"schema": {"a": "numbr"}}, "unknown kind of the column 'a' 'numbr'. Did you mean 'number'"),
     ("a,b\n1,2\0\n", {}, "is not text"),
     ("a,b\n" + "1,2\n3,4\n5,6\n7,8\n" + "x,2\n", {}, "column 'a' has 4 different numbers, and 'x'.*missing="),
+    ("d,b\n2024-04-03,1\n2024-05-03,1\n05/06/2024,2\n", {}, "column 'd' has dates of .*ISO.*'05/06/2024' in row 2"),
     ("d,b\n03/04/2024,1\n05/06/2024,2\n", {}, "dates of the column 'd'.*'%d/%m/%Y' or '%m/%d/%Y'. State the form"),
 ])  # fmt: skip
 def test_text_that_is_refused(tmp_path, text, options, words):
@@ -203,6 +204,7 @@ def test_kinds_of_columns():
         and one["none"].missing == 1
     )
     assert one["city"].categories == ("c0", "c1", "c2") and data.classes == ("0", "1", "2")
+    assert table({"year": 1990 + n}).schema["year"].kind == "integer"
     assert one["at"].time and not one["day"].time and one["at"].form == "%d.%m.%Y %H:%M"
     assert np.datetime64(int(one["day"].low), "D") == np.datetime64("2024-01-01")
     with pytest.raises(UserError, match="unknown class of the target 'grade' in row 0 '0'"):
