@@ -135,11 +135,11 @@ def test_series():
 
 
 def test_by_group():
-    prepare = fit(
-        table({"x": [1.0, 3, None, 10, None, 5.5], "g": ["a", "a", "a", "b", "c", None]}),
-        missing.by_group("g"), without=(),
-    )  # fmt: skip
-    assert prepare.codes == {"g": 4} and prepare.steps[0].arrays["table"].tolist() == [[2, 10, 4.25, 4.25, 4.25]]
+    data = table({"x": [1.0, 3, None, 10, None, 5.5, None], "g": ["a", "a", "a", "b", "c", None, None]})
+    prepare = fit(data, missing.by_group("g"), missing.as_category())
+    # The median of a is 2; c has no value, and neither has a missing group, so both get the median of all.
+    assert prepare(data).columns["features"][:, 0].tolist() == [1, 3, 2, 10, 4.25, 5.5, 4.25]
+    assert prepare.codes == {"g": 5}
 
 
 RULES = {
