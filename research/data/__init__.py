@@ -9,7 +9,7 @@ memory. The package provides
     table(path_or_frame, target=None, ...)     CSV, Parquet, Excel, SQL, pandas, Polars, Arrow, with a schema
     jsonl(path, label=None)                    JSON objects, also with lists
     open_path(path)                            any of these, detected from the path
-    tfds_source(name_or_builder, split)        TFDS without TensorFlow
+    tfds_source(name_or_builder, split)        TFDS without TensorFlow, and the sets of `research.data.packaged`
     indexed(path)                              the output of `prepare`
     digits()   fashion_mnist(split)   glyphs()   stdlib_text(split)
     subset(data, indices)   mapped(data, fn)   in_memory(data)   labelled(data, name)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from research.data.builders import MODULES
+from research.data.packaged import NAMES
 from research.data.readers import paths
 from research.data.readers.indexed import INDEX, indexed, write
 from research.data.readers.open import READERS, open_path
@@ -26,11 +27,12 @@ class Prepared(NamedTuple):
         return f"{self.path}: {counts} ({', '.join(self.fields)})"
 
 
-def prepare(target, *, out=None) -> Prepared:
+def prepare(target, *, out=None, source: str | None = None) -> Prepared:
     """Prepare a data set, unless it is prepared already.
 
     `target` is one of:
-      - a name: digits, fashion_mnist, glyphs, stdlib_text or any TFDS name. `out` replaces TFDS's data folder.
+      - a name: digits, fashion_mnist, glyphs, stdlib_text, one of `research.data.packaged` or any TFDS name. `out`
+        replaces TFDS's data folder. `source` ("tfds" or "openml") replaces the package of a packaged data set.
       - a .csv, .jsonl or .npz file or an image folder. It is converted into the folder `out`; the default is next to
         `target`, with the suffix `.indexed`.
       - any iterable of records, such as a generator. It is converted into `out`.
@@ -39,9 +41,11 @@ def prepare(target, *, out=None) -> Prepared:
 
     Raises UserError for unknown names and files, for an iterable without `out`, and if `out` contains other data.
     """
+    if source is not None and target not in NAMES:
+        raise UserError(f"{target!r} has one source; expected a packaged data set, one of {', '.join(NAMES)}.")
     if isinstance(target, str | os.PathLike):
         if target in MODULES or not _is_path(target):
-            return _named(str(target), out)
+            return _named(str(target), out, source)
         return _converted(paths.existing(target, what="data"), out)
     if not isinstance(target, Iterable) and not (hasattr(target, "__len__") and hasattr(target, "__getitem__")):
         raise UserError(f"cannot prepare a {type(target).__name__}; expected a name, a file, a folder or records.")
@@ -56,8 +60,8 @@ def _is_path(target):
     return target.startswith(("/", ".", "~")) or pathlib.Path(target).suffix in READERS
 
 
-def _named(name, out):
-    builder = prepared(name, data_dir=out)
+def _named(name, out, source):
+    builder = prepared(name, data_dir=out, **({"source": source} if source else {}))
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     return Prepared(pathlib.Path(builder.data_path), counts, tuple(builder.info.features))
 

@@ -8,7 +8,10 @@ import pathlib
 import random
 import re
 import tempfile
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from research.data.builders import MODULES
 from research.data.readers.decoded_cache import kept_file
@@ -21,7 +24,7 @@ class TfdsSource:
 
     data: Any
     info: Any
-    texts: frozenset[str]
+    kinds: Mapping[str, type | None]  # of each field that is a text or a single number, else None
 
     def __len__(self):
         return len(self.data)
@@ -52,11 +55,14 @@ class TfdsSource:
         return kept_file(folder, str(self.data.split)) if real and os.path.isdir(folder) else None
 
     def _decoded(self, record):
-        # Without TensorFlow, TFDS returns texts as bytes.
-        return {
-            name: value.decode() if name in self.texts and isinstance(value, bytes) else value
-            for name, value in record.items()
-        }
+        return {name: _scalar(record[name], kind) for name, kind in self.kinds.items()}
+
+
+def _scalar(value, kind):
+    """Convert a text or number: without TensorFlow, TFDS returns bytes, and numbers of 64 bits."""
+    if kind is None or value is None:
+        return value
+    return value.decode() if isinstance(value, bytes) else kind(value)
 
 
 def tfds_source(name_or_builder, split, *, data_dir=None) -> TfdsSource:
@@ -96,9 +102,15 @@ def tfds_source(name_or_builder, split, *, data_dir=None) -> TfdsSource:
         count = 0
     if not count:
         raise UserError(f"the split {split!r} of {builder.info.full_name} has no records.")
-    features = builder.info.features
-    texts = frozenset(name for name, feature in features.items() if type(feature).__name__ == "Text")
-    return TfdsSource(data, builder.info, texts)
+    kinds = {name: _kind(feature) for name, feature in builder.info.features.items()}
+    return TfdsSource(data, builder.info, kinds)
+
+
+def _kind(feature):
+    if type(feature).__name__ not in ("Scalar", "Text"):
+        return None
+    dtype = np.dtype(feature.np_dtype)
+    return str if dtype.kind in "OSU" else dtype.type
 
 
 def prepared(name_or_builder, *, data_dir=None, **options):

