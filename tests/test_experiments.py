@@ -46,6 +46,7 @@ TINY = {
     "distil": {"wide": (8,), "images": 100, "batch_size": 8, "steps": 4},
     "tabular/adult": {"hidden": 8, "rare": 2, "batch_size": 64, "epochs": 1},
     "tabular/breast_cancer": {"hidden": 4, "folds": 2, "epochs": 1},
+    "tabular/yeast": {"hidden": 4, "epochs": 1},
     "semi/fixmatch": {"features": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
 
