@@ -116,7 +116,7 @@ def _imported(before, *roots) -> dict[str, Path]:
     """Return {path by the module's name: file} of the modules that are new and are not part of a library."""
     found = {}
     for name, module in list(sys.modules.items()):
-        if name in before or name.partition(".")[0] == "research":
+        if name in before or name.partition(".")[0] in ("research", "__mp_main__"):
             continue
         file = Path(getattr(module, "__file__", None) or "")
         own = file.suffix == ".py" and any(file.is_relative_to(root) for root in roots)

@@ -1,6 +1,8 @@
 """The recorded source is the source that ran, and a copy of it finds the data beside the original."""
 
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -169,3 +171,15 @@ def test_a_copy_on_another_machine_finds_the_data_beside_itself(folder, tmp_path
 def test_a_module_of_a_library_is_not_recorded(tmp_path):
     file = lay_out(tmp_path, {"mine.py": "import importlib\nimportlib.import_module('colo' + 'rsys')\nRATE = 1"})
     assert list(load(file).sources) == ["mine.py"]
+
+
+def test_the_command_line_is_not_recorded_although_multiprocessing_names_it_again(tmp_path, monkeypatch):
+    """`import multiprocessing` adds the file of `python -m research` as __mp_main__, below the root in a checkout."""
+    (tmp_path / "command.py").write_text("")
+    main = types.ModuleType("__main__")
+    main.__file__ = str(tmp_path / "command.py")
+    monkeypatch.setitem(sys.modules, "__mp_main__", main)
+    monkeypatch.delitem(sys.modules, "__mp_main__")  # until the file is imported; afterwards it is put back
+    monkeypatch.setitem(sys.modules, "main_of_the_test", main)
+    text = "import sys\nsys.modules['__mp_main__'] = sys.modules['main_of_the_test']\nRATE = 1"
+    assert list(load(lay_out(tmp_path, {"mine.py": text})).sources) == ["mine.py"]
