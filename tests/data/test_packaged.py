@@ -115,6 +115,18 @@ def test_every_source_gives_the_same_records_or_nothing(as_adult, tmp_path, monk
         prepare("adult", out=tmp_path / "more", source="openml")
 
 
+def test_rows_of_openml_are_put_into_the_form_of_the_package():
+    rows = lambda name, *found: packaged_set(name).openml.rows(list(found))
+    assert rows("votes", ["n", None, "y", "democrat"]) == {"train": [["democrat", "n", None, "y"]]}
+    assert rows("spambase", [0.5, "1"], [0.0, "0"]) == {"train": [[0.5, "spam"], [0.0, "nonspam"]]}
+    labels = ["TRUE", "FALSE"] * 7
+    assert rows("yeast", [0.1, 0.2, *labels]) == {"train": [[0.1, 0.2, *[1, 0] * 7]]}
+    adult = rows("adult", *range(16283))  # the test records come first
+    assert (
+        list(map(len, adult.values())) == [16281, 2] and list(adult) == ["test", "train"] and adult["train"][0] == 16281
+    )
+
+
 def test_bad_sources_are_told(as_adult, tmp_path):
     with pytest.raises(UserError, match="unknown source 'opemnl'. Did you mean 'openml'"):
         prepare("adult", source="opemnl")

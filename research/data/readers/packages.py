@@ -70,7 +70,9 @@ def package_files(package: Package, cache) -> dict[str, bytes]:
     path = _downloaded(package, pathlib.Path(cache))
     try:
         files = dict(sorted(_members(path, package.files)))
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, ValueError, subprocess.SubprocessError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and tarfile raise anything from zlib.error to NotImplementedError for damage
         raise UserError(f"{str(path)!r} cannot be read: {error}. Remove it to download it again.") from error
     for wanted in package.files:
         if not fnmatch.filter(files, wanted):

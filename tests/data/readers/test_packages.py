@@ -162,6 +162,13 @@ def test_other_content_too_much_of_it_and_damage_are_refused(tmp_path, monkeypat
     with pytest.raises(UserError, match="unpacks to more than 15 bytes"):
         package_files(npm_set(), tmp_path)
     monkeypatch.undo()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("toy/data/a.csv", bytes(range(256)) * 20)
+    content = made.read_bytes()
+    made.write_bytes(content[:60] + b"\xff" * 20 + content[80:])
+    with pytest.raises(UserError, match="cannot be read: Error -3 while decompressing"):
+        package_files(pip_set(), tmp_path)
+    made = wheel(tmp_path, FILES)
     content = made.read_bytes()
     for damaged in (content[:100], content.replace(b"3,4", b"3,5", 1), b""):
         made.write_bytes(damaged)
