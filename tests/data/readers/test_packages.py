@@ -186,7 +186,7 @@ def test_a_missing_client_and_a_failing_one_say_how_to_get_the_package(client, t
         package_files(npm_set(), tmp_path / "cache")
 
 
-def test_a_killed_download_leaves_nothing_and_concurrent_ones_agree(client, tmp_path):
+def test_a_killed_download_leaves_nothing_and_concurrent_ones_agree(client, tmp_path, monkeypatch):
     cache, begun = tmp_path / "cache", tmp_path / "begun"
     client("npm", f"echo half > scope-toy-2.0.0.tgz; touch {begun}; sleep 60")
     code = f"from tests.data.readers.test_packages import *; package_files(npm_set(), {str(cache)!r})"
@@ -206,3 +206,7 @@ def test_a_killed_download_leaves_nothing_and_concurrent_ones_agree(client, tmp_
     for thread in threads:
         thread.join()
     assert found == [{"package/a.csv": b"1"}] * 3 and len(list(cache.glob("*.tgz"))) == 1
+    rename, partial = os.replace, []  # the name appears with the whole file
+    monkeypatch.setattr(os, "replace", lambda old, new: (partial.append(new.exists()), rename(old, new)))
+    package_files(npm_set(), tmp_path / "other")
+    assert partial == [False]
