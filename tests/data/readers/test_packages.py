@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -207,6 +208,6 @@ def test_a_killed_download_leaves_nothing_and_concurrent_ones_agree(client, tmp_
         thread.join()
     assert found == [{"package/a.csv": b"1"}] * 3 and len(list(cache.glob("*.tgz"))) == 1
     rename, partial = os.replace, []  # the name appears with the whole file
-    monkeypatch.setattr(os, "replace", lambda old, new: (partial.append(new.exists()), rename(old, new)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (partial.append(Path(new).exists()), rename(old, new)))
     package_files(npm_set(), tmp_path / "other")
     assert partial == [False]
