@@ -133,9 +133,7 @@ def start(contender: Contender, work: works.Work, *, quick: bool, folder) -> Pro
     """Starts a contender; it begins to set itself up. Raises Lost where a package is missing."""
     for package in contender.needs:
         if importlib.util.find_spec(package) is None:
-            raise Lost(
-                f"{contender.name} is left out: no {package} here. Install it with pip install -e '.[bench]'"
-            )
+            raise Lost(f"{contender.name} is left out: no {package} here. Install it with pip install -e '.[bench]'")
     mine, its = socket.socketpair()
     log = Path(folder, f"{contender.name}.log")
     command = [sys.executable, "-m", f"tests.benchmarks.{contender.module}", contender.name, work.name]

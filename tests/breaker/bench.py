@@ -123,7 +123,7 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
-    def end(self, timeout=120) -> Result:
+    def end(self, timeout=600) -> Result:  # a busy machine takes minutes, a hang for ever
         """Wait for the process. It must end by itself within `timeout` seconds, or it is killed and counts as hung."""
         self._process.join(timeout)
         hung = self._process.is_alive()
