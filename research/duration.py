@@ -53,27 +53,62 @@ def parse(text: str) -> Duration:
         raise UserError(f"{text!r} is not a duration. Examples: 500, 3epochs, 1e6examples, 10%.") from None
 
 
-def in_steps(duration, *, batch_size=None, epoch_examples=None, total=None, stride: int = 1) -> int:
+class Period(NamedTuple):
+    """A repeated interval of `length` steps, which ends at the steps round(i * length), i = 1, 2, ...
+
+    Roundings do not add up: ten intervals of 10 % of 625 steps end at step 625; ten intervals of 62 steps would not.
+    `length` is at least `stride`, and the ends are rounded to multiples of `stride`.
+    """
+
+    length: float
+    stride: int = 1
+
+    def ends_at(self, step: int) -> bool:
+        """Whether an interval ends at `step`, a multiple of the stride."""
+        dispatches, length = step // self.stride, self.length / self.stride
+        return step > 0 and round(round(dispatches / length) * length) == dispatches
+
+
+def in_steps(duration, **options) -> int:
     """Convert a Duration, or a plain number of steps, to optimizer steps: at least one, and a multiple of `stride`.
 
-    Durations in epochs, examples or percent are rounded to the nearest multiple. Raises UserError if a number of steps
-    is not a multiple of `stride`, if the amount is not positive and finite, or if `batch_size`, `epoch_examples` or
-    `total` is needed but missing.
+    Durations in epochs, examples or percent are rounded to the nearest multiple. `options` are those of `period`, which
+    also raises the errors.
+    """
+    length, stride = period(duration, **options)
+    return round(length / stride) * stride
+
+
+def period(
+    duration, *, batch_size=None, epoch_examples=None, total=None, stride: int = 1, name: str = "duration"
+) -> Period:
+    """Convert a Duration, or a plain number of steps, to the Period of intervals of this length.
+
+    `name` is the name of the argument, for messages. Raises UserError for a value of another type, if a number of steps
+    is not whole or not a multiple of `stride`, if the amount is not positive and finite, or if `batch_size`,
+    `epoch_examples` or `total` is needed but missing.
     """
     duration = duration if isinstance(duration, Duration) else Duration(duration)
     amount, unit = duration
+    whole = f"{name}={amount!r}; expected a whole number of steps, epochs(...) or percent(10)."
+    if isinstance(amount, bool | str) or not hasattr(amount, "__float__"):
+        raise UserError(whole)
     if not amount > 0 or not math.isfinite(amount):
-        raise UserError(f"the duration {duration} must be positive and finite.")
+        raise UserError(f"the duration {name}={duration} must be positive and finite.")
     if unit == "steps":
+        if amount % 1:
+            raise UserError(whole)
         if amount % stride:
-            raise UserError(f"{duration} is not a multiple of the stride, {stride} steps per dispatch.")
-        return int(amount)
+            raise UserError(f"{name}: {duration} is not a multiple of the stride, {stride} steps per dispatch.")
+        return Period(int(amount), stride)
     if unit == "percent":
         if total is None:
             raise UserError(f"the length of a run cannot be {duration}; give it in steps, epochs or examples.")
         count = amount / 100 * total
     elif not batch_size or not epoch_examples:
-        raise UserError(f"{duration} needs a source with a batch size and a number of examples; give steps instead.")
+        raise UserError(
+            f"{name}: {duration} needs a source with a batch size and a number of examples; give steps instead."
+        )
     else:
         count = amount * (epoch_examples if unit == "epochs" else 1) / batch_size
-    return max(1, round(count / stride)) * stride
+    return Period(max(count, stride), stride)

@@ -32,6 +32,7 @@ from research.data.preparation import Preparation
 from research.data.sampling.source import BatchAt, TrainingSource, check_source
 from research.distributed import sharding
 from research.distributed.pmap import AXIS, check_replicated, pmapped
+from research.duration import Period
 from research.errors import UserError, unknown
 from research.evaluate import evaluator
 from research.gradients.averaged import averaged
@@ -174,7 +175,7 @@ def wire(ex: Experiment) -> Wired:
 
 
 class Built(NamedTuple):
-    """A checked experiment with its seed, device mesh and compiled step; all intervals are in optimizer steps.
+    """A checked experiment with its seed, device mesh and compiled step.
 
     `fresh()` returns the State at step 0, and `fresh_sums()` the metric sums of an empty interval.
     `step(state, sums, batch)` is the compiled step, which also adds its metrics to `sums`. `abstract` and
@@ -188,9 +189,9 @@ class Built(NamedTuple):
     seed: int
     mesh: Any
     total: int
-    log_every: int
-    save_every: int
-    eval_every: Mapping[str, int]
+    log_every: Period
+    save_every: Period
+    eval_every: Mapping[str, Period]
     abstract: State
     abstract_sums: MetricSums
     fresh: Callable[[], State]
@@ -226,11 +227,11 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     mesh = sharding.make_mesh(ex.mesh, devices=devices)
     sharding.check_batch(ex.source.size, mesh)
 
-    def steps_of(length, total=None, stride=ex.stride):
-        size, count = ex.source.size, ex.source.examples
-        return duration.in_steps(length, batch_size=size, epoch_examples=count, total=total, stride=stride)
+    known = {"batch_size": ex.source.size, "epoch_examples": ex.source.examples, "stride": ex.stride}
+    total = duration.in_steps(ex.steps, name="steps", **known)
 
-    total = steps_of(ex.steps)
+    def period(name, length):
+        return duration.period(length, name=name, total=total, **known)
 
     def init_model(seed):
         return ex.init(draw(seed, "init"))
@@ -308,9 +309,9 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         seed=seed,
         mesh=mesh,
         total=total,
-        log_every=steps_of(ex.log_every, total),
-        save_every=steps_of(ex.save_every, total),
-        eval_every={name: steps_of(ev.every, total) if ev.every else total for name, ev in ex.evals.items()},
+        log_every=period("log_every", ex.log_every),
+        save_every=period("save_every", ex.save_every),
+        eval_every={name: period(f"evals[{name!r}], every", ev.every or total) for name, ev in ex.evals.items()},
         abstract=placed,
         abstract_sums=with_shardings(sums, replicated),
         fresh=fresh,

@@ -91,7 +91,7 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
     with contextlib.closing(prefetched) as batches, interval.watch:
         while True:
             final = step >= built.total or bool(progress["stopped"])
-            due = [name for name, every in built.eval_every.items() if final or (step and step % every == 0)]
+            due = [name for name, every in built.eval_every.items() if final or every.ends_at(step)]
             due = [name for name in due if name not in progress["evaluated"]]
             if due and not interrupted():
                 interval.settle()
@@ -101,7 +101,7 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
                 )
                 if progress["stopped"] and not final:
                     continue  # this step is now the final one: run the remaining evaluations
-            if step != saved and (final or interrupted() or step % built.save_every == 0):
+            if step != saved and (final or interrupted() or built.save_every.ends_at(step)):
                 interval.settle()
                 interval.pause()
                 interval.check(state, step)
@@ -120,7 +120,7 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
             step += ex.stride
             progress["evaluated"] = []
             interval.waited += waited
-            if step % built.log_every == 0 or step >= built.total:
+            if built.log_every.ends_at(step) or step >= built.total:
                 interval.close(step, sums)
                 sums = built.fresh_sums()
 

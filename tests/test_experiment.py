@@ -1,5 +1,8 @@
 """What `build` derives from an experiment, and what it refuses."""
 
+import dataclasses
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +23,7 @@ from tests import toys
 ONE = jax.devices()[:1]
 
 
+TEST = toys.experiment().evals["test"]
 def test_step_compiles_once_donates_and_never_syncs():
     built = build(toys.experiment(), devices=ONE)
     state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
@@ -66,7 +70,7 @@ def test_stride_equals_single_steps():
 def test_durations_resolve_against_the_source():
     lengths = {"steps": duration.epochs(2), "log_every": duration.percent(25), "save_every": duration.examples(16)}
     built = build(toys.experiment(**lengths, evals={}), devices=ONE)
-    assert (built.total, built.log_every, built.save_every) == (12, 3, 2)  # 2 * 50 / 8 steps
+    assert (built.total, built.log_every.length, built.save_every.length) == (12, 3, 2)  # 2 * 50 / 8 steps
     assert duration.parse("3 epochs") == duration.epochs(3) and duration.parse("10%") == duration.percent(10)
     assert duration.parse("1e3") == duration.steps(1000)
     assert duration.in_steps(duration.percent(10), total=312, stride=8) == 32
@@ -74,6 +78,17 @@ def test_durations_resolve_against_the_source():
 
 @pytest.mark.parametrize(
     ("text", "message"), [("3 epoch", None), ("3 epocs", "Did you mean 'epochs'"), ("many", "unit"), ("-1", "positive")]
+@pytest.mark.parametrize(
+    ("total", "percent", "stride"), [(625, 10, 1), (625, 1, 1), (11, 10, 1), (624, 10, 8), (9, 5, 1)]
+)
+def test_intervals_in_percent_end_where_the_run_ends(total, percent, stride):
+    period = duration.period(duration.percent(percent), total=total, stride=stride)
+    ends = [step for step in range(0, total + 1, stride) if period.ends_at(step)]
+    exact = [Fraction(total * percent * i, 100 * stride) for i in range(1, 100 // percent + 1)]
+    assert ends == sorted({max(1, round(x)) * stride for x in exact})
+    assert ends[-1] == total and len(ends) == min(total // stride, 100 // percent)
+
+
 )
 def test_durations_refuse(text, message):
     if message is None:
@@ -121,6 +136,9 @@ def _no_loss(params, ctx):
          "batch size and a number of examples"),
         ({"stride": 3}, "40 steps is not a multiple of the stride, 3"),
         ({"mesh": {"data": 3}}, r"mesh of \{'data': 3\} does not fit 1 devices"),
+        ({"log_every": 0.1}, r"log_every=0.1; expected a whole number of steps, epochs\(...\) or percent\(10\)"),
+        ({"evals": {"test": TEST._replace(every="3epochs")}}, r"evals\['test'\], every='3epochs'; expected a whole"),
+        ({"steps": None}, "steps=None; expected a whole number"),
         ({"rules": (("nowhere/", jax.P("data")),)}, "rules match no path.*nowhere"),
     ],
 )  # fmt: skip
@@ -146,9 +164,6 @@ def test_optimizer_state_is_a_plain_tree():
     built = build(toys.experiment(optimizer=optax.chain(optax.clip(1.0), optax.adam(1e-3))), devices=ONE)
     assert all(hasattr(x, "dtype") for x in jax.tree.leaves(built.fresh()))
     assert isinstance(toys.experiment().evals["test"], Eval) and len(eval_batches(toys.DATA, 12)) == 5
-
-
-TEST = toys.experiment().evals["test"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from research.core import Ctx, Eval, Mean, Trained, draw, gradient
 from research.diagnose.activations import layer_names, watched
 from research.distributed.sharding import on_device, under
-from research.duration import in_steps, percent
+from research.duration import percent, period
 from research.errors import UserError
 from research.evaluate import evaluator
 from research.events import Evaluated
@@ -86,10 +86,9 @@ def with_layers(built: Built, *, every=percent(10)) -> Built:
             f"the gradient cannot be computed outside the step: {type(error).__name__}: {message}"
         ) from error
     evals = {**ex.evals, LAYERS: ev}
-    steps = in_steps(every, total=built.total, stride=ex.stride)
     return built._replace(
         experiment=dataclasses.replace(ex, evals=evals),
-        eval_every={**built.eval_every, LAYERS: steps},
+        eval_every={**built.eval_every, LAYERS: period(every, total=built.total, stride=ex.stride)},
         evaluators={**built.evaluators, LAYERS: evaluator(ev, ex.apply, mesh=built.mesh)},
     )
 

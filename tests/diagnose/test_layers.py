@@ -105,7 +105,7 @@ def linear(**changes) -> Experiment:
 
 def numbers(experiment, devices=1):
     built = with_layers(build(experiment, devices=jax.devices()[:devices]))
-    assert built.eval_every["layers"] == 2
+    assert built.eval_every["layers"].length == 2
     evaluate = evaluator(built.experiment.evals["layers"], experiment.apply, mesh=built.mesh)
     state = built.fresh()
     once = evaluate(state).numbers
