@@ -8,6 +8,7 @@ from research.diagnose.during import LOWER, curve, guess, guessing
 from research.diagnose.finding import Finding
 from research.diagnose.history import History, middle
 from research.metrics.scores import read_log_odds
+from research.runs.claims import judge
 from research.runs.reader import Evaluation, Run, results
 
 MORE = ("add augment=crop_and_flip(padding=1) to the loss, or mixup(loss, alpha=0.2, num_classes=C)",
@@ -181,3 +182,16 @@ def unstable_seeds(runs: Sequence[Run]) -> Finding | None:
                      "halve learning_rate", "average the weights: after=(ema(...),)")  # fmt: skip
             return Finding("unstable seeds", True, f"{text}.", steps, {"seed": seeds, f"{name}/{metric}": values})
     return None
+
+
+def missed_claims(run: Run) -> list[Finding]:
+    """Return a Finding for each claim that a finished run missed: worth a look, because one seed may miss by chance."""
+    finished = run.status.get("status") == "finished"
+    verdicts = [judge(claim, results(run)) for claim in run.about.get("claims", ()) if finished]
+    return [
+        Finding("claim", False, f"{v.metric} is {v.measured:.4g}; the claim is {v.bound}.", (
+            "python -m research reproduce FILE --seeds 3  # the mean over seeds, with its error",
+            "compare the knobs, the data and the versions with those of the reference: run.json",
+        ), {"measured": v.measured})
+        for v in verdicts if v.outcome == "missed"
+    ]  # fmt: skip

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from research.diagnose import before, copies, data, rate, suspects
+from research.checks import EvaluationError
+from research.diagnose import after, before, copies, data, rate, suspects
 from research.diagnose.case import Case, make_case
 from research.diagnose.finding import Finding, format_findings
 from research.diagnose.findings_page import finding
@@ -51,7 +52,7 @@ def doctor(
         from research.diagnose.examine import examined
 
         run = read_run(run_folder.find_run(file))
-        findings = _sorted(examined(run))
+        findings = _sorted([*examined(run), *after.missed_claims(run)])
         # A rule whose file is damaged finds nothing.
         text = format_findings(findings) or f"no problem found in {file}."
         print("\n".join([*run.problems, text]), file=stream)

@@ -9,7 +9,7 @@ Each part of a page is a function of a `research.runs.reader.Run` (or of one Eva
 there is nothing to show. To add a part, copy `slices.py` and call it in `page.py`.
 """
 
-from research.report.claims import judge
 from research.report.page import report
+from research.runs.claims import judge
 
 __all__ = ["judge", "report"]

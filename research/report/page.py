@@ -13,7 +13,6 @@ from research.files import number
 from research.html.document import document
 from research.html.markup import Html, details, element, format_number, join, percent, section, shortened, table
 from research.report import confusion, pace
-from research.report.claims import judge
 from research.report.curves import MAX_PLOTS, as_csv, curves, learning_curves
 from research.report.gallery import gallery
 from research.report.layers import layers
@@ -23,6 +22,7 @@ from research.report.rows import scores
 from research.report.runs import changed_knobs
 from research.report.slices import slice_tables
 from research.report.timeline import happened, timeline
+from research.runs.claims import judge
 from research.runs.knobs import as_option
 from research.runs.reader import Evaluation, Run, read_run, results
 from research.tracking import profile

@@ -19,9 +19,9 @@ import numpy as np
 from research.errors import UserError
 from research.files import number, read_json, write_json
 from research.html.markup import duration
-from research.report.claims import judge
 from research.report.direction import main_metric
 from research.report.pace import pace
+from research.runs.claims import judge
 from research.runs.experiment_file import Loaded, experiments, load, read_sources
 from research.runs.knobs import as_option, knobs_of, plain
 from research.runs.opened import knob_values

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from research.report import judge
+from research.runs.claims import judge
 
 RESULTS = {"test": {"accuracy": 0.97, "loss": 0.2, "broken": None, "nan": math.nan}, "valid/ema": {"accuracy": 0.9}}
 
