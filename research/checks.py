@@ -1,23 +1,34 @@
 """Checks that `build` makes before a run starts: names of metrics and evaluations, and the shapes of the step."""
 
+import functools
 import re
 
 import jax
 
-from research.core import Eval
+from research.core import Eval, Trained
 from research.data.preparation import Preparation
 from research.data.readers.arrays import class_names
 from research.data.sampling.batches import Batches, EvalBatches
 from research.data.sampling.source import check_evaluation_source
 from research.errors import UserError, format_names, nearest, unknown
+from research.evaluate import trace_measure
 from research.tree import differences, format_shapes, shapes
 
 MAX_NAME_BYTES = 200  # file systems allow 255, and a file name has a prefix and suffixes
 RESERVED = ("train", "layers", "timing")  # prefixes of the metrics of training, `train --watch` and the clock
 
 
+class EvaluationError(UserError):
+    """The evaluation `name` cannot be computed, for the reason `text`."""
+
+    def __init__(self, name: str, text: str):
+        super().__init__(f"the evaluation {name!r}: {text}")
+        self.name, self.text = name, text
+
+
 def check_settings(ex):
-    """Raise UserError for an invalid name or number in an Experiment that would otherwise fail only during training."""
+    """Raise UserError for an invalid entry of an Experiment that would otherwise fail later, or without its name."""
+    functions = {f"{name}=": getattr(ex, name) for name in ("init", "apply", "loss", "grad_fn", "init_from", "predict")}
     for name, ev in ex.evals.items():
         if not isinstance(ev, Eval):
             raise UserError(
@@ -30,22 +41,32 @@ def check_settings(ex):
                 f"Use letters, digits, spaces and . + - (no slash), at most {MAX_NAME_BYTES} bytes, and none of "
                 f"{', '.join(RESERVED)}."
             )
+        functions |= {f"evals[{name!r}], {part}=": getattr(ev, part) for part in ("measure", "view", "finish")}
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            part = name.split()[-1].removesuffix("=")
+            hint = f", such as its .{part}" if callable(getattr(function, part, None)) else ""
+            raise UserError(f"{name} is of type {type(function).__name__}; expected a function{hint}.")
     if ex.preparation is not None and not isinstance(ex.preparation, Preparation):
         raise UserError(f"preparation= is {ex.preparation!r}; expected the result of research.data.fit(train, steps).")
     if not isinstance(ex.keep, int) or ex.keep < 1:
         raise UserError(f"keep={ex.keep!r}; expected 1 or more newest checkpoints, in addition to the best.")
     if ex.best and ex.best.mode not in ("max", "min"):
         raise unknown("mode of the best checkpoint", ex.best.mode, ("max", "min"))
-    references = [("best=", ex.best.metric)] if ex.best else []
-    references += [("claims=", claim.metric) for claim in ex.claims]
-    references += [(f"the technique {t.name!r}", t.metric) for t in ex.techniques if t.metric]
-    for source, metric in references:
+    for source, metric in _named_metrics(ex):
         evaluation, _, rest = metric.partition("/")
         if evaluation not in ex.evals or not rest:
             raise UserError(
                 f"{source} names the metric {metric!r}; expected EVALUATION/METRIC. "
                 f"Evaluations: {', '.join(ex.evals) or 'none'}.{nearest(evaluation, ex.evals)}"
             )
+
+
+def _named_metrics(ex):
+    """Return (what names it, EVALUATION/METRIC) for every metric that the experiment names."""
+    named = [("best=", ex.best.metric)] if ex.best else []
+    named += [("claims=", claim.metric) for claim in ex.claims]
+    return named + [(f"the technique {t.name!r}", t.metric) for t in ex.techniques if t.metric]
 
 
 def check_classes(source, evals):
@@ -102,7 +123,12 @@ def _with_rows_of(first, batch):
     """Return the abstract `batch` with as many rows as `first`, if both have the same fields."""
     if jax.tree.structure(first) != jax.tree.structure(batch):
         return batch
-    return jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(like.shape[:1] + x.shape[1:], x.dtype), batch, first)
+    return jax.tree.map(lambda x, like: _rows_of(x, like.shape[:1]), batch, first)
+
+
+def _rows_of(x, count):
+    """Return the abstract array with `(count,)` rows like those of `x`."""
+    return jax.ShapeDtypeStruct(count + x.shape[1:], x.dtype)
 
 
 def check_step(step, state, batch):
@@ -135,12 +161,17 @@ def check_step(step, state, batch):
     return metrics
 
 
-def check_evaluations(evals, state):
-    """Raise UserError if an evaluation has no EvaluationSource, or if its view reads a missing stats entry."""
-    for name, ev in evals.items():
+def check_evaluations(ex, state, mesh):
+    """Trace every evaluation for its first record, so that a mistake is found before the training.
+
+    Raises UserError if an evaluation has no EvaluationSource, if its view reads a missing stats entry, and if the
+    experiment names a metric that its measure does not return; EvaluationError if the measure fails. The metrics of an
+    evaluation with a `finish`, which runs on the host, are unknown here.
+    """
+    for name, ev in ex.evals.items():
         check_evaluation_source(name, ev.source)
         try:
-            jax.eval_shape(ev.view, state)
+            trained = Trained(ex.apply, *jax.eval_shape(ev.view, state))
         except jax.errors.JAXTypeError:
             continue  # a view that computes on the host cannot be traced
         except KeyError as error:
@@ -149,3 +180,14 @@ def check_evaluations(evals, state):
                 f"the view of the evaluation {name!r} needs the stats entry {error.args[0]!r}; entries: {entries}. Add "
                 "the technique that provides the view: Experiment(techniques=(...))."
             ) from error
+        # Reading one record is cheap; all rows of a batch are alike, and padding fills up the last one.
+        record, rows = dict(ev.source(0, rows=slice(0, 1))), ev.source.size + -ev.source.size % mesh.size
+        batch = jax.tree.map(functools.partial(_rows_of, count=(rows,)), record)
+        try:
+            metrics = trace_measure(ev.measure, trained, batch, mesh=mesh)
+        except UserError as error:
+            raise EvaluationError(name, str(error)) from error.__cause__
+        for source, metric in _named_metrics(ex) if ev.finish is None else ():
+            evaluation, _, rest = metric.partition("/")
+            if evaluation == name and rest not in metrics:
+                raise UserError(f"{source} names the metric {metric!r}. {unknown('metric', rest, metrics)}")

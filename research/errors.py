@@ -88,6 +88,27 @@ def no_exit(what: str):
         ) from error
 
 
+@contextlib.contextmanager
+def own_line(files):
+    """Convert an error in the code of an experiment to a UserError that ends with the line of one of its `files`.
+
+    The line is the innermost one. A UserError gets it only if another error caused it, otherwise its message says what
+    is wrong; an error without such a line remains as it is. `--debug` shows the traceback.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, UserError) else error
+        frames = traceback.extract_tb(cause.__traceback__) if isinstance(cause, Exception) else ()
+        own = [frame for frame in frames if frame.filename in files]
+        if not own:
+            raise
+        first = str(error).strip().split("\n\n")[0]
+        text = first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+        place = f"{own[-1].filename}, line {own[-1].lineno}"
+        raise UserError(f"{text}\nThe last line of the experiment, {place}:\n    {own[-1].line}") from cause
+
+
 def check_range(owner: str, **numbers) -> None:
     """Raise UserError for a number out of range; `numbers` is {argument: (value, lowest, highest)}.
 

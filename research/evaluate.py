@@ -57,18 +57,10 @@ def evaluator(ev: Eval, apply, *, mesh):
     def empty(params, stats, batch):
         nonlocal fresh_sums
         if fresh_sums is None:  # traced once
-            states = trace(params, stats, batch)
+            states = trace_measure(ev.measure, Trained(apply, params, stats), batch, mesh=mesh)
             no_sums = lambda: MetricSums.of(Total.zero(states), jnp.int32(-1))
             fresh_sums = jax.jit(no_sums, out_shardings=replicated)
         return fresh_sums()
-
-    def trace(params, stats, batch):
-        try:
-            measured = jax.eval_shape(under(mesh, ev.measure), Trained(apply, params, stats), batch)
-        except (TypeError, ValueError, KeyError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(f"the evaluation fails for a batch of {format_shapes(batch)}: {reason}") from error
-        return {name: state for name, state in measured.items() if not isinstance(state, Rows)}
 
     def evaluate(state, interrupted=lambda: False):
         start_time, sums, rows = time.perf_counter(), None, []
@@ -90,6 +82,21 @@ def evaluator(ev: Eval, apply, *, mesh):
         return results._replace(timing={"seconds": time.perf_counter() - start_time})
 
     return evaluate
+
+
+def trace_measure(measure, trained: Trained, batch, *, mesh) -> dict[str, Any]:
+    """Trace a measure and return its abstract metric states by name, without Rows. Nothing is computed.
+
+    Raises UserError if the measure fails for the batch.
+    """
+    try:
+        measured = jax.eval_shape(under(mesh, measure), trained, batch)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"the measure fails for a batch of {format_shapes(batch)}: {reason}") from error
+    return {name: state for name, state in measured.items() if not isinstance(state, Rows)}
 
 
 def on_mesh(tree, mesh):

@@ -290,7 +290,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         state=abstract,
         batch=batch if wired.transform or ex.stride == 1 else jax.tree.map(lambda x: x[0], batch),
     )
-    check_evaluations(ex.evals, abstract)
+    check_evaluations(ex, abstract, mesh)
 
     def no_sums():
         return MetricSums.of(Total.zero(metrics), jnp.int32(-1))

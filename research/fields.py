@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from research.axes import Array, Float, Int, Integer, Shaped
-from research.errors import unknown
+from research.errors import UserError, unknown
 
 
 def field(batch: Mapping, name: str) -> Shaped[Array, "..."]:
@@ -16,6 +16,15 @@ def field(batch: Mapping, name: str) -> Shaped[Array, "..."]:
     if name not in batch:
         raise unknown("batch field", name, batch)
     return batch[name]
+
+
+def class_numbers(batch: Mapping, name: str) -> Integer[Array, " batch"]:
+    """Return the class numbers `batch[name]`. Raises UserError if they have another shape or dtype, such as one-hot."""
+    labels = field(batch, name)
+    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        hint = " For one-hot labels: labels.argmax(-1)." if labels.ndim == 2 else ""
+        raise UserError(f"{name!r} is {labels.dtype}{list(labels.shape)}; expected class numbers, int [batch].{hint}")
+    return labels
 
 
 def example_weights(batch: Mapping, size: int) -> Float[Array, " {size}"]:

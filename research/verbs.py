@@ -27,7 +27,7 @@ from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
-from research.errors import MASK, UserError, masked, no_exit, unknown
+from research.errors import MASK, UserError, masked, nearest, no_exit, own_line, unknown
 from research.evaluate import evaluator
 from research.experiment import build
 from research.files import TolerantStream, file_errors, write_json
@@ -39,7 +39,15 @@ from research.runs.checkpoint import Checkpoints
 from research.runs.experiment_file import experiments, load
 from research.runs.knobs import knobs_of
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint
-from research.runs.opened import check_present, data_of, knob_values, load_run, open_run, print_changed_data
+from research.runs.opened import (
+    check_present,
+    data_of,
+    knob_values,
+    load_run,
+    make_experiment,
+    open_run,
+    print_changed_data,
+)
 from research.runs.predictions import check_suffix, identifiers, open_data, write_predictions
 from research.runs.record import Record, Unrecorded
 from research.runs.secret import Hidden
@@ -128,15 +136,15 @@ def train(
         job.check_shared(folder)
         if status.get("status") == "finished" and "results" in status:
             if report and job.rank == 0 and not (folder / "report" / "report.html").exists():
-                report_of(folder, loaded.function(**values))
+                report_of(folder, make_experiment(loaded, values))
             print_results(status["results"], stream)
             print(f"already finished: {folder} (--again: train from scratch; --from RUN: train further)", file=stream)
             if job.rank == 0:
                 run_folder.write_status("finished", status["step"], folder)
             return RunResult(folder, "finished", status["results"])
         start = run_folder.failed_start(folder) if job.rank == 0 else contextlib.nullcontext()
-        with start, no_exit("the start of the run"):
-            experiment = job.turn(lambda: loaded.function(**values))
+        with start, no_exit("the start of the run"), own_line(loaded.files):
+            experiment = job.turn(lambda: make_experiment(loaded, values))
             about["claims"] = [claim._asdict() for claim in experiment.claims]
             built = build(experiment, seed=seed, strategy=strategy)
             data = data_of(experiment, seed=seed)

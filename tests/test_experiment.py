@@ -11,19 +11,21 @@ import pytest
 
 import research.duration as duration
 from research.core import Eval, Out
-from research.data import batches, eval_batches, generated
+from research.data import arrays, batches, eval_batches, generated
 from research.errors import UserError
 from research.evaluate import fetch_total
 from research.experiment import Best, Claim, build
 from research.metric_sums import MetricSums, Total
+from research.metrics.classification import measure_classification
+from research.optim.ema import ema
 from research.optim.observe import early_stop, reduce_on_plateau
 from research.technique import Technique
 from tests import toys
 
 ONE = jax.devices()[:1]
-
-
 TEST = toys.experiment().evals["test"]
+
+
 def test_step_compiles_once_donates_and_never_syncs():
     built = build(toys.experiment(), devices=ONE)
     state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
@@ -77,8 +79,6 @@ def test_durations_resolve_against_the_source():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("3 epoch", None), ("3 epocs", "Did you mean 'epochs'"), ("many", "unit"), ("-1", "positive")]
-@pytest.mark.parametrize(
     ("total", "percent", "stride"), [(625, 10, 1), (625, 1, 1), (11, 10, 1), (624, 10, 8), (9, 5, 1)]
 )
 def test_intervals_in_percent_end_where_the_run_ends(total, percent, stride):
@@ -89,6 +89,8 @@ def test_intervals_in_percent_end_where_the_run_ends(total, percent, stride):
     assert ends[-1] == total and len(ends) == min(total // stride, 100 // percent)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"), [("3 epoch", None), ("3 epocs", "Did you mean 'epochs'"), ("many", "unit"), ("-1", "positive")]
 )
 def test_durations_refuse(text, message):
     if message is None:
@@ -134,11 +136,11 @@ def _no_loss(params, ctx):
         ({"source": generated(lambda seed: lambda step: toys.DATA.take_columns(np.arange(8)), 8),
           "steps": duration.epochs(1)},
          "batch size and a number of examples"),
-        ({"stride": 3}, "40 steps is not a multiple of the stride, 3"),
-        ({"mesh": {"data": 3}}, r"mesh of \{'data': 3\} does not fit 1 devices"),
         ({"log_every": 0.1}, r"log_every=0.1; expected a whole number of steps, epochs\(...\) or percent\(10\)"),
         ({"evals": {"test": TEST._replace(every="3epochs")}}, r"evals\['test'\], every='3epochs'; expected a whole"),
         ({"steps": None}, "steps=None; expected a whole number"),
+        ({"stride": 3}, "40 steps is not a multiple of the stride, 3"),
+        ({"mesh": {"data": 3}}, r"mesh of \{'data': 3\} does not fit 1 devices"),
         ({"rules": (("nowhere/", jax.P("data")),)}, "rules match no path.*nowhere"),
     ],
 )  # fmt: skip
@@ -192,3 +194,44 @@ def test_optimizer_state_is_a_plain_tree():
 def test_a_name_or_a_number_that_nothing_would_refer_to_is_refused(settings, words):
     with pytest.raises(UserError, match=words):
         build(toys.experiment(**settings), devices=ONE)
+
+
+ONE_HOT = arrays(x=toys.DATA.columns["x"], label=np.eye(3, dtype=np.float32)[toys.DATA.columns["label"]])
+
+
+def _evaluated(measure=toys.measure, data=toys.DATA, **parts):
+    return {"evals": {"test": Eval(eval_batches(data, 12), measure, **parts)}}
+
+
+def _three_classes(count):
+    measure = measure_classification(num_classes=count, inputs="x")
+    apply = lambda params, stats, x, key=None, train=False: (x * params["w"], {})
+    return lambda trained, batch: measure(dataclasses.replace(trained, apply=apply), batch)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (_evaluated(_three_classes(3), ONE_HOT),
+         r"evaluation 'test': 'label' is float32\[12, 3\]; expected class numbers, int \[batch\].*argmax"),
+        (_evaluated(_three_classes(5)), "evaluation 'test': the model returns 3 classes; the measure expects 5"),
+        (_evaluated(lambda trained, batch: {"mse": batch["x"] @ batch["x"]}),
+         r"evaluation 'test': the measure fails for a batch of .*x float32\[12,3\]"),
+        (_evaluated(lambda trained, batch: {"mse": batch["x"].nothing}), "has no attribute nothing"),
+        (dict(best=Best("valid/mes", "min")), "best= names the metric 'valid/mes'.*Did you mean 'mse'"),
+        (dict(claims=(Claim("test/other", at_least=1),)), "claims= names the metric 'test/other'.*Valid: mse"),
+        (dict(techniques=(early_stop("valid/loss", patience=2),)), "technique 'early_stop' names .*Valid: mse"),
+        (dict(init=toys.model()), "init= is of type Model; expected a function, such as its .init"),
+        (dict(apply="model"), "apply= is of type str; expected a function"),
+        (_evaluated(view="ema"), r"evals\['test'\], view= is of type str; expected a function"),
+        (_evaluated(view=ema(0.9)), "view= is of type Technique; expected a function, such as its .view"),
+    ],
+)  # fmt: skip
+def test_a_broken_evaluation_is_refused_before_training(settings, words):
+    with pytest.raises(UserError, match=words):
+        build(toys.experiment(**settings), devices=ONE)
+
+
+def test_metrics_of_a_finish_are_unknown_before_the_first_evaluation():
+    rooted = _evaluated(finish=lambda results: {"rmse": results["mse"] ** 0.5})
+    build(toys.experiment(**rooted, best=Best("test/rmse", "min")), devices=ONE)

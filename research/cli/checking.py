@@ -15,17 +15,19 @@ def plan(file: str, *, topology: str | None = None, advise: bool = False, **knob
     from research.diagnose import advice
     from research.diagnose.cost import described, plan, topology_devices
     from research.distributed.sharding import table
+    from research.errors import own_line
     from research.experiment import build
     from research.runs.experiment_file import load
-    from research.runs.opened import knob_values
+    from research.runs.opened import knob_values, make_experiment
 
     loaded = load(file)
-    experiment = loaded.function(**knob_values(loaded, knobs))
-    devices = topology_devices(topology) if topology else None
-    if advise:
-        print(advice.described(advice.advise(experiment, devices=devices or jax.devices())))
-        return
-    built = build(experiment, devices=devices)
+    values, devices = knob_values(loaded, knobs), topology_devices(topology) if topology else None
+    with own_line(loaded.files):
+        experiment = make_experiment(loaded, values)
+        if advise:
+            print(advice.described(advice.advise(experiment, devices=devices or jax.devices())))
+            return
+        built = build(experiment, devices=devices)
     print(f"{described(plan(built))}\n\n{table(built.abstract)}")
 
 

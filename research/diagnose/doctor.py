@@ -13,14 +13,14 @@ from research.diagnose.finding import Finding, format_findings
 from research.diagnose.findings_page import finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.tables import tables
-from research.errors import UserError
+from research.errors import UserError, own_line
 from research.files import file_errors
 from research.html.document import document
 from research.html.markup import Html, element, join, section, table
 from research.runs import folder as run_folder
 from research.runs.experiment_file import load
 from research.runs.knobs import as_option, plain
-from research.runs.opened import knob_values
+from research.runs.opened import knob_values, make_experiment
 from research.runs.reader import read_run
 
 DATA = {
@@ -62,9 +62,16 @@ def doctor(
     out = Path(folder or Path(runs or os.environ.get("RESEARCH_RUNS", "runs")) / (
         f"doctor-{run_folder.folder_name(loaded, values, seed=seed)}"))  # fmt: skip
     outcomes, pictures = [], []
+    with own_line(loaded.files):
+        experiment = make_experiment(loaded, values)
+        try:
+            results = checked(make_case(experiment, seed=seed), rate_test=rate_test, out=out)
+        except EvaluationError as error:
+            remedy = "compare the shapes and types of the fields with those that the measure expects"
+            results = [(Finding(f"evaluation {error.name!r}", True, error.text, (remedy,)), [])]
     with file_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        for outcome, drawn in checked(make_case(loaded.function(**values), seed=seed), rate_test=rate_test, out=out):
+        for outcome, drawn in results:
             print(line(outcome), file=stream, flush=True)
             outcomes.append(outcome)
             pictures += drawn

@@ -13,7 +13,7 @@ from research import losses
 from research.axes import Array, Float, Integer, Num, Scalar
 from research.core import Rows, Trained, weighted_mean
 from research.errors import UserError
-from research.fields import example_weights, field
+from research.fields import class_numbers, example_weights, field
 
 
 class Confusion(NamedTuple):
@@ -131,7 +131,7 @@ def measure_classification(
     """
 
     def measure(trained: Trained, batch: Mapping) -> dict:
-        x, y = field(batch, inputs), field(batch, labels)
+        x, y = field(batch, inputs), class_numbers(batch, labels)
         logits = trained(x)
         if logits.shape[-1] != num_classes:
             raise UserError(f"the model returns {logits.shape[-1]} classes; the measure expects {num_classes}.")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from research.errors import UserError, nearest, no_exit
+from research.errors import UserError, nearest, no_exit, own_line
 from research.files import MOST_JSON, read_text
 
 ORIGIN = ".origin"  # in a copy of sources, the folder of the originals
@@ -38,6 +38,11 @@ class Loaded(NamedTuple):
     def __fspath__(self):
         return self.file
 
+    @property
+    def files(self) -> list[str]:
+        """The absolute paths of the sources."""
+        return [self.file.removesuffix(self.path) + path for path in self.sources]
+
 
 def load(file) -> Loaded:
     """Load an experiment from a Python file, together with the sources that it imports from its root folder.
@@ -46,8 +51,8 @@ def load(file) -> Loaded:
     imports, such as by a computed name. After an edit, the modules are executed again, so that the recorded sources are
     those that run. The copy in a run folder finds data beside the original file: the original runs if it is unchanged,
     otherwise the copy runs with the `__file__` of the original, if that folder exists. A Loaded is returned unchanged;
-    a command thus executes the file only once. Raises UserError if the file is missing, is not valid Python, or has no
-    function `experiment`, or if a copy imports a source that has changed.
+    a command thus executes the file only once. Raises UserError if the file is missing, is not valid Python, fails, or
+    has no function `experiment`, or if a copy imports a source that has changed.
     """
     if isinstance(file, Loaded):
         return file
@@ -82,7 +87,7 @@ def load(file) -> Loaded:
         spec = importlib.util.spec_from_file_location(name, file)
         module = importlib.util.module_from_spec(spec)
         module.__file__ = str(original / relative)
-        with no_exit("its import"):
+        with no_exit("its import"), own_line([str(file), *(str(root / path) for path in sources)]):
             spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error

@@ -77,8 +77,7 @@ def open_folder(folder, loaded: Loaded, *, knobs, seed: int, command: str = "", 
             return about
         shutil.rmtree(folder / "source", ignore_errors=True)
     write_sources(folder / "source", loaded)
-    root = loaded.file.removesuffix(loaded.path)
-    commit, diff = git_state(Path(loaded.file).parent, [root + path for path in loaded.sources])
+    commit, diff = git_state(Path(loaded.file).parent, loaded.files)
     (folder / "git.diff").write_bytes(diff)
     about = {
         "id": uuid.uuid4().hex[:12],

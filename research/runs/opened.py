@@ -14,7 +14,7 @@ from research.core import State, Trained, View, live
 from research.data.fingerprint import data_changes, source_fingerprints
 from research.data.preparation import load_preparation
 from research.data.stored import reopening
-from research.errors import UserError
+from research.errors import UserError, own_line
 from research.experiment import Experiment, build
 from research.files import read_json
 from research.runs.checkpoint import Checkpoints
@@ -70,8 +70,8 @@ def load_run(folder, *, trust: bool = False) -> Reopened:
     check_trusted(folder, trust=trust)
     about = read_json(folder / "run.json")
     loaded = load(source_file(folder, about.get("file")))
-    with reopening(load_preparation(folder)) as reopened:
-        experiment = loaded.function(**resolve(knobs_of(loaded.function), about["knobs"]))
+    with own_line(loaded.files), reopening(load_preparation(folder)) as reopened:
+        experiment = make_experiment(loaded, knob_values(loaded, about["knobs"]))
     return Reopened(folder, about, experiment, tuple(reopened.absent))
 
 
@@ -101,6 +101,15 @@ def _restored(path, abstract, about, attempts: int = 5):
             exists = (checkpoint.folder / "checkpoints" / str(checkpoint.step)).exists()
             if attempt == attempts - 1 or exists and isinstance(error, UserError):
                 raise
+
+
+def make_experiment(loaded: Loaded, values: Mapping[str, Any]) -> Experiment:
+    """Call the function of an experiment file. Raises UserError if it does not return an Experiment."""
+    experiment = loaded.function(**values)
+    if not isinstance(experiment, Experiment):
+        got, hint = ("None", " Is `return` missing?") if experiment is None else (f"a {type(experiment).__name__}", "")
+        raise UserError(f"experiment() in {loaded.file} returned {got}; expected an Experiment.{hint}")
+    return experiment
 
 
 def data_of(experiment: Experiment, *, seed: int) -> dict[str, dict]:

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.errors import UserError, nearest, unknown
+from research.errors import UserError, nearest, own_line, unknown
 from research.files import check_regular, read_json, write_json
 from research.runs.checkpoint_meta import scores_by_step
 from research.runs.experiment_file import Loaded, load, read_sources, write_sources
-from research.runs.knobs import knobs_of, resolve
+from research.runs.opened import knob_values, make_experiment
 from research.runs.reader import source_file
 from research.runs.trust import sign
 from research.search import gp
@@ -271,7 +271,8 @@ def _sampler(sweep, number):
 def _objective(sweep, metric, mode):
     """Return (metric, mode) as given, otherwise those of the experiment's best checkpoint."""
     loaded = load(sweep.file)
-    experiment = loaded.function(**resolve(knobs_of(loaded.function), first(sweep.space)))
+    with own_line(loaded.files):
+        experiment = make_experiment(loaded, knob_values(loaded, first(sweep.space)))
     best = experiment.best
     if not metric and not best:
         raise UserError(

@@ -7,6 +7,7 @@ import pytest
 from research.__main__ import main
 from research.diagnose.doctor import doctor
 from research.errors import UserError
+from tests.report.runs import write_json
 
 BROKEN = '''"""Digits as they are stored, at a rate of 30."""
 
@@ -67,3 +68,41 @@ def test_a_run_is_examined_and_mistakes_are_told(tmp_path, monkeypatch, capsys):
     assert main(["doctor", "experiments/digits.py", "--netwerk", "mlp"]) == 2
     assert "--network" in capsys.readouterr().err
     assert main(["doctor", str(tmp_path / "none.py")]) == 2
+
+
+ONE_HOT = '''"""The labels are probabilities, which the loss accepts and the measure does not."""
+
+import numpy as np
+
+from research.core import Eval
+from research.data import arrays, batches, eval_batches
+from research.metrics.classification import measure_classification
+from tests.diagnose.patients import patient, records
+
+DATA = arrays(image=records(0)["image"], label=np.eye(10, dtype=np.float32)[records(0)["label"]])
+
+def experiment():
+    test = Eval(eval_batches(DATA, 100), measure_classification(num_classes=10))
+    return patient(source=batches(DATA, 32), evals={"test": test})
+'''
+
+
+def test_a_broken_evaluation_is_a_finding(tmp_path, capsys):
+    file = tmp_path / "onehot.py"
+    file.write_text(ONE_HOT)
+    assert main(["doctor", str(file), "--no-rate", "--folder", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("problem: evaluation 'test': 'label' is float32[100, 10]; expected class numbers")
+    assert "1 problems" in said and "class numbers" in (tmp_path / "out" / "doctor.html").read_text()
+
+
+def test_a_missed_claim_is_worth_a_look(tmp_path, capsys):
+    claims = [{"metric": "test/accuracy", "at_least": 0.97}, {"metric": "test/loss", "at_most": 1.0}]
+    write_json(tmp_path / "run.json", {"experiment": "a", "knobs": {}, "seed": 0, "claims": claims})
+    results = {"test": {"accuracy": 0.9512, "loss": 0.2}}
+    for status, said in {"finished": "look: claim: test/accuracy is 0.9512; the claim is at least 0.97.",
+                         "failed": "no problem found"}.items():  # fmt: skip
+        write_json(tmp_path / "status.json", {"status": status, "step": 4, "total": 4, "results": results})
+        assert main(["doctor", str(tmp_path)]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(said) and "test/loss" not in out

@@ -28,7 +28,8 @@ from tests import toys
 
 def experiment(*, {knob}: float = 0.3, bound: float = 5.0):
     """Knobs."""
-    return toys.experiment(noise={knob}, save_every=40, claims=(
+    test = toys.experiment().evals["test"]._replace(finish=lambda results: {})  # its metrics are known at the end
+    return toys.experiment(noise={knob}, save_every=40, evals={"test": test}, claims=(
         Claim("test/mse", at_most=bound, reference="a paper, table 3"), Claim("test/other", at_least=1)))
 '''
 
