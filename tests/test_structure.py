@@ -17,7 +17,8 @@ technique model nonfinite data layers html
 augment privacy robust tracking wrappers
 gradients models optim rl
 objectives
-metrics checks evaluate
+metrics evaluate
+checks
 experiment
 runs
 loop

@@ -17,7 +17,7 @@ from research.report.direction import better, main_metric
 from research.runs.knobs import as_option, plain
 from research.runs.reader import LAYERS, read_about, read_evaluation_numbers, read_status, source_file
 
-STATUSES = ("finished", "running", "preempted", "failed", "not started", "damaged")
+STATUSES = ("finished", "running", "preempted", "failed", "killed", "not started", "damaged")
 UNREAD = ("checkpoints", "damaged", "evaluated", "predictions", "profile", "report")  # for a list
 COMPARE = {
     "<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "!=": lambda a, b: a != b, "=": lambda a, b: a == b,
@@ -61,7 +61,8 @@ def runs(
     or "test/accuracy>0.9". NAME is a knob, a metric with or without its set, or experiment, seed, status, step, total
     or name. Runs without that name are excluded. `sort` is such a name: the best runs come first if the better
     direction is known, otherwise the largest values. "-NAME" reverses the order. Runs without the name come last.
-    `status` is finished, running, preempted, failed, "not started" or damaged. A killed run still has status running.
+    `status` is finished, running, preempted, failed, killed, "not started" or damaged. A run that was killed on another
+    host still has status running.
 
     Runs that cannot be read are listed as damaged. Raises UserError if `folder` does not exist, if a condition is
     malformed, and for a NAME that no run has.

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import sys
 import time
 import uuid
@@ -206,14 +207,21 @@ def lock(folder):
     path.parent.mkdir(parents=True, exist_ok=True)
     check_regular(folder)
     with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not (_locked(file) or (time.sleep(0.1) or _locked(file))):  # a reader may hold it for a moment
             file.seek(0)
-            raise UserError(f"process {file.read().strip()} is already training in {folder}.") from None
+            raise UserError(f"process {file.read().strip()} is already training in {folder}.")
         file.truncate(0)
-        print(os.getpid(), file=file, flush=True)
+        print(f"{os.getpid()} on {socket.gethostname()}", file=file, flush=True)
         yield
+
+
+def _locked(file) -> bool:
+    """Lock a file for this process, and return whether no other process holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def find_run(path) -> Path:
@@ -235,20 +243,25 @@ def find_run(path) -> Path:
 
 
 def status_writer(folder, *, total):
-    """Return a subscriber that writes `status.json`, and `evaluations/<name>.json` and `.npz` for each evaluation."""
-    folder = Path(folder)
+    """Return a subscriber that writes `status.json`, and `evaluations/<name>.json` and `.npz` for each evaluation.
+
+    The step of a run that is running or failed is that of its last checkpoint.
+    """
+    folder, saved = Path(folder), 0
     results: dict[str, dict] = {}
 
     def write(event):
+        nonlocal saved
         match event:
             case events.Evaluated():
                 results[event.name] = dict(event.results.numbers)
                 save_evaluation(folder / "evaluations", event.name, event.step, event.results)
-            case events.Started():
-                write_json(folder / "status.json", {"status": "running", "step": event.step, "total": total})
+            case events.Started() | events.Saved():
+                saved = event.step
+                write_json(folder / "status.json", {"status": "running", "step": saved, "total": total})
             case events.Ended():
-                last = {**results, **event.results}
-                status = {"status": event.status, "step": event.step, "total": total, "results": last}
+                last, step = {**results, **event.results}, saved if event.status == "failed" else event.step
+                status = {"status": event.status, "step": step, "total": total, "results": last}
                 write_json(folder / "status.json", {**status, "text": event.text})
 
     return write

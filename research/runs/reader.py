@@ -5,7 +5,9 @@ recorded one are left out and reported.
 """
 
 import contextlib
+import fcntl
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from research.runs.experiment_file import source_digests
 from research.runs.record import damage, parse_line
 from research.system.archive import read_npz
 
+MOST_LOCK = 1_000  # bytes of a lock file that are read
 LAYERS = "layers"  # the evaluation of `train --watch`, which holds statistics of layers instead of metrics
 
 
@@ -112,14 +115,25 @@ def read_about(folder, problems) -> dict:
 
 
 def read_status(folder, problems) -> dict:
-    """Read status.json like `read_about`; {} if there is none."""
+    """Read status.json like `read_about`; {} if there is none. A run whose process on this host is gone is "killed"."""
     if not os.path.lexists(folder / "status.json"):
         return {}
     status = _typed(_read_object(folder / "status.json", problems), STATUS, "status.json", problems)
     if "results" in status:
         results = _typed(status["results"], dict.fromkeys(status["results"], dict), "status.json, results", problems)
         status["results"] = {name: _numbers(numbers) for name, numbers in results.items()}
+    if status.get("status") == "running" and _is_killed(folder):
+        status["status"] = "killed"
     return status
+
+
+def _is_killed(folder) -> bool:
+    """Whether the process that trained in a folder was on this host and has released its lock, as at its death."""
+    with contextlib.suppress(OSError), open_regular(folder / ".lock") as file:
+        if file.read(MOST_LOCK).decode(errors="replace").rstrip().endswith(f" on {socket.gethostname()}"):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # raises BlockingIOError while the process lives
+            return True
+    return False
 
 
 def read_evaluation_numbers(folder, problems) -> dict[str, dict[str, float | None]]:

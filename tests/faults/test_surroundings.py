@@ -63,7 +63,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
     (tmp_path / "mine.py").write_text(TOY)
     with (
         run_folder.lock(tmp_path / "run"),
-        pytest.raises(UserError, match=f"process {os.getpid()} is already training"),
+        pytest.raises(UserError, match=f"process {os.getpid()} on .* is already training"),
     ):
         verbs.train(tmp_path / "mine.py", run_dir=tmp_path / "run", report=False, stream=io.StringIO())
 

@@ -1,10 +1,14 @@
 """Listing, filtering and sorting of run folders, damaged ones among them."""
 
+import fcntl
+import threading
+
 import pytest
 
 from research.__main__ import main
 from research.errors import UserError
 from research.report.runs import age, defaults, format_runs, listed, runs
+from research.runs.folder import lock
 from tests.report.runs import about, bare, write_json
 
 SOURCE = "def experiment(*, width: int = 64, rate: float = 1e-3, sizes: tuple = (8, 8), other=print):\n    pass\n"
@@ -144,3 +148,23 @@ def test_the_verb(folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["run", "c", "a"]
     assert main(["runs", str(folder / "nowhere")]) == 2
+
+
+def test_a_run_whose_process_is_gone_is_killed(tmp_path, capsys):
+    mine = run(tmp_path / "mine", status="running")
+    status = lambda: [one.status for one in runs(tmp_path)]
+    assert status() == ["running"], "without a lock, nothing is known"
+    with lock(mine):
+        assert status() == ["running"]
+    assert status() == ["killed"], "the system has released the lock, as it does if a process dies"
+    assert main(["runs", str(tmp_path), "--status", "killed"]) == 0 and "mine  killed" in capsys.readouterr().out
+    (mine / ".lock").write_text("1 on another-host\n")
+    assert status() == ["running"], "another host may still hold it"
+
+
+def test_a_reader_does_not_keep_a_run_from_starting(tmp_path):
+    with open(run(tmp_path / "mine") / ".lock", "w") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        threading.Timer(0.02, fcntl.flock, [reader, fcntl.LOCK_UN]).start()
+        with lock(tmp_path / "mine"):
+            pass
