@@ -3,13 +3,16 @@
 import contextlib
 import dataclasses
 import importlib
+import logging
 import os
 import pathlib
 import random
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -123,12 +126,21 @@ def prepared(name_or_builder, *, data_dir=None, **options):
     builder = make()
     if builder.data_path.exists():
         return builder
+    import requests
+
     ours = type(builder).__module__.startswith("research.")
     try:
-        with quiet(progress=not ours):
+        with quiet(progress=not ours), _failing_fast():
             builder.download_and_prepare()
     except UserError:
         raise
+    except requests.ConnectionError as error:
+        reason = str(getattr(error.args[0], "reason", error)).rpartition(": ")[2]
+        raise UserError(
+            f"{builder.info.full_name} is not in {str(builder.data_path)!r}, and {urlsplit(error.request.url).netloc} "
+            f"cannot be reached to download it: {reason}. On a machine with a connection, prepare it with "
+            f"`python -m research prepare {builder.name} --out FOLDER`, and copy FOLDER/{builder.info.full_name} there."
+        ) from error
     except ModuleNotFoundError as error:
         raise UserError(
             f"preparing (not reading) {builder.info.full_name} needs {error.name!r}, which is not installed. Install "
@@ -185,18 +197,45 @@ def quiet(*, progress: bool = True):
     processes with the same seed would write to the same folder: the generator is reseeded, and its state restored at
     the end. TFDS leaves temporary folders behind: they are created in a folder that is removed at the end.
     """
-    from absl import logging
+    from absl import logging as absl_logging
 
-    level, random_state, temporary = logging.get_verbosity(), random.getstate(), tempfile.tempdir
-    logging.set_verbosity(logging.ERROR)
+    level, random_state, temporary = absl_logging.get_verbosity(), random.getstate(), tempfile.tempdir
+    absl_logging.set_verbosity(absl_logging.ERROR)
     random.seed()
     try:
         with contextlib.nullcontext() if progress else _silent(), tempfile.TemporaryDirectory() as tempfile.tempdir:
             yield
     finally:
         tempfile.tempdir = temporary
-        logging.set_verbosity(level)
+        absl_logging.set_verbosity(level)
         random.setstate(random_state)
+
+
+@contextlib.contextmanager
+def _failing_fast():
+    """Limit the retries of downloads to about a second, without warnings, and remove the unfinished ones.
+
+    TFDS retries ten times with growing pauses, which takes minutes on a machine without a connection.
+    """
+    from tensorflow_datasets.core.download import downloader
+
+    folders, download, retries = [], downloader._Downloader.download, downloader.MAX_RETRIES
+    logger = logging.getLogger("urllib3")
+    level = logger.level
+
+    def recorded(self, url, folder, *options, **more):
+        folders.append(folder)
+        return download(self, url, folder, *options, **more)
+
+    logger.setLevel(logging.ERROR)
+    downloader._Downloader.download, downloader.MAX_RETRIES = recorded, 3
+    try:
+        yield
+    finally:
+        downloader._Downloader.download, downloader.MAX_RETRIES = download, retries
+        logger.setLevel(level)
+        for folder in folders:  # TFDS removes those that are complete
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 import types
 
 import numpy as np
@@ -321,6 +322,27 @@ def test_a_builder_of_ones_own(tmp_path, capfd):
         assert isinstance(record["text"], str) and record["text"] == f"zoë {record['picture'][0, 0, 0]}"
         assert record["picture"].shape == (4, 5, 3)
     assert data.classes is None and batches(data, 2)(0)(0).keys() == {"picture"}
+
+
+class Remote(Sentences):
+    """Texts from a host that cannot be reached: nothing listens at port 1."""
+
+    def _split_generators(self, dl_manager):
+        dl_manager.download("http://127.0.0.1:1/texts.zip")
+
+
+def test_a_data_set_that_cannot_be_downloaded_fails_fast_and_leaves_nothing(tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for _ in range(2):  # the settings of the downloader are restored
+        began = time.monotonic()
+        with pytest.raises(UserError, match=(
+            r"remote/1.0.0 is not in .*, and 127.0.0.1:1 cannot be reached to download it: .*Connection refused.*"
+            r"python -m research prepare remote --out FOLDER`, and copy FOLDER/remote/1.0.0 there"
+        )):  # fmt: skip
+            tfds_source(Remote(data_dir=tmp_path, file_format="array_record"), "train")
+        assert time.monotonic() - began < 20
+    assert not caplog.records
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() or ".tmp." in path.name or "incomp" in path.name]
 
 
 def test_unknown_names_and_splits(data_dir, tmp_path):
