@@ -1,8 +1,8 @@
 """Test the claims of experiments over several seeds; record results, confidence intervals, cost and hardware.
 
-Every finished run adds a record to `experiments/reproductions/<experiment>.json`. REPRODUCTIONS.md is generated from
-these records, plus the claims of experiments that have none. Outside a repository (a folder with `experiments/`), the
-summary is printed and nothing is stored: the run folders hold the results.
+Every finished run of an experiment below `experiments/` adds a record to `experiments/reproductions/<experiment>.json`.
+REPRODUCTIONS.md is generated from these records, plus the claims of experiments that have none. For other experiments,
+the summary is printed and nothing is stored: the run folders hold the results.
 """
 
 import ast
@@ -79,19 +79,20 @@ def reproduce(
     A finished run folder in `files` is recorded without training; its stored source is executed, which needs `trust` if
     this user did not make the folder. Finished or recorded runs are not trained again, and
     an interrupted run resumes. `knobs` are allowed with a single file only. Returns all records of these experiments.
-    Without the folder of the store's parent, `experiments/`, nothing is stored and the new records are returned.
+    Experiments outside the store's parent, `experiments/`, are not stored: only their new records are returned.
     Raises UserError as `train` does, for a run that is not finished, and for knobs with several files.
     """
     stream, files = stream or sys.stdout, [files] if isinstance(files, str | Path | Loaded) else list(files)
     if knobs and len(files) > 1:
         raise UserError(f"knobs are for one experiment; {len(files)} files were given with {sorted(knobs)}.")
-    repository = Path(store).parent.is_dir()
-    entries = []
+    names, outside = {}, {}  # the experiments whose records are stored, and {run folder: record} of the others
 
-    def store_record(folder, *, trust):
-        entries.append(record(folder, trust=trust))
-        if repository:
-            add(entries[-1], store)
+    def store_record(folder, *, trust, original=None):
+        entry = record(folder, trust=trust)
+        if _belongs(entry["file"], store, original):
+            names[add(entry, store)] = None
+        else:
+            outside[folder] = entry
 
     # Load and check every file before the first run is trained.
     folders = [file for file in files if not isinstance(file, Loaded) and (Path(file) / "run.json").exists()]
@@ -100,25 +101,32 @@ def reproduce(
     for folder in folders:
         store_record(folder, trust=trust)
     for loaded, plain_values in zip(all_loaded, values, strict=True):
+        ours = _belongs(loaded.path, store, loaded.file)
+        names |= {loaded.name: None} if ours else {}
         for seed in range(seeds):
             key = (form(loaded.sources), plain_values, seed)
-            if any((r["form"], r["knobs"], r["seed"]) == key for r in stored(loaded.name, store)):
+            if ours and any((r["form"], r["knobs"], r["seed"]) == key for r in stored(loaded.name, store)):
                 continue
             trained = train(loaded, seed=seed, runs=runs, listen=(metered,), stream=stream, **knobs)
             if trained.status != "finished":
                 raise UserError(f"seed {seed} of {loaded.file} was interrupted; run the same command again to resume.")
-            store_record(trained.folder, trust=True)
-    if repository:
-        names = dict.fromkeys([*(entry["experiment"] for entry in entries), *(loaded.name for loaded in all_loaded)])
-        entries = [entry for name in names for entry in stored(name, store)]
+            store_record(trained.folder, trust=True, original=loaded.file)
+    entries = [*outside.values(), *(entry for name in names for entry in stored(name, store))]
     for row in rows(entries, every_metric=True):
         print(": ".join(filter(None, (row.what, row.claim, row.measured, row.outcome))), file=stream)
-    if repository:
+    if names:
         write_page(page, store=store)
         print(f"Updated {page}.", file=stream)
-    else:
-        print(f"Nothing was stored, because there is no folder {Path(store).parent} here.", file=stream)
+    if outside:
+        folders = "\n".join(f"  {folder}" for folder in outside)
+        print(f"Not recorded, because the file is not below {Path(store).parent}:\n{folders}", file=stream)
     return entries
+
+
+def _belongs(file, store, original=None) -> bool:
+    """Whether a file of a run is below the folder of experiments, and if it is known, the `original` itself."""
+    path, folder = (Path(store).parent.parent / file).resolve(), Path(store).parent.resolve()
+    return path.is_file() and path.is_relative_to(folder) and (original is None or path == Path(original).resolve())
 
 
 def record(folder, *, trust: bool = False) -> dict:

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,9 @@ from tests import toys
 
 def experiment(*, {knob}: float = 0.3, bound: float = 5.0):
     """Knobs."""
-    test = toys.experiment().evals["test"]._replace(finish=lambda results: {})  # its metrics are known at the end
-    return toys.experiment(noise={knob}, save_every=40, evals={"test": test}, claims=(
+    evals = toys.experiment().evals
+    test = evals["test"]._replace(finish=lambda results: {})  # its metrics are known at the end
+    return toys.experiment(noise={knob}, save_every=40, evals={**evals, "test": test}, claims=(
         Claim("test/mse", at_most=bound, reference="a paper, table 3"), Claim("test/other", at_least=1)))
 '''
 
@@ -162,15 +164,22 @@ def test_runs_without_claims_report_the_metrics_that_others_claim(folder):
     assert len(names) > 1 and all(f"experiments/toy.py --noise 0.5: {name}: " in output for name in names)
 
 
-def test_outside_a_repository_the_summary_is_printed_and_nothing_is_stored(folder):
+@pytest.mark.parametrize("file", ["mine.py", "other/experiments/toy.py"])
+@pytest.mark.parametrize("repository", [False, True])
+def test_of_an_experiment_outside_the_summary_is_printed_and_nothing_is_stored(folder, file, repository):
+    shutil.copytree("experiments", "other/experiments")
     Path("mine.py").write_text(Path("experiments/toy.py").read_text())
-    Path("experiments").rename("elsewhere")
-    before = set(Path().iterdir())
-    records, output = run("mine.py")
+    if not repository:
+        Path("experiments").rename("elsewhere")
+    before = set(Path().rglob("*"))
+    records, output = run(file)
     mean = np.mean([r["results"]["test/mse"] for r in records])
-    assert f"mine.py: test/mse at most 5: {mean:.4g} ± " in output and "(n = 2): met" in output
-    assert "Nothing was stored, because there is no folder experiments here." in output
-    assert set(Path().iterdir()) - before == {Path("runs")}
+    name = file.removeprefix("other/")
+    assert f"{name}: test/mse at most 5: {mean:.4g} ± " in output and "(n = 2): met" in output
+    assert (
+        "Not recorded, because the file is not below experiments:\n  runs/" in output and output.count("  runs/") == 2
+    )
+    assert {path.parts[0] for path in set(Path().rglob("*")) - before} == {"runs"}
 
 
 def test_all_files_are_checked_before_a_run_is_trained(folder):
