@@ -9,8 +9,9 @@ from research.distributed.sharding import on_device
 
 POLICIES = ("stop", "skip", "rollback")
 ADVICE = (
-    "Try: a lower learning rate or longer warm-up; gradient clipping (optax.clip_by_global_norm); checking the ranges "
-    'of the batch above (a label out of range makes the loss NaN); on_nonfinite="skip" or "rollback".'
+    "To find the cause: python -m research doctor FILE. Try: a lower learning rate or longer warm-up; gradient "
+    "clipping (optax.clip_by_global_norm); checking the ranges of the batch above (a label out of range makes the loss "
+    'NaN); on_nonfinite="skip" or "rollback".'
 )
 
 

@@ -22,6 +22,7 @@ from research import events
 from research.core import Eval, Rows
 from research.data import class_names, eval_batches
 from research.data.fingerprint import combine
+from research.diagnose.data import misnumbered
 from research.data.sampling.process_rows import read_own_rows
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
@@ -30,6 +31,7 @@ from research.distributed.watchdog import limit, watchdog
 from research.errors import MASK, UserError, masked, nearest, no_exit, own_line, unknown
 from research.evaluate import evaluator
 from research.experiment import build
+from research.loop import NonFinite
 from research.files import TolerantStream, file_errors, write_json
 from research.loop import run as loop
 from research.report import judge
@@ -216,6 +218,8 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
         try:
             with no_exit("the run"):
                 outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interruption)
+            if isinstance(error, NonFinite) and (cause := misnumbered(built, experiment.source(seed)(error.step))):
+                error.args = (f"{cause}\n{error}",)
         except BaseException as error:
             end(events.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
             raise

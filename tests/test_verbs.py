@@ -226,10 +226,13 @@ def test_labels_out_of_range_stop_the_run_with_the_range(tmp_path):
             "data = digits()", "data = digits()\n    data.columns['label'][data.columns['label'] == 9] = 12"
         ),
     )
-    with pytest.raises(UserError, match="loss is not finite.*label int32.* to 12"):
+    first = (
+        "The label 12 is none of the 10 classes of the model, 0 to 9: its loss is NaN. Try: num_classes=13\nAt step "
+    )
+    with pytest.raises(UserError, match="loss is not finite.*label int32.* to 12") as caught:
         verbs.train(file, runs=tmp_path / "runs", stream=io.StringIO(), **TINY)
     status = json.loads(next((tmp_path / "runs").glob("*/status.json")).read_text())
-    assert status["status"] == "failed" and "not finite" in status["text"]
+    assert status["status"] == "failed" and status["text"].startswith(first)
 
 
 DAMAGE = {
@@ -244,6 +247,7 @@ def _flip(file):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
+    assert str(caught.value).startswith(first) and "python -m research doctor FILE" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -71,11 +71,8 @@ def make_case(experiment: Experiment, *, seed: int = 0) -> Case:
     fits = all(size in (-1, 1) for size in experiment.mesh.values())
     built = build(experiment, seed=seed, devices=jax.devices()[:1] if fits else None)
     state = jax.device_get(built.fresh())
-    batch, question, small, why = built.source(seed)(0), None, None, "there is no evaluation"
-    for name, ev in experiment.evals.items():
-        question, small, why = _question(name, ev, experiment.apply, state, batch)
-        if question:
-            break
+    batch = built.source(seed)(0)
+    question, small, why = first_question(experiment, state, batch)
     plain = None
     wired = built.wired
     if wired.transform is None:
@@ -179,6 +176,16 @@ def asking(measure, apply):
         return Answer(*calls[0], states)
 
     return ask
+
+
+def first_question(experiment: Experiment, state, batch):
+    """Return the `question`, the `small` batch and the reason `silent` of a Case. The state may be abstract."""
+    question, small, why = None, None, "there is no evaluation"
+    for name, ev in experiment.evals.items():
+        question, small, why = _question(name, ev, experiment.apply, state, batch)
+        if question:
+            break
+    return question, small, why
 
 
 def _question(name, ev, apply, state, batch):

@@ -1,9 +1,11 @@
 """Checks of the data. Each takes the Tables of an experiment and returns one Outcome."""
 
+import contextlib
+
 import jax
 import numpy as np
 
-from research.diagnose.case import Case
+from research.diagnose.case import MISFITS, Case, first_question
 from research.diagnose.finding import Finding
 from research.diagnose.layer import first_layer_inputs
 from research.diagnose.outcome import Outcome, Passed, Skipped
@@ -74,13 +76,12 @@ def balance(case: Case, found: list[Table]) -> Outcome:
     if not labels:
         return Skipped(rule, "the records have no integer class labels")
     train = labels.get(found[0].name)
-    outputs = _outputs(case)
+    outputs = _outputs(case.question, case.state, case.small)
     counts = {name: np.bincount(values[values >= 0]) for name, values in labels.items() if (values >= 0).any()}
     evidence = {name: [int(x) for x in count] for name, count in counts.items()}
     advice = ("count them: np.bincount(labels)", "split by class: stratified(labels, (1000, 300, None), seed=0)")
-    if outputs and (num_classes := max(map(len, counts.values()), default=0)) > outputs:
-        text = f"The label {num_classes - 1} is none of the {outputs} classes of the model; its loss is NaN."
-        return Finding(rule, True, text, ("num_classes=" + str(num_classes), *advice), evidence)
+    if wrong := _numbered(labels.values(), outputs):
+        return Finding(rule, True, wrong[0], (wrong[1], *advice), evidence)
     if train is None or found[0].name not in counts:
         return Skipped(rule, "the training records have no labels")
     trained = set(np.unique(train[train >= 0]))
@@ -181,9 +182,34 @@ def labels_of(case, found) -> dict[str, np.ndarray]:
     return {k: x for k, x in columns.items() if x is not None and x.ndim == 1 and x.dtype.kind in "iu" and len(x)}
 
 
-def _outputs(case):
-    if case.question is None:
+def _numbered(labels, outputs) -> tuple[str, str] | None:
+    """(text, remedy) if a label is none of the model's classes, whose number is `outputs`."""
+    known = np.concatenate([values[values >= 0] for values in labels])
+    if not outputs or not len(known) or known.max() < outputs:
         return None
-    outputs = jax.eval_shape(case.question.ask, case.state.params, case.state.stats, case.small).outputs
+    low, high = int(known.min()), int(known.max())
+    remedy = f"number the classes from 0: subtract {low} from every label" if high - low < outputs else (
+        f"num_classes={high + 1}")  # fmt: skip
+    text = f"The label {high} is none of the {outputs} classes of the model, 0 to {outputs - 1}: its loss is NaN."
+    return text, remedy
+
+
+def misnumbered(built, batch) -> str:
+    """Describe the labels of a training batch that are none of the model's classes; "" if there are none.
+
+    Nothing is computed on the device, so that one process of a job may call it.
+    """
+    with contextlib.suppress(*MISFITS):
+        question, small, _ = first_question(built.experiment, built.abstract, batch)
+        labels = batch[question.target]
+        if labels.ndim == 1 and labels.dtype.kind in "iu":
+            return " Try: ".join(_numbered([labels], _outputs(question, built.abstract, small)) or ())
+    return ""
+
+
+def _outputs(question, state, small):
+    if question is None:
+        return None
+    outputs = jax.eval_shape(question.ask, state.params, state.stats, small).outputs
     shape = getattr(outputs, "shape", ())
     return shape[-1] if len(shape) == 2 and shape[-1] > 1 else None

@@ -116,6 +116,15 @@ def test_labels_out_of_range_absent_classes_and_imbalance():
     assert not data.balance(sound, few).problem and "smallest 2" in data.balance(sound, few).text
     outside = pair(lambda train, test: train["label"].__setitem__(0, 12))
     assert data.balance(sound, outside).problem and "label 12 is none of the 10" in data.balance(sound, outside).text
+    assert "num_classes=13" in data.balance(sound, outside).remedies
+
+    def from_one(train, test):
+        for part in (train, test):
+            part["label"] += 1
+
+    shifted = data.balance(sound, pair(from_one))
+    assert shifted.problem and "label 10 is none of the 10 classes of the model, 0 to 9" in shifted.text
+    assert shifted.remedies[0] == "number the classes from 0: subtract 1 from every label"
     absent = pair(lambda train, test: test["label"].__setitem__(test["label"] == 7, 1))
     assert not data.balance(sound, absent).problem and "trained and not in test" in data.balance(sound, absent).text
 
@@ -125,11 +134,21 @@ def test_wrong_labels_are_suspected(share, trips):
     clean, found = records(0)["label"], suspects.suspect_labels(ASKED, pair(noisy(share)))
     assert isinstance(found, Finding) == trips, found
     if trips:
+        assert found.problem
         wrong = [
             clean[row] != label for row, label in zip(found.evidence["records"], found.evidence["labels"], strict=True)
         ]
         assert np.mean(wrong) > 0.9
         assert 0.5 * share < found.evidence["share"] < share
+
+
+def test_classes_that_overlap_are_worth_a_look():
+    """Two Gaussians at a distance of one standard deviation: the best possible classifier is right for 69 %."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 1000)
+    features = rng.normal(size=(1000, 2)) + labels[:, None] * [1.0, 0.0]
+    found = suspects.suspect_labels(COLUMNS, [table({"features": features, "label": labels})])
+    assert isinstance(found, Finding) and not found.problem and "Or the classes overlap" in found.text
 
 
 def test_shuffled_labels_are_named():
