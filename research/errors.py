@@ -109,6 +109,13 @@ def own_line(files):
         raise UserError(f"{text}\nThe last line of the experiment, {place}:\n    {own[-1].line}") from cause
 
 
+def check_path(value, what: str) -> None:
+    """Raise UserError unless `value` is a path or a name, of `what`."""
+    if not isinstance(value, str | os.PathLike):
+        hint = ", such as its .folder" if hasattr(value, "folder") else ""
+        raise UserError(f"a value of type {type(value).__name__} was given; expected {what}{hint}.")
+
+
 def check_range(owner: str, **numbers) -> None:
     """Raise UserError for a number out of range; `numbers` is {argument: (value, lowest, highest)}.
 

@@ -9,7 +9,6 @@ import contextlib
 import inspect
 import math
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -22,17 +21,17 @@ from research import events
 from research.core import Eval, Rows
 from research.data import class_names, eval_batches
 from research.data.fingerprint import combine
-from research.diagnose.data import misnumbered
 from research.data.sampling.process_rows import read_own_rows
+from research.diagnose.data import misnumbered
 from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
-from research.errors import MASK, UserError, masked, nearest, no_exit, own_line, unknown
+from research.errors import UserError, check_path, nearest, no_exit, own_line, unknown
 from research.evaluate import evaluator
 from research.experiment import build
-from research.loop import NonFinite
 from research.files import TolerantStream, file_errors, write_json
+from research.loop import NonFinite
 from research.loop import run as loop
 from research.report import judge
 from research.report import report as report_of
@@ -52,7 +51,7 @@ from research.runs.opened import (
 )
 from research.runs.predictions import check_suffix, identifiers, open_data, write_predictions
 from research.runs.record import Record, Unrecorded
-from research.runs.secret import Hidden
+from research.runs.secret import command_line
 from research.runs.trust import is_own
 from research.system.compilation_cache import keep_compiled
 from research.system.provenance import versions
@@ -130,7 +129,7 @@ def train(
             if checkpoint and not (folder / "run.json").exists():
                 copy_checkpoint(checkpoint, folder)
             about = run_folder.open_folder(
-                folder, loaded, knobs=values, seed=seed, start_from=label, command=_command(values)
+                folder, loaded, knobs=values, seed=seed, start_from=label, command=command_line(values)
             )
             return about, run_folder.last_status(folder, stream)
 
@@ -218,9 +217,9 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
         try:
             with no_exit("the run"):
                 outcome = loop(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interruption)
+        except BaseException as error:
             if isinstance(error, NonFinite) and (cause := misnumbered(built, experiment.source(seed)(error.step))):
                 error.args = (f"{cause}\n{error}",)
-        except BaseException as error:
             end(events.Ended(getattr(error, "step", 0), "failed", {}, str(error) or repr(error)))
             raise
         outcome.results.pop(LAYERS, None)  # not among the results that are printed and saved
@@ -281,6 +280,7 @@ def predict(path, data: str, *, out=None, trust: bool = False, stream=None) -> P
     `evaluate`. Returns the path of the output, `out` or `RUN/predictions/<data>.jsonl`. Raises UserError if the
     experiment has no `predict=`, and for data that is neither an evaluation set nor a path.
     """
+    check_path(data, "an evaluation set or a path; for arrays: opened = open_run(RUN), then opened.trained(x)")
     out = check_suffix(out) if out else None
     opened = open_run(path, trust=trust)
     ex = opened.experiment
@@ -324,21 +324,6 @@ def print_results(results, stream):
     width = max(map(len, results), default=0)
     for name, numbers in results.items():
         print(f"{name:<{width}}  " + "  ".join(f"{k} {number(v):.4f}" for k, v in sorted(numbers.items())), file=stream)
-
-
-def _command(values) -> str:
-    """Return the command line of this process, quoted for a shell, without the values of secret knobs."""
-    program, *arguments = sys.argv
-    hidden = {str(value) for value in values.values() if isinstance(value, Hidden)}
-
-    def mask(argument):
-        name, equals, value = argument.partition("=")
-        if argument in hidden or (equals and value in hidden):
-            return f"{name}={MASK}" if value in hidden else MASK
-        return masked(argument)
-
-    program = "python -m research" if Path(program).name == "__main__.py" else Path(program).name
-    return shlex.join([*program.split(), *map(mask, arguments)])
 
 
 def _unused_folder(folder):

@@ -19,6 +19,7 @@ from research.__main__ import main
 from research.errors import UserError
 from research.experiment import build
 from research.runs import checkpoint
+from research.runs.opened import open_run
 from research.runs.pretrained import pretrained, read_arrays
 from tests.tracking.test_trackers import tensorboard_events
 
@@ -178,6 +179,21 @@ def test_the_command_line_tells_mistakes_in_one_line(finished, capsys, tmp_path)
         main(["train", FILE, "--epoch", "3", "--debug"])
 
 
+def test_an_argument_of_another_type_is_named(finished, tmp_path):
+    run, _ = finished
+    opened = open_run(run.folder)
+    for call, message in {
+        lambda: verbs.predict(opened, opened.state): r"type State .*opened = open_run\(RUN\), then opened.trained\(x\)",
+        lambda: verbs.predict(run.folder, {"image": 1}): r"type dict .*opened.trained\(x\)",
+        lambda: verbs.predict(opened, "test"): r"type OpenedRun was given; expected the path of a run.*its .folder",
+        lambda: verbs.evaluate(run): "type RunResult was given.*its .folder",
+        lambda: verbs.report(opened): "type OpenedRun was given.*its .folder",
+        lambda: verbs.train(opened.experiment): "type Experiment .*expected the path of an experiment file",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            call()
+
+
 def _copied(tmp_path, change=lambda text: text):
     folder = tmp_path / "mine"
     folder.mkdir(exist_ok=True)
@@ -231,6 +247,7 @@ def test_labels_out_of_range_stop_the_run_with_the_range(tmp_path):
     )
     with pytest.raises(UserError, match="loss is not finite.*label int32.* to 12") as caught:
         verbs.train(file, runs=tmp_path / "runs", stream=io.StringIO(), **TINY)
+    assert str(caught.value).startswith(first) and "python -m research doctor FILE" in str(caught.value)
     status = json.loads(next((tmp_path / "runs").glob("*/status.json")).read_text())
     assert status["status"] == "failed" and status["text"].startswith(first)
 
@@ -247,7 +264,6 @@ def _flip(file):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    assert str(caught.value).startswith(first) and "python -m research doctor FILE" in str(caught.value)
 
 
 @pytest.mark.parametrize(

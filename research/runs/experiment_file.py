@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from research.errors import UserError, nearest, no_exit, own_line
+from research.errors import UserError, check_path, nearest, no_exit, own_line
 from research.files import MOST_JSON, read_text
 
 ORIGIN = ".origin"  # in a copy of sources, the folder of the originals
@@ -56,6 +56,7 @@ def load(file) -> Loaded:
     """
     if isinstance(file, Loaded):
         return file
+    check_path(file, "the path of an experiment file")
     file = Path(file).absolute()
     if not file.is_file():
         hint = nearest(file.name, [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else [])

@@ -19,7 +19,7 @@ import numpy as np
 
 from research import events
 from research.data.fingerprint import FIRST_BATCH, combine, data_changes
-from research.errors import MASK, UserError, nearest
+from research.errors import MASK, UserError, check_path, nearest
 from research.files import atomic_write, check_regular, read_json, sync_folder, sync_tree, write_json
 from research.runs import reader
 from research.runs.experiment_file import Loaded, read_sources, source_digests, write_sources
@@ -229,6 +229,7 @@ def find_run(path) -> Path:
 
     Raises UserError with the nearest name if it is not a run folder, and if it contains a link.
     """
+    check_path(path, "the path of a run folder")
     path = Path(path)
     if not (path / "run.json").exists():
         siblings = [p.parent.name for p in path.parent.glob("*/run.json")]

@@ -14,7 +14,7 @@ from research.core import State, Trained, View, live
 from research.data.fingerprint import data_changes, source_fingerprints
 from research.data.preparation import load_preparation
 from research.data.stored import reopening
-from research.errors import UserError, own_line
+from research.errors import UserError, check_path, own_line
 from research.experiment import Experiment, build
 from research.files import read_json
 from research.runs.checkpoint import Checkpoints
@@ -81,6 +81,7 @@ def open_run(path, *, trust: bool = False) -> OpenedRun:
     The source that is stored in the run folder is executed. Raises UserError if the run or the checkpoint does not
     exist, if the checkpoint is damaged, and if this user did not make the folder, unless `trust`.
     """
+    check_path(path, "the path of a run: RUN, RUN@step or RUN@best")
     checkpoint = find_checkpoint(str(path))
     folder, about, experiment, absent = load_run(checkpoint.folder, trust=trust)
     built = build(experiment, seed=about["seed"])

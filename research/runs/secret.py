@@ -6,9 +6,12 @@ command lines. A value that equals the default is not secret, because it is in t
 """
 
 import os
+import shlex
+import sys
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated
 
 from research import errors
@@ -55,3 +58,18 @@ def pass_to_workers(values: Iterable[tuple[str, object]]):
     for name, value in values:
         if isinstance(value, Hidden):
             os.environ[variable(name)] = str(value)
+
+
+def command_line(values: Mapping[str, object]) -> str:
+    """Return the command line of this process, quoted for a shell, without the values of secret knobs."""
+    program, *arguments = sys.argv
+    hidden = {str(value) for value in values.values() if isinstance(value, Hidden)}
+
+    def mask(argument):
+        name, equals, value = argument.partition("=")
+        if argument in hidden or (equals and value in hidden):
+            return f"{name}={MASK}" if value in hidden else MASK
+        return errors.masked(argument)
+
+    program = "python -m research" if Path(program).name == "__main__.py" else Path(program).name
+    return shlex.join([*program.split(), *map(mask, arguments)])
