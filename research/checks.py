@@ -190,4 +190,4 @@ def check_evaluations(ex, state, mesh):
         for source, metric in _named_metrics(ex) if ev.finish is None else ():
             evaluation, _, rest = metric.partition("/")
             if evaluation == name and rest not in metrics:
-                raise UserError(f"{source} names the metric {metric!r}. {unknown('metric', rest, metrics)}")
+                raise UserError(f"{source} names the metric {metric!r}: {unknown('metric', rest, metrics)}")

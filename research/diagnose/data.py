@@ -188,8 +188,8 @@ def _numbered(labels, outputs) -> tuple[str, str] | None:
     if not outputs or not len(known) or known.max() < outputs:
         return None
     low, high = int(known.min()), int(known.max())
-    remedy = f"number the classes from 0: subtract {low} from every label" if high - low < outputs else (
-        f"num_classes={high + 1}")  # fmt: skip
+    from_one = low > 0 and high == outputs
+    remedy = "number the classes from 0: subtract 1 from every label" if from_one else f"num_classes={high + 1}"
     text = f"The label {high} is none of the {outputs} classes of the model, 0 to {outputs - 1}: its loss is NaN."
     return text, remedy
 
