@@ -214,6 +214,8 @@ def _three_classes(count):
     [
         (_evaluated(_three_classes(3), ONE_HOT),
          r"evaluation 'test': 'label' is float32\[12, 3\]; expected class numbers, int \[batch\].*argmax"),
+        (_evaluated(_three_classes(3), arrays(x=ONE_HOT.columns["x"], label=ONE_HOT.columns["label"].astype(np.int32))),
+         r"'label' is int32\[12, 3\]; expected class numbers"),
         (_evaluated(_three_classes(5)), "evaluation 'test': the model returns 3 classes; the measure expects 5"),
         (_evaluated(lambda trained, batch: {"mse": batch["x"] @ batch["x"]}),
          r"evaluation 'test': the measure fails for a batch of .*x float32\[12,3\]"),
