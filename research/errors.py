@@ -103,8 +103,9 @@ def own_line(files):
         own = [frame for frame in frames if frame.filename in files]
         if not own:
             raise
-        first = str(error).strip().split("\n\n")[0]
-        text = first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+        text = str(error).strip()
+        if not isinstance(error, UserError):
+            text = f"{type(error).__name__}: " + text.split("\n\n")[0]
         place = f"{own[-1].filename}, line {own[-1].lineno}"
         raise UserError(f"{text}\nThe last line of the experiment, {place}:\n    {own[-1].line}") from cause
 

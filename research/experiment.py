@@ -311,7 +311,10 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         total=total,
         log_every=period("log_every", ex.log_every),
         save_every=period("save_every", ex.save_every),
-        eval_every={name: period(f"evals[{name!r}], every", ev.every or total) for name, ev in ex.evals.items()},
+        eval_every={
+            name: period(f"evals[{name!r}], every", total if ev.every is None else ev.every)
+            for name, ev in ex.evals.items()
+        },
         abstract=placed,
         abstract_sums=with_shardings(sums, replicated),
         fresh=fresh,

@@ -33,10 +33,10 @@ from research.experiment import build
 from research.files import TolerantStream, file_errors, write_json
 from research.loop import NonFinite
 from research.loop import run as loop
-from research.report import judge
 from research.report import report as report_of
 from research.runs import folder as run_folder
 from research.runs.checkpoint import Checkpoints
+from research.runs.claims import judge
 from research.runs.experiment_file import experiments, load
 from research.runs.knobs import knobs_of
 from research.runs.named_checkpoint import copy_checkpoint, find_checkpoint

@@ -138,6 +138,7 @@ def _no_loss(params, ctx):
          "batch size and a number of examples"),
         ({"log_every": 0.1}, r"log_every=0.1; expected a whole number of steps, epochs\(...\) or percent\(10\)"),
         ({"evals": {"test": TEST._replace(every="3epochs")}}, r"evals\['test'\], every='3epochs'; expected a whole"),
+        ({"evals": {"test": TEST._replace(every=0)}}, r"evals\['test'\], every=0 steps must be positive"),
         ({"steps": None}, "steps=None; expected a whole number"),
         ({"stride": 3}, "40 steps is not a multiple of the stride, 3"),
         ({"mesh": {"data": 3}}, r"mesh of \{'data': 3\} does not fit 1 devices"),

@@ -1,6 +1,6 @@
 """Reports on runs: a page for one run, a comparison of several runs, and a listing of many.
 
-    one run     page (report.html): claims, curves, confusion, ranked, slices, gallery, layers, timeline, pace, record
+    one run     page (report.html): curves, confusion, ranked, slices, gallery, layers, timeline, pace, record
     several     compare (statistics), compare_page (text and HTML), groups, rows, overlay
     many        runs: list, filter and sort
     shared      direction: the main metric, and whether higher or lower is better
@@ -10,6 +10,5 @@ there is nothing to show. To add a part, copy `slices.py` and call it in `page.p
 """
 
 from research.report.page import report
-from research.runs.claims import judge
 
-__all__ = ["judge", "report"]
+__all__ = ["report"]

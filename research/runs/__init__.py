@@ -4,7 +4,8 @@
     run folder   folder (create and lock), record (metrics.jsonl), checkpoint and checkpoint_meta (Orbax),
                  fingerprint (checksums)
     reading      named_checkpoint (RUN@step), opened (`open_run`: the experiment and a Trained), pretrained (weights of
-                 another run), reader (tolerates missing and damaged files), trust (who made the folder)
+                 another run), reader (tolerates missing and damaged files), trust (who made the folder),
+                 claims (expected against measured results)
     output       predictions (JSON lines or a table)
 
 To use a trained network, start with `open_run("runs/...@best").trained`. `reader.read_run` reads the results of a run
