@@ -85,7 +85,7 @@ def test_the_value_reaches_the_experiment_and_no_file(file, tmp_path, monkeypatc
 
 
 def test_an_error_that_quotes_the_value_is_masked(file, tmp_path, capsys):
-    with pytest.raises(ValueError, match="0123456789"):
+    with pytest.raises(UserError, match="ValueError: the server refused .*0123456789"):
         verbs.train(file, run_dir=tmp_path / "run", api_token=VALUE, fail=True, stream=io.StringIO())
     assert "the server refused *** and" in (tmp_path / "run" / "status.json").read_text()
     assert leaks(tmp_path / "run", VALUE) == []
