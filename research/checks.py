@@ -168,6 +168,7 @@ def check_evaluations(ex, state, mesh):
     experiment names a metric that its measure does not return; EvaluationError if the measure fails. The metrics of an
     evaluation with a `finish`, which runs on the host, are unknown here.
     """
+    traced = {}
     for name, ev in ex.evals.items():
         check_evaluation_source(name, ev.source)
         try:
@@ -183,8 +184,9 @@ def check_evaluations(ex, state, mesh):
         # Reading one record is cheap; all rows of a batch are alike, and padding fills up the last one.
         record, rows = dict(ev.source(0, rows=slice(0, 1))), ev.source.size + -ev.source.size % mesh.size
         batch = jax.tree.map(functools.partial(_rows_of, count=(rows,)), record)
+        key = id(ev.measure), id(ev.view), format_shapes(batch)  # sets of records of one form are traced once
         try:
-            metrics = trace_measure(ev.measure, trained, batch, mesh=mesh)
+            metrics = traced[key] = traced.get(key) or trace_measure(ev.measure, trained, batch, mesh=mesh)
         except UserError as error:
             raise EvaluationError(name, str(error)) from error.__cause__
         for source, metric in _named_metrics(ex) if ev.finish is None else ():

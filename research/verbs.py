@@ -27,7 +27,7 @@ from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
-from research.errors import UserError, check_path, nearest, no_exit, own_line, unknown
+from research.errors import UserError, check_path, no_exit, own_line, unknown
 from research.evaluate import evaluator
 from research.experiment import build
 from research.files import TolerantStream, file_errors, write_json
