@@ -173,7 +173,7 @@ def overfits(case: Case, *, steps: int = 300, seconds: float = 60) -> Outcome:
     accuracy, or at 0.3 x the loss of a constant prediction. A problem if neither of two learning rates reaches that
     within `steps`; skipped if the time limit `seconds` comes first.
     """
-    rule, baseline = "one batch by heart", constant_baseline(case)
+    rule, baseline = "overfits one batch", constant_baseline(case)
     if baseline is None:
         return Skipped(rule, case.silent or "the evaluation computes no loss of the model's outputs")
     if not takes(case, case.small):
@@ -218,7 +218,7 @@ def separate(case: Case) -> Outcome:
     this by design; it is worth a look unless the model has batch statistics or the loss is marked `not_additive`.
     Training is not tested if the loss ignores the mask.
     """
-    rule, question = "examples are separate", case.question
+    rule, question = "no leaks between examples", case.question
     if question is None or not question.inputs or None in question.inputs:
         return Skipped(rule, case.silent or "the evaluation computes some of the model's inputs itself")
     params, stats, small = case.state.params, case.state.stats, case.small

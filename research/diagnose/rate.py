@@ -141,7 +141,7 @@ def rate(case: Case, found: Range) -> Outcome:
         clear = bool(noise <= 0.05 * abs(found.losses[:5].mean()))
         text += "" if clear else " Noise between batches may hide a fall."
         return Finding(rule, clear, text, (
-            "fix the other findings first: gradients, scale of the inputs, one batch by heart",
+            "fix the other findings first: gradients, scale of the inputs, overfitting one batch",
             "use a larger batch if the loss is so noisy that 100 steps cannot show a fall",
         ), evidence)  # fmt: skip
     own, suggestion = found.rate(1.0), f"suggestion: {found.rate(found.suggestion)}"
