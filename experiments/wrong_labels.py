@@ -9,12 +9,15 @@ probabilities of the mistakes.
     python -m research train experiments/wrong_labels.py
     python -m research train experiments/wrong_labels.py --loss cross_entropy
 
-Expected test accuracy in % (ours, mean of seeds 0, 1 and 2). The numbers of each loss and the rate were chosen on
-validation images, the rate also for the cross-entropy:
+Expected test accuracy in % (ours, mean of seeds 0, 1 and 2). The numbers of each loss were chosen on 300 validation
+images with seed 0, and in the second row also the rate: 0.001, 0.01, 0.003, 0.003 (with `--beta 0.6`) and 0.001. At a
+low rate, 50 epochs are too few to memorize the labels, and most of the advantage of the other losses is gone.
 
-    TABLE
+                    cross_entropy   generalized   symmetric   bootstrapped   forward
+    rate of 0.03             69.8          93.3        91.8           92.5      80.9
+    chosen rate              90.1          91.3        94.0           93.4      92.0
 
-Time: 25 seconds of CPU time per run, on two shared cores (AMD EPYC, AVX-512).
+Time: 10 seconds of CPU time per run, on two shared cores (AMD EPYC, AVX-512).
 """
 
 from typing import Literal
