@@ -5,7 +5,8 @@ Functions of numpy arrays on the host. Votes are int [raters, rows], with -1 whe
     crowd     majority_vote, dawid_skene        from several raters to probabilities of the true classes
     rules     apply_rules, rule_table           functions of a record that vote or abstain
     spectral  spectral_labels                   few labels, spread over clusters
-    choose    uncertainty, margin, entropy, vote_entropy, information, core_set      active learning
+    choose    uncertainty, margin, entropy, vote_entropy, information, core_set      for active learning
 
-`research.metrics.agreement` measures how far raters agree. To add a rule of choice, copy one in `choose.py`.
+`research.metrics.agreement` measures how far raters agree. `research.studies.active_learning` is
+the loop that labels, trains and chooses again. To add a rule of choice, copy one in `choose.py`.
 """
