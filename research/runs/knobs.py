@@ -198,17 +198,21 @@ class Parser(argparse.ArgumentParser):
         for i in reversed(range(len(args) - 1)):
             if re.fullmatch(r"--[^=]+", args[i]) and re.match(r"-(\.?\d|inf$)", args[i + 1]):
                 args[i : i + 2] = [f"{args[i]}={args[i + 1]}"]
-        # Before argparse, which would rather complain about another argument that is missing.
-        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-        unknown_flags = [a for a in args if re.match("--.", a) and a.split("=")[0] not in flags]
-        parsed, unparsed = (namespace, unknown_flags) if unknown_flags else self.parse_known_args(args, namespace)
-        if unparsed:
-            argument = unparsed[0].split("=")[0]
-            raise UserError(f"unknown argument {argument!r}.{nearest(argument, flags)} See {self.help_command}.")
+        self._given = args
+        parsed, unparsed = self.parse_known_args(args, namespace)
+        self._check_known(unparsed)
         return parsed
 
     def error(self, message):
+        # argparse complains about a missing argument before it looks at a misspelt one.
+        self._check_known([a for a in self._given if re.match("--.", a)])
         raise UserError(f"{message}. See {self.help_command}.")
+
+    def _check_known(self, arguments):
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        for argument in (a.split("=")[0] for a in arguments):
+            if argument not in flags:
+                raise UserError(f"unknown argument {argument!r}.{nearest(argument, flags)} See {self.help_command}.")
 
 
 def as_metavar(kind) -> str:

@@ -126,5 +126,5 @@ def test_mistakes_are_named(monkeypatch):
         noise_for(epsilon=1, steps=0, **MNIST)
     monkeypatch.setitem(sys.modules, "dp_accounting.pld", None)
     accountant._one_step.cache_clear()
-    with pytest.raises(UserError, match=r"needs the extra: pip install 'research\[privacy\]'"):
+    with pytest.raises(UserError, match=r"needs the extra: pip install -e '.\[privacy\]'"):
         epsilon(**good)

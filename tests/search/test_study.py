@@ -411,7 +411,7 @@ def test_a_missing_library_names_the_extra(monkeypatch, tmp_path):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UserError, match=r"pip install 'research\[sweep\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[sweep\]'"):
         run(tmp_path)
 
 

@@ -180,7 +180,7 @@ def test_the_command_line_answers_mistakes(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["sweep", str(FILE), "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Write a range as" in shown and "--kind GOOD|BAD" in shown and "--attached" not in shown
+    assert "Write a range as" in shown and "--kind good|bad" in shown and "--attached" not in shown
 
 
 def test_gpus_are_shared_out():

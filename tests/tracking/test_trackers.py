@@ -64,5 +64,5 @@ def test_tensorboard_shows_a_run_by_name_with_its_knobs_and_texts(tmp_path):
 def test_a_missing_extra_is_named(name, tmp_path):
     if importlib.util.find_spec(name):
         pytest.skip(f"{name} is installed here")
-    with pytest.raises(UserError, match=rf"research\[{name}\]"):
+    with pytest.raises(UserError, match=rf"-e '.\[{name}\]'"):
         getattr(trackers, name)("project")(tmp_path, {"knobs": {}})

@@ -47,7 +47,9 @@ def read_query(url: str, query: str) -> dict[str, np.ndarray]:
     try:
         import sqlalchemy
     except ImportError:
-        raise UserError("reading from a database needs the extra: pip install 'research[table]'.") from None
+        raise UserError(
+            "reading from a database needs the extra: pip install -e '.[table]' in the project's folder."
+        ) from None
     try:
         engine = sqlalchemy.create_engine(url)
         try:
@@ -118,7 +120,9 @@ def _bytes(path) -> bytes:
         try:
             import fsspec
         except ImportError:
-            raise UserError(f"reading {path} needs the extra: pip install 'research[table]'.") from None
+            raise UserError(
+                f"reading {path} needs the extra: pip install -e '.[table]' in the project's folder."
+            ) from None
         try:
             with fsspec.open(str(path), "rb", compression="infer") as file:
                 return file.read()
@@ -152,7 +156,9 @@ def _excel(content, *, what, missing, sheet=None):
     try:
         import openpyxl
     except ImportError:
-        raise UserError("reading Excel files needs the extra: pip install 'research[table]'.") from None
+        raise UserError(
+            "reading Excel files needs the extra: pip install -e '.[table]' in the project's folder."
+        ) from None
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     except Exception as error:  # openpyxl raises anything from KeyError to zipfile's errors for a damaged file

@@ -137,7 +137,7 @@ def test_an_extra_that_is_missing_is_named(monkeypatch, tmp_path, name, source, 
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "a.xlsx", "x")
-    with pytest.raises(UserError, match=r"needs the extra: pip install 'research\[table\]'"):
+    with pytest.raises(UserError, match=r"needs the extra: pip install -e '.\[table\]'"):
         table(source, **options)
 
 
