@@ -151,7 +151,8 @@ def _reliability(ax, bins, names) -> str:
     low, high = wilson(y * count[occupied], count[occupied])
     ax.vlines(x, low, high, color=COLOURS[0], linewidth=1, alpha=0.7)
     ax.plot(x, y, color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.4, label="accuracy (95 % interval)")
-    ax.legend(loc="upper left")
+    # Below the axes, because points may lie anywhere inside.
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handlelength=1.4, columnspacing=1.0)
     _square(ax, "reliability", "confidence", "accuracy")
     return "reliability: accuracy and fraction of examples per confidence bin"
 
