@@ -46,6 +46,7 @@ TINY = {
     "multi_task": {"width": 16, "epochs": 1},
     "adaptation": {"width": 16, "epochs": 1},
     "distil": {"wide": (8,), "images": 100, "batch_size": 8, "steps": 4},
+    "active": {"steps": 4},
     "wrong_labels": {"epochs": 1},
     "tabular/adult": {"hidden": 8, "rare": 2, "batch_size": 64, "epochs": 1},
     "tabular/breast_cancer": {"hidden": 4, "folds": 2, "epochs": 1},
