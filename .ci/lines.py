@@ -19,7 +19,7 @@ SUBPACKAGES = {
     "research/distributed": 670, "research/gradients": 480, "research/html": 270, "research/layers": 550,
     "research/losses": 515, "research/metrics": 855, "research/models": 660, "research/objectives": 1320,
     "research/optim": 280, "research/privacy": 100, "research/report": 1770, "research/rl": 540,
-    "research/robust": 160, "research/runs": 1547, "research/search": 955, "research/studies": 350,
+    "research/robust": 160, "research/runs": 1555, "research/search": 955, "research/studies": 350,
     "research/system": 185, "research/tracking": 430, "research/wrappers": 100,
 }  # fmt: skip
 

@@ -240,8 +240,14 @@ def write_sources(folder, loaded: Loaded):
 
 
 def read_sources(folder) -> dict[str, str]:
-    """Read the sources that `write_sources` wrote."""
-    return {path.relative_to(folder).as_posix(): read_source(path) for path in sorted(Path(folder).rglob("*.py"))}
+    """Read the sources that `write_sources` wrote. Raises UserError for a file that is not text."""
+    sources = {}
+    for path in sorted(Path(folder).rglob("*.py")):
+        try:
+            sources[path.relative_to(folder).as_posix()] = read_source(path)
+        except (SyntaxError, ValueError) as error:
+            raise UserError(f"{path} is damaged: {error}.") from error
+    return sources
 
 
 def experiments(folder="experiments") -> dict[str, str]:

@@ -59,6 +59,15 @@ def test_a_source_is_read_and_kept_by_pythons_rules(tmp_path, content):
     assert verbs.evaluate(folder, on="end", stream=io.StringIO()) == {"end": run.results["end"]}
 
 
+def test_a_stored_source_that_is_not_text_is_a_message(tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    run = verbs.train(tmp_path / "mine.py", run_dir=tmp_path / "run", report=False, stream=io.StringIO())
+    stored = run.folder / "source" / "mine.py"
+    stored.write_bytes(stored.read_bytes() + b"# \xad\n")
+    with pytest.raises(UserError, match="mine.py is damaged: 'utf-8' codec"):
+        verbs.train(tmp_path / "mine.py", run_dir=run.folder, stream=io.StringIO())
+
+
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
     (tmp_path / "mine.py").write_text(TOY)
     with (
