@@ -15,6 +15,7 @@ Expected test accuracy in % by the number of labels (ours, means of seeds 0, 1 a
     random        61.9   86.9   88.7   90.9   93.8
     margin        61.9   89.6   93.3   95.1   97.2
     core_set      61.9   87.1   94.3   95.4   97.2
+    vote_entropy  61.6   88.1   93.7   96.3   97.0
     information   61.6   83.9   92.2   94.8   97.0
     uncertainty   61.9   87.2   91.5   96.3   97.0
     entropy       61.9   82.1   90.8   93.2   96.7
