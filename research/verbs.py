@@ -27,7 +27,7 @@ from research.diagnose.layers import LAYERS, spared, with_layers
 from research.diagnose.live import diagnosis
 from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
-from research.errors import UserError, check_path, no_exit, own_line, unknown
+from research.errors import UserError, check_path, no_exit, own_line, printable, unknown
 from research.evaluate import evaluator
 from research.experiment import build
 from research.files import TolerantStream, file_errors, write_json
@@ -323,7 +323,10 @@ def print_results(results, stream):
     number = lambda value: math.nan if value is None else value
     width = max(map(len, results), default=0)
     for name, numbers in results.items():
-        print(f"{name:<{width}}  " + "  ".join(f"{k} {number(v):.4f}" for k, v in sorted(numbers.items())), file=stream)
+        print(
+            f"{name:<{width}}  " + "  ".join(f"{printable(k)} {number(v):.4f}" for k, v in sorted(numbers.items())),
+            file=stream,
+        )
 
 
 def _unused_folder(folder):

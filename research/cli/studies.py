@@ -2,7 +2,7 @@
 
 import os
 
-from research.errors import UserError
+from research.errors import UserError, printable
 
 
 def sweep(
@@ -108,7 +108,7 @@ def compare(
     options = {"metric": metric, "independent": independent, "same_code": same_code}
     regression = tested(runs, margin=margin, **options) if no_regression else None
     comparison = compare(runs, **options)
-    print(format_comparison(comparison))
+    print(printable(format_comparison(comparison)))  # names of metrics and knobs are not ours
     print(f"page: {write(comparison, out)}")
     if regression:
         print(regression.text)

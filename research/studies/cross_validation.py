@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from research.distributed.job import join
-from research.errors import UserError
+from research.errors import UserError, printable
 from research.runs.experiment_file import load
 from research.runs.knobs import knobs_of, resolve
 from research.verbs import RunResult, train
@@ -69,7 +69,7 @@ def cross_validate(file: str | os.PathLike, *, stream=None, **options) -> CrossV
     echo(f"{loaded.name}, {count} folds: mean ± standard deviation (minimum to maximum)")
     for name, metrics in stacked.items():
         for k, x in sorted(metrics.items()):
-            echo(f"{name}/{k}  {mean[name][k]:.4f} ± {spread[name][k]:.4f} ({x.min():.4f} to {x.max():.4f})")
+            echo(f"{name}/{printable(k)}  {mean[name][k]:.4f} ± {spread[name][k]:.4f} ({x.min():.4f} to {x.max():.4f})")
     return CrossValidated(runs, mean, spread)
 
 

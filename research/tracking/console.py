@@ -49,7 +49,8 @@ def console(*, stream, label: str = ""):
 
 def numbers(values: Mapping[str, float]) -> str:
     """Format metrics as `loss 0.2134  accuracy 0.9701`."""
-    return "  ".join(f"{name} {_number(value)}" for name, value in values.items())
+    # A metric's name is no output of the user: also its colours are replaced.
+    return "  ".join(f"{printable(name)} {_number(value)}" for name, value in values.items())
 
 
 def live_line(shown: Shown, width: int) -> str:

@@ -15,7 +15,7 @@ import pytest
 import research.tracking.console as console_module
 from research.evaluate import Results
 from research.events import Ended, Evaluated, Interval, Message, Saved, Started
-from research.tracking.console import Shown, console, live_line
+from research.tracking.console import Shown, console, live_line, numbers
 
 TIMING = {"seconds": 0.5, "steps_per_second": 20.0, "data_wait": 0.25}
 
@@ -178,3 +178,7 @@ def test_an_interrupt_leaves_the_terminal_with_a_cursor():
     assert out.rindex("\x1b[?25h") > out.rindex("\x1b[?25l")
     assert out.index("\x1b[?25h") < out.index("compiling")  # also while the run goes on: a kill asks nobody
     assert out.index("KeyboardInterrupt") > out.rindex("33/60")
+
+
+def test_a_name_of_a_metric_does_not_colour_the_terminal():
+    assert numbers({"\x1b[31mred": 0.5}) == "\ufffd[31mred 0.5000"
