@@ -46,18 +46,18 @@ def _help_order(path):
 
 def _verb_functions(tree):
     """Yield (name, docstring) of each function of a parsed file that is a verb."""
-    exported = set()
+    exported, imported = [], {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            exported = set(ast.literal_eval(node.value))
-    # The last import first: `train` comes before `folds`, which uses it.
-    for node in reversed(tree.body):
+            exported = ast.literal_eval(node.value)
         for alias in node.names if isinstance(node, ast.ImportFrom) else ():
-            name = alias.asname or alias.name
-            if name in exported:
-                source = ast.parse((ROOT / Path(*node.module.split("."))).with_suffix(".py").read_text("utf-8"))
-                function = next(n for n in source.body if isinstance(n, ast.FunctionDef) and n.name == alias.name)
-                yield name, ast.get_docstring(function)
+            imported[alias.asname or alias.name] = (node.module, alias.name)
+    for name in exported:
+        if name in imported:
+            module, original = imported[name]
+            source = ast.parse((ROOT / Path(*module.split("."))).with_suffix(".py").read_text("utf-8"))
+            function = next(n for n in source.body if isinstance(n, ast.FunctionDef) and n.name == original)
+            yield name, ast.get_docstring(function)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             yield node.name, ast.get_docstring(node)

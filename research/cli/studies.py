@@ -64,29 +64,6 @@ def reproduce(files: list[str], *, seeds: int = 3, runs: str | None = None, trus
     reproduce(files, seeds=seeds, runs=runs, trust=trust, **knobs)
 
 
-def active(
-    file: str, *, score: str = "margin", first: int = 20, add: int = 20, rounds: int = 5, members: int = 0,
-    seed: int = 0, runs: str | None = None, **knobs,
-):  # fmt: skip
-    """Choose the records to label by active learning: train, score the pool, add labels, repeat.
-
-    Finished runs are not trained again. After a preemption, the same command resumes.
-
-    file: an experiment file with the knob `labelled` and an evaluation "pool", such as experiments/active.py
-    score: random, uncertainty, margin, entropy, vote_entropy, information or core_set
-    first: the number of records with a label in the first round, drawn at random
-    add: the number of records to label after each round
-    rounds: the number of rounds
-    members: runs per round (default 3 for vote_entropy and information, otherwise 1)
-    seed: the seed of the first choice, and of the first member of a round
-    runs (DIR): parent folder of the run folders (default $RESEARCH_RUNS or runs)
-    """
-    from research.studies.active_learning import active_learning
-
-    options = {"first": first, "add": add, "rounds": rounds, "members": members, "seed": seed, "runs": runs}
-    active_learning(file, score=score, report=False, **options, **knobs)
-
-
 def compare(
     runs: list[str], *, metric: str | None = None, independent: bool = False, same_code: bool = False,
     out: str | None = None, no_regression: bool = False, margin: float = 0.0,

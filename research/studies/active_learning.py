@@ -21,6 +21,7 @@ from research.distributed.job import join
 from research.errors import UserError, unknown
 from research.runs.experiment_file import load
 from research.runs.knobs import knobs_of
+from research.runs.opened import knob_values, make_experiment
 from research.system.archive import read_npz
 from research.verbs import RunResult, train
 
@@ -39,41 +40,44 @@ class Round(NamedTuple):
 
 def active_learning(
     file: str | os.PathLike, *, score: str = "margin", first: int = 20, add: int = 20, rounds: int = 5,
-    members: int = 0, seed: int = 0, stream=None, **options,
+    members: int = 0, seed: int = 0, report: bool = False, stream=None, **options,
 ) -> list[Round]:  # fmt: skip
-    """Train on a few labels, choose the records to label next, and repeat.
+    """Choose the records to label: train on a few labels, score the others, label the best, and repeat.
 
     Finished runs are not trained again. After a preemption, the same command resumes.
 
-    file: an experiment file with the knob `labelled` and an evaluation "pool"
+    file: an experiment file with the knob `labelled` and an evaluation "pool", such as experiments/active.py
     score: random, uncertainty, margin, entropy, vote_entropy, information or core_set
     first: the number of records with a label in the first round, drawn at random
     add: the number of records to label after each round
     rounds: the number of rounds
-    members: runs per round, with seeds from `seed` on; vote_entropy and information compare them (default 3, else 1)
-    seed: the seed of the first record choice, and of the first member
+    members: runs per round, with consecutive seeds (default 3 for vote_entropy and information, otherwise 1)
+    seed: the seed of the first choice of records, and of the first member of a round
+    report: write the report of every run
 
-    From Python, `options` are the arguments of `train`. `core_set` measures distances between log-odds. After a
-    preemption, the rounds up to it are returned. Raises UserError for an unknown score, an experiment without the knob
-    or the evaluation, and more labels than records.
+    From Python, `options` are the arguments of `train`, except `labelled` and `run_dir`. `core_set` measures distances
+    between log-odds. After a preemption, the rounds up to it are returned. Raises UserError for an unknown score, an
+    experiment without the knob or the evaluation, and more labels than records.
     """
     if score not in SCORES:
         raise unknown("score", score, SCORES)
     loaded = load(file)
-    if "labelled" not in knobs_of(loaded.function):
+    knobs = knobs_of(loaded.function)
+    if "labelled" not in knobs:
         raise UserError(
             f"{loaded.name} has no knob 'labelled'; active learning needs `labelled: tuple[int, ...] = ()`."
         )
-    if "labelled" in options:
-        raise UserError("labelled was given, but active learning chooses the records; remove it.")
+    for name in ("labelled", "run_dir"):
+        if options.pop(name, None) is not None:
+            raise UserError(f"{name} was given, but active learning chooses the records and their folders; remove it.")
     members = members or (3 if score in COMMITTEE else 1)
     if members < 2 and score in COMMITTEE:
         raise UserError(f"score={score} compares the members of a committee; members={members}, expected 2 or more.")
     echo = functools.partial(print, file=stream or sys.stdout) if join().rank == 0 else lambda *_: None
-    pool = loaded.function(**{name: value for name, value in options.items() if name in knobs_of(loaded.function)})
-    if "pool" not in pool.evals:
+    experiment = make_experiment(loaded, knob_values(loaded, {k: v for k, v in options.items() if k in knobs}))
+    if "pool" not in experiment.evals:
         raise UserError(f"{loaded.name} has no evaluation 'pool'; expected one of all records that could be labelled.")
-    count = pool.evals["pool"].source.examples
+    count = experiment.evals["pool"].source.examples
     if first < 1 or add < 1 or first + add * (rounds - 1) > count:
         raise UserError(
             f"first={first} and add={add} in {rounds} rounds need more than the {count} records of the pool."
@@ -84,8 +88,9 @@ def active_learning(
         runs = []
         for member in range(members):
             indices = tuple(int(i) for i in labelled)
-            runs.append(train(loaded, seed=seed + member, stream=stream, labelled=indices, **options))
-            if runs[-1].status != "finished":
+            run = train(loaded, seed=seed + member, report=report, stream=stream, labelled=indices, **options)
+            runs.append(run)
+            if run.status != "finished":
                 echo(f"round {number} of {rounds} was interrupted; run the same command again to resume.")
                 return done
         done.append(Round(tuple(map(int, labelled)), runs, _means([run.results for run in runs])))
@@ -96,6 +101,9 @@ def active_learning(
         if number < rounds - 1:
             labelled = np.sort(np.concatenate([labelled, _chosen(score, runs, labelled, add, rng)]))
     return done
+
+
+active_learning.options_of = train  # its command line has the options of `train`
 
 
 def _means(results):

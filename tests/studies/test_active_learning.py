@@ -1,8 +1,10 @@
 import io
+import json
 
 import numpy as np
 import pytest
 
+from research.__main__ import main
 from research.data.labels import choose
 from research.errors import UserError
 from research.studies.active_learning import active_learning
@@ -19,14 +21,14 @@ from research.models.mlp import MLP
 from research.objectives.classify import classify
 
 
-def experiment(*, labelled: tuple[int, ...] = (0, 1), name: str = "pool"):
+def experiment(*, labelled: tuple[int, ...] = (0, 1), name: str = "pool", steps: int = 10):
     x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
     data = arrays(image=x, label=(x[:, 0] + x[:, 1] > 0).astype(np.int32))
     model = from_nnx(lambda rngs: MLP((2,), hidden=(), num_classes=2, rngs=rngs))
     measure = measure_classification(num_classes=2)
     return Experiment(
-        init=model.init, apply=model.apply, loss=classify(model), optimizer=optax.sgd(0.5), steps=10, save_every=10,
-        source=batches(subset(data, labelled), 4), evals={name: Eval(eval_batches(data, 30), measure)},
+        init=model.init, apply=model.apply, loss=classify(model), optimizer=optax.sgd(0.5), save_every=steps,
+        steps=steps // 1, source=batches(subset(data, labelled), 4), evals={name: Eval(eval_batches(data, 30), measure)},
     )
 """
 
@@ -41,7 +43,7 @@ def file(tmp_path_factory):
 def loop(file, tmp_path, **options):
     stream = io.StringIO()
     options = {"first": 4, "add": 3, "rounds": 3, **options}
-    return active_learning(file, runs=str(tmp_path), report=False, stream=stream, **options), stream.getvalue()
+    return active_learning(file, runs=str(tmp_path), stream=stream, **options), stream.getvalue()
 
 
 def probabilities(run):
@@ -87,6 +89,7 @@ def test_a_core_set_is_far_from_the_labelled_records(file, tmp_path):
     [
         ({"score": "margins"}, "unknown score 'margins'.*margin"),
         ({"labelled": (1,)}, "labelled was given"),
+        ({"run_dir": "here"}, "run_dir was given"),
         ({"score": "information", "members": 1}, "members=1, expected 2 or more"),
         ({"name": "train"}, "has no evaluation 'pool'"),
         ({"rounds": 20}, "need more than the 30 records of the pool"),
@@ -102,3 +105,11 @@ def test_an_experiment_without_the_knob_is_an_error(tmp_path):
     (tmp_path / "plain.py").write_text(SOURCE.replace("labelled: tuple[int, ...] = (0, 1)", "other: int = 1"))
     with pytest.raises(UserError, match="has no knob 'labelled'"):
         loop(tmp_path / "plain.py", tmp_path)
+
+
+def test_knobs_of_the_command_line_have_their_types(file, tmp_path, capsys):
+    words = ["active", str(file), "--rounds", "1", "--first", "4", "--steps", "6", "--runs", str(tmp_path)]
+    assert main(words) == 0
+    assert "round 0: 4 labels" in capsys.readouterr().out
+    (run,) = tmp_path.glob("*/status.json")
+    assert json.loads(run.read_text())["step"] == 6 and not (run.parent / "report").exists()
