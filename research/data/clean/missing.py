@@ -28,14 +28,14 @@ def constant(frame, value, *, columns=None, flag: bool = False) -> Fitted:
 def mean(frame, *, columns=None, flag: bool = False) -> Fitted:
     """Fill numbers and dates with the mean of the training rows."""
     names = chosen(frame, columns, NUMBERS)
-    return filled(frame, names, [np.nanmean(known_values(frame, name)) for name in names], flag)
+    return filled(frame, names, [known_values(frame, name).mean() for name in names], flag)
 
 
 @step
 def median(frame, *, columns=None, flag: bool = False) -> Fitted:
     """Fill numbers and dates with the median of the training rows."""
     names = chosen(frame, columns, NUMBERS)
-    return filled(frame, names, [np.nanmedian(known_values(frame, name)) for name in names], flag)
+    return filled(frame, names, medians(frame, names), flag)
 
 
 @step
@@ -84,8 +84,8 @@ def by_group(frame, group: str, *, columns=None, flag: bool = False) -> Fitted:
     codes, count = frame.columns[group], len(frame.features[group].categories)
     table = np.empty((len(names), count + 2))
     for i, name in enumerate(names):
-        known = ~np.isnan(known_values(frame, name, keep=True))
-        table[i] = np.median(frame.columns[name][known])
+        table[i] = np.median(known_values(frame, name))
+        known = ~np.isnan(frame.columns[name])
         for code in np.unique(codes[known & (codes < count)]):
             table[i, int(code)] = np.median(frame.columns[name][known & (codes == code)])
     return flagged(frame, names, flag, Fitted(fill_by, {"names": names, "group": group}, {"table": table}))
@@ -109,8 +109,7 @@ def interpolate(frame, *, columns=None, flag: bool = False) -> Fitted:
     single new row, gets the median of the training rows.
     """
     names = chosen(frame, columns, NUMBERS)
-    arrays = {"values": np.array([np.nanmedian(known_values(frame, name)) for name in names])}
-    return flagged(frame, names, flag, Fitted(between, {"names": names}, arrays))
+    return flagged(frame, names, flag, Fitted(between, {"names": names}, {"values": medians(frame, names)}))
 
 
 @applied
@@ -137,8 +136,7 @@ def forward(frame, *, columns=None, flag: bool = False) -> Fitted:
     Before the first known value, it is the median of the training rows.
     """
     names = chosen(frame, columns, NUMBERS)
-    arrays = {"values": np.array([np.nanmedian(known_values(frame, name)) for name in names])}
-    return flagged(frame, names, flag, Fitted(last, {"names": names}, arrays))
+    return flagged(frame, names, flag, Fitted(last, {"names": names}, {"values": medians(frame, names)}))
 
 
 @applied
@@ -181,14 +179,20 @@ def fill(columns, arrays, *, names, flags=()):
     return columns
 
 
-def known_values(frame, name, *, keep=False):
-    values = frame.columns[name]
-    if np.isnan(values).all():
+def medians(frame, names) -> np.ndarray:
+    """Return the median of the known values of each column, f64 [names]."""
+    return np.array([np.median(known_values(frame, name)) for name in names], np.float64)
+
+
+def known_values(frame, name) -> np.ndarray:
+    """Return the values of a column that are not missing. Raises UserError if there is none."""
+    values = frame.columns[name][~np.isnan(frame.columns[name])]
+    if not len(values):
         raise UserError(
             f"the column {name!r} has no value in the training rows. Leave it out: without=({name!r},), or name the "
             "other columns: columns=(...)."
         )
-    return values if keep else values[~np.isnan(values)]
+    return values
 
 
 def flagged(frame, names, flag, fitted):

