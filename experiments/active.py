@@ -1,7 +1,7 @@
 """Choose the digits to label: active learning compared with random choice.
 
-The pool has 1,000 training images of scikit-learn's digits, of which a run may train on those that the knob `labelled`
-names. A small MLP is trained anew in each round. Scores are margin (Scheffer et al. 2001), entropy, least confidence,
+The pool has 1,000 training images of scikit-learn's digits. A run trains on those whose numbers the knob `labelled`
+lists. A small MLP is trained anew in each round. Scores are margin (Scheffer et al. 2001), entropy, least confidence,
 the disagreement and the information of a committee of three (Houlsby et al. 2011), and core-sets (Sener & Savarese
 2018).
 

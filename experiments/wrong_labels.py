@@ -1,4 +1,4 @@
-"""Compare five losses on digits of which 40 % have a wrong label.
+"""Compare five losses on digits with 40 % wrong labels.
 
 The data and the network are those of `estimators.py`: 1,000 training images, 40 % of them with the label of another
 class, drawn evenly; validation and test labels are correct. The losses are the cross-entropy, which memorizes the wrong

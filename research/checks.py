@@ -181,7 +181,7 @@ def check_evaluations(ex, state, mesh):
                 f"the view of the evaluation {name!r} needs the stats entry {error.args[0]!r}; entries: {entries}. Add "
                 "the technique that provides the view: Experiment(techniques=(...))."
             ) from error
-        # Reading one record is cheap; all rows of a batch are alike, and padding fills up the last one.
+        # One record suffices: all rows of a batch have the same form, and the last batch is padded.
         record, rows = dict(ev.source(0, rows=slice(0, 1))), ev.source.size + -ev.source.size % mesh.size
         batch = jax.tree.map(functools.partial(_rows_of, count=(rows,)), record)
         key = id(ev.measure), id(ev.view), format_shapes(batch)  # sets of records of one form are traced once

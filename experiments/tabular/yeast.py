@@ -1,7 +1,7 @@
 """Predict the functional groups of yeast genes, several for each, and compare with scikit-learn.
 
-The data of Elisseeff & Weston 2001: 103 numbers of gene expression and phylogeny, and 14 groups, of which a gene has
-4.2 on average. Of 2,417 genes, 1,517 are for training, 300 for validation and 600 for test. Numbers are standardized
+The data of Elisseeff & Weston 2001: 103 numbers of gene expression and phylogeny, and 14 groups. A gene belongs to 4.2
+groups on average. Of 2,417 genes, 1,517 are for training, 300 for validation and 600 for test. Numbers are standardized
 with the mean and standard deviation of the training genes.
 
     python -m research prepare yeast

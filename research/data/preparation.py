@@ -71,8 +71,8 @@ class Preparation:
           own target of a row out of its features, do so only then. With such steps, it has to be stated for those rows
 
         The records have "features", f32 [features]; "codes", i32 [codes], if there are any; "label" or "target", if the
-        table has the target; and the identifiers, as strings. What the schema did not expect is refused or is reported
-        by a warning, as the schema says; see `research.data.schema.Column`.
+        table has the target; and the identifiers, as strings. Unexpected values are refused, or reported by a warning,
+        as the schema says; see `research.data.schema.Column`.
         Raises UserError for rows that do not fit the schema, for a missing value that no step fills, and for a number
         beyond f32.
         """
@@ -127,7 +127,7 @@ class Preparation:
     def read(self, path) -> Arrays:
         """Return the rows of a file as features, without their target; the file has the form of the training file.
 
-        What the schema does not expect is treated as in a call.
+        Unexpected values are treated as in a call.
         """
         columns = table_files.read_file(path, **table_files.options_for(path, self.reading))
         return self(Table(columns, self.schema, None, str(path)))

@@ -1,4 +1,4 @@
-"""The schema of a table: what each column holds. It is inferred or stated, saved with a run, and checked on new rows.
+"""The schema of a table: the content of each column, inferred or stated, saved with a run, and checked on new rows.
 
 Strings and times become numbers here, on the host; everything after that is arithmetic on f64 columns [n], in which
 NaN is a missing value:
@@ -25,7 +25,7 @@ FEW = 20  # an integer target with at most this many values is a category; fewer
 
 
 class Column(NamedTuple):
-    """What a column holds.
+    """The content of a column, and the treatment of unexpected values.
 
     kind: one of KINDS
     categories: the values of a category, as strings
@@ -71,7 +71,7 @@ class Problem(NamedTuple):
 def infer(columns: Mapping[str, np.ndarray], *, stated: Mapping | None = None, target: str | None = None) -> dict:
     """Return the schema {name: Column} of raw columns.
 
-    `stated` has a kind, or a Column, for some of them: what it leaves open is inferred from the values. Strings with
+    `stated` has a kind, or a Column, for some of them; the rest is inferred from the values. Strings with
     the form of dates are dates, and strings that repeat are categories. Strings that are mostly distinct are text, or
     an identifier if they are all distinct and of one word. Integers are an identifier if they count the rows from 0 or
     1, or are all distinct in a column whose name ends in "id". A target of strings, or of few integers, is a category.
@@ -168,7 +168,7 @@ def _ordered(values) -> list[str]:
 
 
 def code(schema: Schema, columns: Mapping[str, np.ndarray], *, rows=None) -> tuple[dict, list[Problem]]:
-    """Turn raw columns into columns of numbers, f64 [n], and return what the schema did not expect.
+    """Turn raw columns into columns of numbers, f64 [n], and return the values that the schema did not expect.
 
     `rows` [n] are the numbers of the rows in messages, by default 0, 1, ...
 

@@ -1,6 +1,6 @@
 """The steps of a fitted preparation: `step(...).fit(training rows) -> Fitted`, a pure function with its numbers.
 
-    Step    = name, arguments, fit              what an experiment lists, such as scale.standard()
+    Step    = name, arguments, fit              listed by an experiment, such as scale.standard()
     Fitted  = apply, settings, arrays, ...      apply(columns, arrays, **settings) -> columns
 
 `columns` is {name: f64 [n]}: numbers, places of categories, days; NaN is a missing value. An `apply` is arithmetic that
@@ -25,7 +25,7 @@ APPLIED: dict[str, Callable] = {}
 
 
 class Feature(NamedTuple):
-    """What a column of numbers is: "number", "flag" (0 or 1, never scaled), "category" or "date".
+    """The kind of a column of numbers: "number", "flag" (0 or 1, never scaled), "category" or "date".
 
     `categories` names the codes of a category; the code after the last one is any other category.
     """
@@ -35,7 +35,7 @@ class Feature(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """The training rows at a step: `columns` {name: f64 [n]}, what they are, and the target, f64 [n] or None.
+    """The training rows at a step: `columns` {name: f64 [n]}, their `features`, and the target, f64 [n] or None.
 
     `classes` is the number of classes, or None if the target is a number.
     """
@@ -51,7 +51,7 @@ class Fitted(NamedTuple):
 
     training: the function of the training rows, if it differs from `apply`: it may drop rows
     inverse: the function that undoes `apply`, for targets
-    features: what the columns are afterwards; None if that does not change
+    features: the kinds of the columns afterwards; None if they do not change
     """
 
     apply: Callable | None

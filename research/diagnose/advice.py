@@ -57,7 +57,7 @@ def meshes(devices: int) -> list[dict[str, int]]:
 
 
 def _choice(experiment, mesh, devices) -> Choice:
-    """What a mesh costs, or why it cannot be used."""
+    """Compile the step for a mesh; return its Choice, with the reason if the mesh cannot be used."""
     try:
         built = build(dataclasses.replace(experiment, mesh=mesh), devices=devices)
         used = {name for x in jax.tree.leaves(built.abstract.params) for name in _names(x.sharding.spec)}

@@ -137,8 +137,8 @@ def class_balanced(counts: Integer[Array, " classes"], *, beta: float = 0.999) -
     """Return class weights (1 - beta) / (1 - beta^n) for n training examples of a class, with mean 1.
 
     Cui et al. 2019, equation 2: the effective number of examples grows ever more slowly with n. Use them as
-    `classify(class_weights=...)`. Limits: beta 0 weights all classes alike, beta 1 by 1 / n. Raises UserError for a
-    count below 1 and for beta outside 0..1.
+    `classify(class_weights=...)`. Limits: with beta 0 all weights are 1; with beta 1 they are proportional to 1 / n.
+    Raises UserError for a count below 1 and for beta outside 0..1.
     """
     check_range("class_balanced", beta=(beta, 0, 1))
     counts = np.asarray(counts, np.float64)

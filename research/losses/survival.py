@@ -1,4 +1,4 @@
-"""The loss of proportional hazards for times to an event, some of which are censored."""
+"""Proportional hazards: the loss of event times, with censoring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Survival: the time to an event, by proportional hazards, from examples of which some are censored."""
+"""Survival: predict the time to an event by proportional hazards, from partly censored examples."""
 
 from __future__ import annotations
 

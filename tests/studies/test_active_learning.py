@@ -27,8 +27,9 @@ def experiment(*, labelled: tuple[int, ...] = (0, 1), name: str = "pool", steps:
     model = from_nnx(lambda rngs: MLP((2,), hidden=(), num_classes=2, rngs=rngs))
     measure = measure_classification(num_classes=2)
     return Experiment(
-        init=model.init, apply=model.apply, loss=classify(model), optimizer=optax.sgd(0.5), save_every=steps,
-        steps=steps // 1, source=batches(subset(data, labelled), 4), evals={name: Eval(eval_batches(data, 30), measure)},
+        init=model.init, apply=model.apply, loss=classify(model), optimizer=optax.sgd(0.5),
+        steps=steps // 1, save_every=steps,
+        source=batches(subset(data, labelled), 4), evals={name: Eval(eval_batches(data, 30), measure)},
     )
 """
 

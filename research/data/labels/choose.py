@@ -39,7 +39,7 @@ def information(committee: Float[np.ndarray, "raters rows classes"]) -> Float[np
     """Return the mutual information of label and weights, in nats (BALD; Houlsby et al. 2011, equation 2).
 
     It is the entropy of the mean prediction minus the mean entropy of the members: 0 if all members agree, also on
-    being uncertain, because a label could then tell them nothing.
+    being uncertain, because a label could then teach them nothing.
     """
     return entropy(committee.mean(0)) - entr(committee).sum(-1).mean(0)
 

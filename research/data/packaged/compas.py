@@ -14,7 +14,7 @@ COLUMNS = (
 def read(files):
     """Read the records that ProPublica's analysis keeps, without names and without columns of the time after.
 
-    Traps: `decile_score` and `priors_count` are twice in the header, and is_recid, r_* and vr_* tell the label.
+    Traps: `decile_score` and `priors_count` are twice in the header, and is_recid, r_* and vr_* reveal the label.
     """
     header, *rows = delimited(files[FILE], header=False)
     at = header.index

@@ -8,7 +8,7 @@ FILE = "sksurv/datasets/data/flchain.arff"
 
 
 def read(files):
-    """Read the table of R's package survival; `chapter`, the cause of death, tells the outcome and is left out."""
+    """Read the table of R's package survival; `chapter`, the cause of death, reveals the outcome and is left out."""
     return {"train": [row[:-1] for row in arff(files[FILE])]}
 
 

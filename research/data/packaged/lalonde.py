@@ -1,4 +1,4 @@
-"""LaLonde: what a training programme changed in earnings, from an experiment and from a survey."""
+"""LaLonde: the effect of a training programme on earnings, from an experiment and from a survey."""
 
 from research.data.packaged import PackagedSet, fields
 from research.data.packaged._formats import pickled_table

@@ -13,8 +13,10 @@ FILES = {
 
 
 def read(files):
-    """Read the four files, with a header each. An id is DOCUMENT_SENTENCE, or one number: sentences of a document are
-    alike, thus split by document."""
+    """Read the four files, with a header each. An id is DOCUMENT_SENTENCE, or one number.
+
+    Sentences of one document resemble each other: split by document.
+    """
     domains = {}
     for domain, name in FILES.items():
         lines = files[f"{FOLDER}/{name}_GroundTruth.txt"].decode("utf-8", "replace").splitlines()[1:]

@@ -20,7 +20,7 @@ class Table:
     "target", f32 [1].
 
     columns: the raw columns [n] (`research.data.readers.cells`)
-    schema: what they hold
+    schema: their content
     source: where they come from
     reading: how a file was read: the arguments of `table`
     absent: whether the table was not found while its run was opened again; it has no values (`research.data.stored`)
@@ -71,7 +71,7 @@ class Table:
     def with_columns(self, **columns) -> "Table":
         """Return the table with columns [n] added or replaced, such as a target whose classes are cleaned.
 
-        New rows need the same: what they have in another form belongs in a step, not here. The schema of these columns
+        New rows need the same form; a conversion that new rows also need belongs in a step. The schema of these columns
         is inferred again.
         """
         if self.absent:
