@@ -63,7 +63,7 @@ def test_a_run_leaves_a_whole_record(finished):
     assert about["hardware"]["cores"] and about["commit"] and about["claims"][0]["metric"] == "test/accuracy"
     assert (run.folder / "source" / about["file"]).read_text() == Path(FILE).read_text()
     assert (run.folder / "git.diff").exists()
-    assert {p.name for p in (run.folder / "report").iterdir()} >= {"report.html", "learning_curves.png"}
+    assert {p.name for p in (run.folder / "report").iterdir()} >= {"report.html", "learning_curves.svg"}
     status = json.loads((run.folder / "status.json").read_text())
     assert status["status"] == "finished" and status["results"] == run.results
     rows = np.load(run.folder / "evaluations" / "test.npz")

@@ -7,6 +7,7 @@ import numpy as np
 from research.diagnose.during import LOWER, curve, guess, guessing
 from research.diagnose.finding import Finding
 from research.diagnose.history import History, middle
+from research.metrics.curves import roc_curve
 from research.metrics.scores import read_log_odds
 from research.runs.claims import judge
 from research.runs.reader import Evaluation, Run, results
@@ -86,8 +87,6 @@ def label_noise(history: History, evaluations: Mapping[str, Evaluation]) -> Find
     model's confidence as a predictor of its correctness separates noise from weakness: a weak model is less confident
     where it errs, but a wrong label does not lower the confidence of the model. The limit is an area of 0.7.
     """
-    from sklearn.metrics import roc_auc_score
-
     for name, result in evaluations.items():
         if not {"label", "probabilities"} <= set(result.rows) or not len(result.rows["label"]):
             continue
@@ -106,7 +105,7 @@ def label_noise(history: History, evaluations: Mapping[str, Evaluation]) -> Find
         suspects = np.flatnonzero((confident.max(1) > 0) & (other != label))
         if len(suspects) < max(10, 0.08 * len(label)) or hit.all() or not hit.any():
             continue
-        area = float(roc_auc_score(hit, read_log_odds(rows).max(1)))
+        area = roc_curve(hit, read_log_odds(rows).max(1)).area
         if area > 0.7:
             continue
         order = suspects[np.argsort(p[suspects, label[suspects]] - p[suspects, other[suspects]], kind="stable")]

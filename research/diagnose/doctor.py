@@ -105,7 +105,7 @@ def checked(case: Case, *, rate_test: bool, out: Path):
         yield Skipped("learning rate", why), []
         return
     measured = rate.range_test(case, probe)
-    yield rate.rate(case, measured), [rate.picture(measured, out / "rate.png")]
+    yield rate.rate(case, measured), [rate.picture(measured, out / "rate.svg")]
 
 
 def line(outcome: Outcome) -> str:

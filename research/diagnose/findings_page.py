@@ -6,7 +6,8 @@ import numpy as np
 
 from research.diagnose.examine import examined
 from research.diagnose.finding import Finding
-from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style
+from research.html import marks
+from research.html.chart import Axis, chart
 from research.html.markup import Html, element, format_number, join, section, table
 from research.runs.reader import Run
 
@@ -62,19 +63,15 @@ def _evidence(found: Finding) -> Html:
 
 
 def _plot(found, steps, curves) -> str:
-    with style():
-        picture, (ax,) = new_figure(5.2, 2.5)
-        plotted = list(curves.items())[:MAX_CURVES]
-        for colour, (name, values) in zip(COLOURS, plotted, strict=False):
-            ax.plot(steps, values, color=colour, label=name, linewidth=1.4, marker="o" if len(steps) < 25 else None,
-                    markersize=3)  # fmt: skip
-        values = np.array([value for _, values in plotted for value in values], float)
-        values = values[np.isfinite(values)]
-        if values.size and values.min() > 0 and values.max() > 100 * values.min():
-            ax.set_yscale("log")
-        if found.step is not None and steps[0] <= found.step < steps[-1]:
-            ax.axvline(found.step, color=COLOURS[5], linewidth=1, linestyle="--")
-        ax.set_xlabel("step")
-        step_axis(ax)
-        ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=2, borderpad=0.1, handlelength=1.4)
-        return inline_svg(picture, label=f"{found.rule}: {', '.join(curves)}, over the step")
+    plotted = list(curves.items())[:MAX_CURVES]
+    drawn = [
+        marks.line(steps, values, name=name, dots=len(steps) < 25, **marks.look(i))
+        for i, (name, values) in enumerate(plotted)
+    ]
+    values = np.array([value for _, values in plotted for value in values], float)
+    values = values[np.isfinite(values)]
+    log = bool(values.size and values.min() > 0 and values.max() > 100 * values.min())
+    if found.step is not None and steps[0] <= found.step < steps[-1]:
+        drawn.append(marks.rule(found.step, colour=marks.COLOURS[5], dash="5 3"))
+    label = f"{found.rule}: {', '.join(curves)}, over the step"
+    return chart(drawn, label=label, x=Axis("step", whole=True), y=Axis(log=log), width=500, height=170)

@@ -9,7 +9,8 @@ import numpy as np
 from research.diagnose.case import Case, probed, stepper, training_batches
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.html.figure import COLOURS, inline_svg, new_figure, style, write_png
+from research.html import marks
+from research.html.chart import Axis, chart, save
 
 LOWEST, HIGHEST = 1e-4, 1e2  # relative to the experiment's own rate
 
@@ -164,28 +165,24 @@ def rate(case: Case, found: Range) -> Outcome:
 
 
 def picture(found: Range, path=None) -> str:
-    """Plot the loss over the rate as an SVG element, and as a PNG at `path`."""
+    """Plot the loss over the rate as an SVG element, and as a file at `path`."""
     unit = found.reference or 1.0
-    with style():
-        figure, (ax,) = new_figure(6.4, 3.4)
-        ax.plot(unit * found.factors, found.losses, color=COLOURS[0], alpha=0.35, linewidth=1, label="each step")
-        ax.plot(unit * found.factors, found.smoothed, color=COLOURS[0], linewidth=1.8, label="smoothed")
-        marks = [(1.0, COLOURS[2], "highest rate of the experiment", "-")]
-        marks += [(found.suggestion, COLOURS[1], "suggestion", "--")] if found.suggestion else []
-        marks += [(found.diverged, COLOURS[3], "diverges", ":")] if found.diverged else []
-        for factor, colour, label, line in marks:
-            ax.axvline(unit * factor, color=colour, linestyle=line, linewidth=1.4, label=label)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
-        finite = found.smoothed[np.isfinite(found.smoothed)]
-        low, high = (finite.min(), min(finite.max(), 2 * finite[0] - finite.min())) if len(finite) else (0, 1)
-        room = 0.15 * (high - low) or 1.0
-        ax.set_ylim(low - room, high + room)
-        ax.set_title("Learning-rate range test", pad=34)
-        ax.set_xlabel("learning rate" if found.reference else "learning rate relative to the experiment's")
-        ax.set_ylabel("training loss")
-        ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=3, borderpad=0.1, handlelength=1.6)
-        if path is not None:
-            write_png(figure, path)
-        return inline_svg(figure, label="training loss over the learning rate")
+    drawn = [
+        marks.line(unit * found.factors, found.losses, opacity=0.4, width=1, name="each step"),
+        marks.line(unit * found.factors, found.smoothed, width=2, name="smoothed"),
+        marks.rule(unit, colour=marks.COLOURS[2], name="highest rate of the experiment"),
+    ]
+    if found.suggestion:
+        drawn.append(marks.rule(unit * found.suggestion, colour=marks.COLOURS[1], name="suggestion", dash="5 3"))
+    if found.diverged:
+        drawn.append(marks.rule(unit * found.diverged, colour=marks.COLOURS[3], name="diverges", dash="1.5 2.5"))
+    finite = found.smoothed[np.isfinite(found.smoothed)]
+    low, high = (finite.min(), min(finite.max(), 2 * finite[0] - finite.min())) if len(finite) else (0, 1)
+    room = 0.15 * (high - low) or 1.0
+    x = Axis("learning rate" if found.reference else "learning rate relative to the experiment's", log=True)
+    y = Axis("training loss", limits=(low - room, high + room))
+    label, title = "training loss over the learning rate", "Learning-rate range test"
+    svg = chart(drawn, label=label, title=title, x=x, y=y, width=620, height=240)
+    if path is not None:
+        save([svg], path)
+    return svg

@@ -1,7 +1,11 @@
 """HTML elements. All strings are escaped except values of type `Html`."""
 
+import base64
 import html
+import io
+import math
 import re
+from collections.abc import Sequence
 
 from research.errors import printable
 from research.files import number
@@ -28,6 +32,15 @@ def element(name: str, *content, **attributes) -> Html:
 def inline_image(data_uri: str, *, alt: str) -> Html:
     """Return an image that is embedded in the page as a data URI."""
     return Html(f'<img src="{text(data_uri)}" alt="{text(alt)}">')
+
+
+def png_uri(pixels) -> str:
+    """Return the data URI of a PNG of pixels u8 [H, W], [H, W, 3] or, with opacity, [H, W, 4]."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def join(content) -> Html:
@@ -66,6 +79,20 @@ def format_number(value) -> str:
     if value == int(value) and abs(value) < 1e6:
         return f"{value:.0f}"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 10 else f"{value:.4g}"
+
+
+def with_errors(values: Sequence[float | None], errors: Sequence[float | None]) -> list[str]:
+    """Format numbers that are compared, each with its error: 0.9867 ± 0.0052. An error of None or 0 is left out.
+
+    All have the same decimals, so that the smallest error has two digits.
+    """
+    smallest = min((error for error in errors if error and math.isfinite(error)), default=None)
+    if smallest is None:
+        return [format_number(value) for value in values]
+    digits = min(max(1 - math.floor(math.log10(smallest)), 0), 12)
+    pairs = [(number(value), number(error)) for value, error in zip(values, errors, strict=True)]
+    both = lambda value, error: f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
+    return ["–" if value is None else both(value, error) for value, error in pairs]
 
 
 def percent(share) -> str:

@@ -68,8 +68,8 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20.5rem), 1fr)); gap: 1rem; }
 .small { grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
 .plot { break-inside: avoid; }
-.plot svg { display: block; max-width: 100%; height: auto; color: var(--ink); }
-.plot svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif !important; }
+.plot > svg { display: block; max-width: 100%; height: auto; }
+.values circle:hover { fill: var(--ink); fill-opacity: .35; }
 
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: 1rem .75rem; }
 .gallery img { width: 6rem; height: 6rem; object-fit: contain; image-rendering: pixelated; background: var(--soft); }
@@ -98,7 +98,7 @@ summary { cursor: pointer; color: var(--calm); overflow-wrap: anywhere; }
   .plots > .plot, .gallery > * { display: inline-block; width: 48%; vertical-align: top; }
   .small > .plot { width: 32%; }
   .gallery > * { width: 8.5rem; }
-  nav { display: none; }
+  nav, .screen { display: none; }
   details::details-content { content-visibility: visible; display: block; }
 }
 """

@@ -5,7 +5,7 @@ metric state is a tuple of sums with a `value()`. States add up, thus the result
 number of devices. `finish` functions run on the host and compute metrics that need every score. Some measures reuse the
 loss of an objective, therefore this subpackage may import `research.objectives`.
 
-    classes      classification, hierarchy, scores (ROC, F1, composite), slices, difference (significance tests)
+    classes      classification, curves (ROC, precision-recall), hierarchy, scores, slices, difference (tests)
     labels       multi_label (several per example)
     numbers      regression
     survival     survival (concordance)

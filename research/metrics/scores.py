@@ -7,13 +7,13 @@ The values equal scikit-learn's, also for degenerate input, but its warnings are
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from research.axes import Array, Float, Integer, Num, Shaped
 from research.errors import UserError, unknown
+from research.metrics.curves import Curve, precision_recall_curve, roc_curve
 
 Finish = Callable[[Mapping], Mapping]
 Number = float | np.number | Num[Array, ""]
@@ -86,27 +86,16 @@ def ranking() -> Finish:
     """
 
     def finish(results: Mapping) -> dict[str, Number | Float[np.ndarray, "points 4"]]:
-        from sklearn import metrics
-
         label, scores, weight = _ranking_rows(results)
         classes = range(scores.shape[1]) if scores.shape[1] > 2 else [1]
-        auc, precision, roc, curve = [], [], [], []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the number itself shows that it is undefined
-            for c in classes:
-                true, score = label == c, scores[:, c]
-                auc.append(metrics.roc_auc_score(true, score, sample_weight=weight))
-                precision.append(metrics.average_precision_score(true, score, sample_weight=weight))
-                roc.append(_points(c, *metrics.roc_curve(true, score, sample_weight=weight)))
-                p, r, threshold = metrics.precision_recall_curve(
-                    true, score, sample_weight=weight, drop_intermediate=True
-                )
-                curve.append(_points(c, r, p, np.append(threshold, np.inf)))
+        ranked = {c: (label == c, scores[:, c], weight) for c in classes}
+        roc = {c: roc_curve(*rows) for c, rows in ranked.items()}
+        curves = {c: precision_recall_curve(*rows) for c, rows in ranked.items()}
         return {
-            "auc": np.mean(auc),
-            "average_precision": np.mean(precision),
-            "roc": np.concatenate(roc),
-            "precision_recall": np.concatenate(curve),
+            "auc": np.mean([curve.area for curve in roc.values()]),
+            "average_precision": np.mean([curve.area for curve in curves.values()]),
+            "roc": np.concatenate([_points(c, curve) for c, curve in roc.items()]),
+            "precision_recall": np.concatenate([_points(c, curve) for c, curve in curves.items()]),
         }
 
     return finish
@@ -166,10 +155,10 @@ def scalar(results: Mapping, metric: str) -> Number:
 
 def read_log_odds(rows: Mapping) -> Float[np.ndarray, "rows classes"]:
     """Return the rows log_odds of a classifier, in f64; if there are none, compute them from probabilities."""
-    from scipy.special import logit
-
     if "log_odds" in rows:
         return np.asarray(rows["log_odds"], np.float64)
+    from scipy.special import logit
+
     return np.clip(logit(np.asarray(rows["probabilities"], np.float64)), -1e30, 1e30)  # scikit-learn refuses inf
 
 
@@ -199,10 +188,9 @@ def _result(results: Mapping, name: str) -> Shaped[Array, "..."]:
     return results[name]
 
 
-def _points(
-    c: int, x: Float[np.ndarray, " points"], y: Float[np.ndarray, " points"], threshold: Float[np.ndarray, " points"]
-) -> Float[np.ndarray, "points 4"]:
+def _points(c: int, curve: Curve) -> Float[np.ndarray, "points 4"]:
     """Return the points of class c, with thresholds as probabilities instead of log-odds."""
-    from scipy.special import expit
-
-    return np.stack([np.full(len(x), c), x, y, np.where(threshold == np.inf, np.inf, expit(threshold))], -1)
+    with np.errstate(over="ignore"):
+        probability = 1 / (1 + np.exp(-curve.threshold))
+    threshold = np.where(np.isinf(curve.threshold), np.inf, probability)
+    return np.stack([np.full(len(curve.x), c), curve.x, curve.y, threshold], -1)

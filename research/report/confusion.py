@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.html.figure import COLOURS, inline_svg, new_figure, style, write_png
-from research.html.markup import shortened
+from research.html import marks
+from research.html.chart import Axis, chart, save
+from research.html.markup import percent, png_uri, shortened
 
 READABLE = 20  # classes; with more, the counts in the cells would be too small to read
 
@@ -63,35 +64,29 @@ def is_confusion(matrix) -> bool:
 
 
 def picture(matrix, names: Sequence[str], *, path=None, label: str) -> str:
-    """Draw the matrix [C, C] as an SVG element, and as a PNG at `path`: counts, shaded by the fraction of the row."""
-    from matplotlib.colors import LinearSegmentedColormap, to_rgb
-
+    """Draw the matrix [C, C] as an SVG element, and as a file at `path`: counts, shaded by the fraction of the row."""
     matrix = np.asarray(matrix, float)
-    count = len(matrix)
     fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     shading = np.sqrt(fractions)  # on a linear scale, an error rate of 2 % would be invisible
-    blue = to_rgb(COLOURS[0])
-    clear_to_blue = LinearSegmentedColormap.from_list("clear_to_blue", [(*blue, 0.0), (*blue, 1.0)])  # any background
-    short = [shortened(name, 22) for name in names]
-    longest = max(len(name) for name in short) if count <= READABLE else 0
-    margin = 0.9 + 0.07 * longest
-    side = max(0.42 * count, 1.5) if count <= READABLE else 5
-    with style():
-        figure, (ax,) = new_figure(side + margin, side + (margin if longest > 3 else 0.7))
-        ax.imshow(shading, cmap=clear_to_blue, vmin=0, vmax=1, interpolation="none")
-        ax.grid(False)
-        ax.spines[:].set_visible(True)
-        ax.set_xlabel("predicted")
-        ax.set_ylabel("true")
-        if count <= READABLE:
-            rotation = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if longest > 3 else {}
-            ax.set_xticks(range(count), short, **rotation)
-            ax.set_yticks(range(count), short)
-            for i, j in zip(*np.nonzero(matrix), strict=True):
-                ax.text(j, i, _count(matrix[i, j]), ha="center", va="center", fontsize=8)
-        if path is not None:
-            write_png(figure, path)
-        return inline_svg(figure, label=label)
+    count, limits, ticks = len(matrix), (-0.5, len(matrix) - 0.5), ()
+    if count <= READABLE:
+        words = [[_count(value) if value else "" for value in row] for row in matrix]
+        titles = [
+            [f"true {names[i]}, predicted {names[j]}: {matrix[i, j]:.0f} ({percent(fractions[i, j])})"
+             for j in range(count)] for i in range(count)
+        ]  # fmt: skip
+        mark, side = marks.cells(shading, words=words, titles=titles), max(40 * count, 140)
+        ticks = [(i, shortened(name, 22)) for i, name in enumerate(names)]
+    else:
+        blue = [int(marks.COLOURS[0][i : i + 2], 16) for i in (1, 3, 5)]
+        pixels = np.concatenate([np.full((count, count, 3), blue), 255 * shading[..., None]], axis=-1)
+        mark, side = marks.image(png_uri(pixels.round().astype(np.uint8)), x=limits, y=limits), 480
+    x = Axis("predicted", limits=limits, ticks=ticks)
+    y = Axis("true", limits=limits, ticks=ticks, down=True)
+    drawn = chart([mark], label=label, x=x, y=y, inner=side, height=side, grid=False)
+    if path is not None:
+        save([drawn], path)
+    return drawn
 
 
 def _count(value) -> str:

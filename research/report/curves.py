@@ -3,45 +3,35 @@
 import csv
 import io
 
+import numpy as np
+
 from research.files import number
-from research.html.figure import COLOURS, inline_svg, new_figure, new_plot, step_axis, style, value_axis, write_png
+from research.html import marks
+from research.html.chart import Axis, chart, save
 from research.html.markup import format_number
 from research.runs.reader import LAYERS, Series
 
+STEP = Axis("step", whole=True)
 MAX_PLOTS = 24
 MAX_VALUES = 100  # points of a curve with a value under the pointer
 FIRST, LAST = ("loss", "accuracy"), ("learning_rate",)
 
 
 def learning_curves(lines, path=None) -> list[str]:
-    """Draw the learning curves as SVG elements, loss first, and optionally all of them in one PNG at `path`.
+    """Draw the learning curves as SVG elements, loss first, and optionally all of them in one SVG file at `path`.
 
     `lines` are the records of metrics.jsonl, {"step": s, "train/loss": number or null, ...}. Returns [] if they hold no
     number. At most `MAX_PLOTS` metrics are drawn.
     """
     series = curves(lines)
     order = dict.fromkeys(key for plot in series.values() for key in plot)
-    colours = {key: COLOURS[i % len(COLOURS)] for i, key in enumerate(sorted(order, key=lambda key: key != "train"))}
+    looks = {key: marks.look(i) for i, key in enumerate(sorted(order, key=lambda key: key != "train"))}
     metrics = list(series)[:MAX_PLOTS]
     if not metrics:
         return []
-    plots = []
-    with style():
-        for metric in metrics:
-            figure, ax = new_plot()
-            _plot(ax, metric, series[metric], colours)
-            label = f"{metric} over the step: {', '.join(series[metric])}"
-            points = [point for name, one in series[metric].items() for point in points_of(name, one.steps, one.values)]
-            plots.append(inline_svg(figure, label=label, values=points))
-        if path is not None:
-            columns = min(2, len(metrics))
-            rows = -(-len(metrics) // columns)
-            figure, axes = new_figure(4.6 * columns, 3 * rows, rows=rows, columns=columns)
-            for ax, metric in zip(axes, metrics, strict=False):
-                _plot(ax, metric, series[metric], colours)
-            for ax in axes[len(metrics) :]:
-                ax.set_axis_off()
-            write_png(figure, path)
+    plots = [_plot(metric, series[metric], looks) for metric in metrics]
+    if path is not None:
+        save(plots, path)
     return plots
 
 
@@ -91,16 +81,30 @@ def points_of(name, steps, values) -> list[tuple[float, float, str]]:
     return [(x, y, f"{name}, step {x}: {format_number(y)}") for x, y in pairs if y == y]
 
 
-def _plot(ax, metric, plot, colours):
+def value_axis(metric: str, steps, values) -> Axis:
+    """Return a y axis on which differences late in a run are visible. `steps` and `values` are of all finite points.
+
+    A loss that spans a factor of more than 30 gets a logarithmic axis. Otherwise, if the values after the first tenth
+    of the steps span less than half of the range, the axis shows that span; earlier values may be off the axis.
+    """
+    steps, values = np.asarray(steps), np.asarray(values)
+    if "loss" in metric and min(values) > 0 and max(values) > 30 * min(values):
+        return Axis(log=True)
+    settled = values[steps > steps.max() / 10] if steps.size else values
+    if len(settled) > 1 and 0 < np.ptp(settled) < 0.5 * np.ptp(values):
+        margin = 0.05 * np.ptp(settled)
+        return Axis(limits=(settled.min() - margin, settled.max() + margin))
+    return Axis()
+
+
+def _plot(metric, plot, looks) -> str:
+    drawn, points = [], []
     for key, series in plot.items():
         # A line needs two points. Mark the points of evaluations and of short training curves.
-        points = sum(value == value for value in series.values)
-        marker = "o" if points <= (3 if key == "train" else 40) else None
-        ax.plot(series.steps, series.values, color=colours[key], label=key, linewidth=1.4, marker=marker, markersize=3)
-    drawn = [(x, y) for one in plot.values() for x, y in zip(one.steps, one.values, strict=True) if y == y]
-    value_axis(ax, metric, *zip(*drawn, strict=True))
-    ax.set_title(metric.replace("_", " "), pad=20 if len(plot) > 1 or "train" not in plot else 6)
-    ax.set_xlabel("step")
-    step_axis(ax)
-    if len(plot) > 1 or "train" not in plot:
-        ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, borderpad=0.1, handlelength=1.4)
+        dots = sum(value == value for value in series.values) <= (3 if key == "train" else 40)
+        name = key if len(plot) > 1 or key != "train" else ""
+        drawn.append(marks.line(series.steps, series.values, **looks[key], name=name, dots=dots))
+        points += points_of(key, series.steps, series.values)
+    finite = [(x, y) for one in plot.values() for x, y in zip(one.steps, one.values, strict=True) if y == y]
+    label, y = f"{metric} over the step: {', '.join(plot)}", value_axis(metric, *zip(*finite, strict=True))
+    return chart([*drawn, marks.values(points)], label=label, title=metric.replace("_", " "), x=STEP, y=y)

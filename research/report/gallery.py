@@ -1,15 +1,14 @@
 """The gallery of worst errors of an evaluation: wrong predictions with the highest loss, each with its input."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from research.errors import UserError
-from research.html.figure import new_figure, style, write_png
-from research.html.markup import Html, element, format_number, inline_image, join, percent, shortened
+from research.html import marks
+from research.html.chart import Axis, chart, save
+from research.html.markup import Html, element, format_number, inline_image, join, percent, png_uri, shortened
 
 COLUMNS, LIMIT, SIDE = 6, 24, 128  # larger images are scaled down to SIDE pixels on the page
 LONGEST = 400  # characters shown of a text
@@ -45,7 +44,7 @@ def worst(rows, *, limit: int = LIMIT) -> list[Wrong]:
 
 
 def gallery(rows, data, *, names: Sequence[str] | None = None, path=None) -> Html:
-    """Render the worst errors as HTML, and as a PNG at `path` if the records are images.
+    """Render the worst errors as HTML, and as an SVG file at `path` if the records are images.
 
     `rows` are per example, {"label", "prediction", ...: [N]}, in the order of `data`. The records of `data` hold an
     "image" [H, W, C], a "text", or "tokens" that `data.decode(tokens)` converts to text. Returns a remark with the
@@ -69,11 +68,10 @@ def gallery(rows, data, *, names: Sequence[str] | None = None, path=None) -> Htm
     intro = element("p", f"{total} of {len(rows['label'])} predictions are wrong. {order.capitalize()} first:")
     if all("image" in record for record in records):
         images = pixels([record["image"] for record in records])
+        uris = [_data_uri(image) for image in images]
         if path is not None:
-            _write(images, wrong, name, path)
-        image_elements = [
-            inline_image(_data_uri(image), alt=f"record {w.index}") for image, w in zip(images, wrong, strict=True)
-        ]
+            _write(images, uris, wrong, name, path)
+        image_elements = [inline_image(uri, alt=f"record {w.index}") for uri, w in zip(uris, wrong, strict=True)]
         cards = [element("figure", image, _caption(w, name)) for image, w in zip(image_elements, wrong, strict=True)]
         return intro + element("div", *cards, class_="gallery")
     texts = [_text(record, data) for record in records]
@@ -151,28 +149,21 @@ def _data_uri(image) -> str:
 
     picture = Image.fromarray(image)
     picture.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png_uri(np.asarray(picture))
 
 
-def _write(images, wrong, name, path):
+def _write(images, uris, wrong, name, path):
+    """Write the images with captions as one file."""
     columns = min(COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    width, height = 1.15, 1.4  # of a cell, in image widths
-    with style():
-        # Everything is in one Axes, because matplotlib needs seconds to lay out two dozen of them.
-        sheet, (ax,) = new_figure(1.5 * width * columns, 1.5 * height * rows)
-        sheet.set_layout_engine("none")
-        ax.set_position((0, 0, 1, 1))
-        ax.set_axis_off()
-        for position, (image, item) in enumerate(zip(images, wrong, strict=True)):
-            left, top = width * (position % columns) + 0.075, height * (position // columns) + 0.33
-            image_height, image_width = (side / max(image.shape[:2]) for side in image.shape[:2])
-            ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(left, left + image_width, top + image_height, top))
-            sure = "" if item.confidence is None else f"  {100 * item.confidence:.0f} %"
-            caption = f"true {shortened(name(item.label), 20)}\npredicted {shortened(name(item.prediction), 13)}{sure}"
-            ax.text(left, top - 0.03, caption, fontsize=7.5, va="bottom")
-        ax.set_xlim(0, width * columns)
-        ax.set_ylim(height * rows, 0)
-        write_png(sheet, path)
+    drawn = []
+    for place, (image, uri, item) in enumerate(zip(images, uris, wrong, strict=True)):
+        left, top = 1.15 * (place % columns), 1.4 * (place // columns) + 0.35  # in widths of an image
+        height, width = (side / max(image.shape[:2]) for side in image.shape[:2])
+        drawn.append(marks.image(uri, x=(left, left + width), y=(top, top + height)))
+        sure = "" if item.confidence is None else f" ({100 * item.confidence:.0f} %)"
+        words = f"true {shortened(name(item.label), 20)}", f"predicted {shortened(name(item.prediction), 13)}{sure}"
+        drawn += [marks.label(left, top - 0.23 + 0.13 * i, words[i], anchor="start") for i in (0, 1)]
+    x, y = Axis(limits=(-0.08, 1.15 * columns - 0.08)), Axis(limits=(0, 1.4 * rows), down=True)
+    size = {"inner": 155 * columns, "height": 190 * rows, "frame": False, "grid": False}
+    save([chart(drawn, label="the worst errors", x=x, y=y, **size)], path)

@@ -3,7 +3,8 @@
 import re
 
 from research.diagnose.history import recorded
-from research.html.figure import COLOURS, inline_svg, new_figure, step_axis, style
+from research.html import marks
+from research.html.chart import Axis, chart
 from research.html.markup import Html, element, section
 from research.runs.reader import Run
 
@@ -17,6 +18,7 @@ PLOTS = (
     ("dead", "dead units (%)", False),
     ("saturated", "saturated values (%)", False),
 )
+DEPTH = ("#6250d8", "#c2559d", "#e07b00")  # the colours of the first, the middle and the last layer
 NAMED = 8  # most layers named in a legend; with more layers than colours, the shade shows the depth
 
 
@@ -35,48 +37,33 @@ def layer_plots(history) -> list[str]:
         return []
     names = sorted({layer for *_, series in plots for layer in series}, key=_natural)
     colours = dict(zip(names, _shades(len(names)), strict=True))
-    svgs = []
-    with style():
-        for title, log, series in plots:
-            figure, (ax,) = new_figure(4.4, 3.1)
-            _plot(ax, title, log, series, colours)
-            svgs.append(inline_svg(figure, label=f"{title} per layer over the step: {', '.join(series)}"))
-    return svgs
+    return [_plot(title, log, series, colours) for title, log, series in plots]
 
 
-def _plot(ax, title, log, series, colours):
+def _plot(title, log, series, colours) -> str:
     scale = 100 if title.endswith("(%)") else 1
     order = [name for name in colours if name in series]
     step = max(1, -(-len(order) // NAMED))
     legend_names = {*order[::step], order[-1]}
+    drawn = []
     for name in order:
         steps, values = series[name]
         # A norm of 0 has no logarithm. The line omits it; the diagnosis reports it.
         values = [scale * x if x > 0 or not log else float("nan") for x in values]
-        label = name if name in legend_names else None
-        ax.plot(steps, values, color=colours[name], label=label, linewidth=1.4, marker="o", markersize=2.5)
+        shown = name if name in legend_names else ""
+        drawn.append(marks.line(steps, values, colour=colours[name], name=shown, dots=True))
     positive = [x for name in order for x in series[name].values if x > 0]
-    if log and positive and max(positive) > 5 * min(positive):
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("")
-    if scale > 1:
-        ax.set_ylim(-3, 103)
-    ax.set_title(title)
-    ax.set_xlabel("step")
-    step_axis(ax)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2 if max(map(len, legend_names)) > 14 else 4,
-              borderpad=0.1, handlelength=1.2, columnspacing=1.0)  # fmt: skip
+    log = bool(log and positive and max(positive) > 5 * min(positive))
+    y = Axis(limits=(-3, 103) if scale > 1 else None, log=log)
+    label = f"{title} per layer over the step: {', '.join(series)}"
+    return chart(drawn, label=label, title=title, x=Axis("step", whole=True), y=y)
 
 
 def _shades(count: int) -> list:
     """Colours that are readable on white and black: distinct for few layers, otherwise shades by depth."""
-    if count <= len(COLOURS):
-        return list(COLOURS[:count])
-    import matplotlib
-
-    shade = matplotlib.colormaps["plasma"]
-    return [shade(0.15 + 0.65 * i / (count - 1)) for i in range(count)]
+    if count <= len(marks.COLOURS):
+        return list(marks.COLOURS[:count])
+    return [marks.blend(DEPTH, i / (count - 1)) for i in range(count)]
 
 
 def _natural(name: str):

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.html.figure import COLOURS, inline_svg, new_plot, step_axis, style, value_axis
-from research.report.curves import MAX_PLOTS, curves, points_of
+from research.html import marks
+from research.html.chart import chart
+from research.report.curves import MAX_PLOTS, STEP, curves, points_of, value_axis
 from research.report.groups import Group
 
 
@@ -42,37 +43,28 @@ def overlaid(groups: Sequence[Group], labels: Mapping[str, str]) -> list[str]:
 
     Plots without a curve of two or more points are omitted. At most `MAX_PLOTS` plots are drawn.
     """
-    colours = {group.name: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
-    dashes = {group.name: ("-", "--", ":", "-.")[i // len(COLOURS) % 4] for i, group in enumerate(groups)}
+    looks = {group.name: marks.look(i) for i, group in enumerate(groups)}
     # A single evaluation is not a curve; the table has its value.
     selected = {
         key: plot
         for key, plot in bands(groups).items()
         if any(np.isfinite(band.mean).sum() > 1 for band in plot.values())
     }
-    plots = []
-    with style():
-        for (metric, set_name), plot in list(selected.items())[:MAX_PLOTS]:
-            longest = max(len(labels[name]) for name in plot)
-            columns = 6 if longest < 4 else 2 if longest < 19 else 1
-            figure, ax = new_plot(legend_rows=-(-len(plot) // columns))
-            points = []
-            for name, band in plot.items():
-                few_points = np.isfinite(band.mean).sum() <= 12
-                line_style = {"color": colours[name], "linestyle": dashes[name], "linewidth": 1.4, "markersize": 3}
-                ax.plot(band.steps, band.mean, label=labels[name], marker="o" if few_points else None, **line_style)
-                if (band.most > band.least).any():
-                    ax.fill_between(band.steps, band.least, band.most, color=colours[name], alpha=0.22, linewidth=0)
-                    if few_points:  # a band at a single point has no area
-                        ax.vlines(band.steps, band.least, band.most, color=colours[name], alpha=0.5, linewidth=1.2)
-                points += points_of(labels[name], band.steps.tolist(), band.mean.tolist())
-            steps = np.concatenate([np.tile(band.steps, 2) for band in plot.values()])
-            limits = np.concatenate([np.concatenate([band.least, band.most]) for band in plot.values()])
-            value_axis(ax, metric, steps[np.isfinite(limits)], limits[np.isfinite(limits)])
-            ax.set_title(f"{set_name} {metric}".replace("_", " "), pad=6 + 13 * -(-len(plot) // columns))
-            ax.set_xlabel("step")
-            step_axis(ax)
-            ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=columns, borderpad=0.1, handlelength=1.4)
-            label = f"{set_name} {metric} over the step: {', '.join(plot)}"
-            plots.append(inline_svg(figure, label=label, values=points))
-    return plots
+    return [_plot(*key, plot, labels, looks) for key, plot in list(selected.items())[:MAX_PLOTS]]
+
+
+def _plot(metric, set_name, plot, labels, looks) -> str:
+    drawn, points = [], []
+    for name, found in plot.items():
+        colour, few_points = looks[name]["colour"], np.isfinite(found.mean).sum() <= 12
+        if (found.most > found.least).any():
+            drawn.append(marks.band(found.steps, found.least, found.most, colour=colour))
+            if few_points:  # a band at a single point has no area
+                drawn.append(marks.intervals(found.steps, found.least, found.most, colour=colour))
+        drawn.append(marks.line(found.steps, found.mean, name=labels[name], dots=few_points, **looks[name]))
+        points += points_of(labels[name], found.steps.tolist(), found.mean.tolist())
+    steps = np.concatenate([np.tile(found.steps, 2) for found in plot.values()])
+    limits = np.concatenate([np.concatenate([found.least, found.most]) for found in plot.values()])
+    y = value_axis(metric, steps[np.isfinite(limits)], limits[np.isfinite(limits)])
+    label, title = f"{set_name} {metric} over the step: {', '.join(plot)}", f"{set_name} {metric}".replace("_", " ")
+    return chart([*drawn, marks.values(points)], label=label, title=title, x=STEP, y=y)

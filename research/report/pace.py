@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 from research.files import number
-from research.html.figure import COLOURS, inline_svg, new_plot, step_axis, style
+from research.html import marks
+from research.html.chart import Axis, chart
 from research.html.markup import duration
-from research.report.curves import points_of
+from research.report.curves import STEP, points_of
 
 ENDS = ("finished", "preempted", "failed")
 ROUTINE = ("saved", "evaluated")  # frequent events; consecutive ones share a row
@@ -110,29 +111,21 @@ def pace_curves(lines) -> list[str]:
         return [float("nan") if value is None else factor * value for value in values]
 
     plots = [
-        ("steps per second", COLOURS[0], column("steps_per_second"), None),
-        ("waiting for data (% of time)", COLOURS[1], column("data_wait", 100), 100),
-        ("peak memory (GiB)", COLOURS[2], column("memory", 2**-30), None),
+        ("steps per second", marks.COLOURS[0], column("steps_per_second"), None),
+        ("waiting for data (% of time)", marks.COLOURS[1], column("data_wait", 100), 100),
+        ("peak memory (GiB)", marks.COLOURS[2], column("memory", 2**-30), None),
     ]
     plots = [plot for plot in plots if any(value == value for value in plot[2])]
-    svgs = []
-    with style():
-        for plot in plots:
-            figure, ax = new_plot(height=2.3)
-            _plot(ax, steps, *plot)
-            svgs.append(inline_svg(figure, label=f"{plot[0]} over the step", values=points_of(plot[0], steps, plot[2])))
-    return svgs
+    return [_plot(steps, *plot) for plot in plots]
 
 
-def _plot(ax, steps, title, colour, values, limit):
-    marker = "o" if len(steps) <= 3 else None
-    ax.plot(steps, values, color=colour, linewidth=1.4, marker=marker, markersize=3)
-    ax.set_title(title)
-    ax.set_xlabel("step")
-    highest = max((value for value in values if value == value), default=1) or 1
+def _plot(steps, title, colour, column, limit) -> str:
+    drawn = [marks.line(steps, column, colour=colour, dots=len(steps) <= 3)]
+    drawn.append(marks.values(points_of(title, steps, column)))
+    highest = max((value for value in column if value == value), default=1) or 1
     # A small percentage should look small, but most of the plot should not be empty.
-    ax.set_ylim(0, 1.1 * highest if limit is None else min(max(1.3 * highest, 10), 1.02 * limit))
-    step_axis(ax)
+    y = Axis(limits=(0, 1.1 * highest if limit is None else min(max(1.3 * highest, 10), 1.02 * limit)))
+    return chart(drawn, label=f"{title} over the step", title=title, x=STEP, y=y, height=150)
 
 
 def described(found: Pace) -> str:

@@ -11,7 +11,18 @@ from research.diagnose.findings_page import diagnosis
 from research.errors import UserError
 from research.files import number
 from research.html.document import document
-from research.html.markup import Html, details, element, format_number, join, percent, section, shortened, table
+from research.html.markup import (
+    Html,
+    details,
+    element,
+    format_number,
+    join,
+    percent,
+    section,
+    shortened,
+    table,
+    with_errors,
+)
 from research.report import confusion, pace
 from research.report.curves import MAX_PLOTS, as_csv, curves, learning_curves
 from research.report.gallery import gallery
@@ -27,7 +38,17 @@ from research.runs.knobs import as_option
 from research.runs.reader import Evaluation, Run, read_run, results
 from research.tracking import profile
 
-PICTURES = ("learning_curves.png", "confusion_*.png", "worst_*.png")
+# With those of earlier versions, which were PNG.
+PICTURES = [f"{name}.{kind}" for name in ("learning_curves", "confusion_*", "worst_*") for kind in ("svg", "png")]
+HOVER = element("span", "Values appear under the pointer. ", class_="screen")
+MEANINGS = {
+    "auc": "the area under the ROC curve",
+    "brier": "the Brier score, the mean squared error of the probabilities",
+    "ece": "the expected calibration error",
+    "mae": "the mean absolute error",
+    "mse": "the mean squared error",
+    "r2": "the coefficient of determination",
+}
 MAX_SAMPLE = 20_000  # characters shown of a text sample
 MAX_CSV = 1_000_000  # characters of the table that is embedded in a page
 MAX_COLUMNS = 6  # most metrics shown as columns
@@ -62,7 +83,7 @@ def _page(run: Run, experiment, out: Path) -> str:
     parts = [
         _headline(run, name),
         _drawn("Diagnosis", diagnosis, run),
-        _drawn("Learning curves", _curves, run, out / "learning_curves.png"),
+        _drawn("Learning curves", _curves, run, out / "learning_curves.svg"),
         _drawn("Layers", layers, run),
         *[_drawn(f"Evaluation: {key}", _evaluation, key, found, experiment, out) for key, found in evaluations.items()],
         _drawn("Timing", _pace, run),
@@ -87,14 +108,16 @@ def _headline(run: Run, name) -> Html:
     evaluations = results(run)
     metrics = list(dict.fromkeys(metric for numbers in evaluations.values() for metric in numbers))
     errors = {set_name: _standard_errors(run.evaluations.get(set_name)) for set_name in evaluations}
-    cell = lambda name, m: _with_error(evaluations[name][m], errors[name].get(m)) if m in evaluations[name] else ""
-    rows = [[element("b", name), *[cell(name, metric) for metric in metrics]] for name in evaluations]
+    columns = {metric: _column(metric, evaluations, errors) for metric in metrics}
+    rows = [[element("b", name), *[columns[metric][i] for metric in metrics]] for i, name in enumerate(evaluations)]
     numbers = table(["evaluation", *metrics], rows, numeric=metrics) if rows else element("p", "No evaluation yet.")
     if len(metrics) > MAX_COLUMNS:  # too many columns for paper or a phone: one row per metric instead
-        columns = [[metric, *[row[1 + i] for row in rows]] for i, metric in enumerate(metrics)]
-        numbers = table(["metric", *evaluations], columns, numeric=list(evaluations))
-    remark = "± is the standard error of the mean over the examples. It does not include the variation between seeds."
-    numbers += element("p", remark, class_="remark") if any(errors.values()) else ""
+        rows = [[metric, *column] for metric, column in columns.items()]
+        numbers = table(["metric", *evaluations], rows, numeric=list(evaluations))
+    remarks = "± is the standard error of the mean over the examples. It does not include the variation between seeds."
+    remarks = [remarks] if any(errors.values()) else []
+    remarks += [f"{name}: {meaning}." for name, meaning in MEANINGS.items() if name in metrics]
+    numbers += element("p", " ".join(remarks), class_="remark") if remarks else ""
     return join([
         element("header", element("h1", name), element("p", run.about.get("summary", "")), element("p", _variant(run))),
         element("p", element("span", state, class_=f"badge {state}"), " ", step, class_="status"),
@@ -111,8 +134,12 @@ def _standard_errors(evaluation: Evaluation | None) -> dict[str, float]:
     return {metric: error for metric, error in errors.items() if metric != "auc"}  # a mean over pairs
 
 
-def _with_error(value, error) -> str:
-    return format_number(value) if not error else f"{format_number(value)} ± {error:.1g}"
+def _column(metric, evaluations, errors) -> list[str]:
+    """A metric of each evaluation with its error; "" if an evaluation lacks it."""
+    present = [name for name in evaluations if metric in evaluations[name]]
+    cells = with_errors([evaluations[name][metric] for name in present], [errors[name].get(metric) for name in present])
+    cells = dict(zip(present, cells, strict=True))
+    return [cells.get(name, "") for name in evaluations]
 
 
 def _variant(run: Run) -> str:
@@ -132,7 +159,8 @@ def _claims(run: Run, evaluations, state) -> Html:
         verdict = judge(claim, evaluations)
         outcome = verdict.outcome + " so far" * (verdict.measured is not None and state != "finished")
         badge = element("span", outcome, class_=f"badge {verdict.outcome.replace(' ', '-')}")
-        notes = [element("div", words, class_="faint") for words in (claim.get("reference"), verdict.remark) if words]
+        notes = [f"reference: {claim['reference']}"] if claim.get("reference") else []
+        notes = [element("div", words, class_="faint") for words in (*notes, verdict.remark) if words]
         bound = element("span", verdict.bound, class_="whole")
         rows.append([join([claim["metric"], *notes]), bound, format_number(verdict.measured), badge])
     head = ["metric", "bound", "measured", "verdict"]
@@ -145,7 +173,7 @@ def _curves(run: Run, path) -> Html:
         return section("Learning curves", element("p", "No metrics yet.", class_="remark"))
     series = curves(run.metrics)
     left_out = ", ".join(list(series)[MAX_PLOTS:])
-    remarks = ["Values appear under the pointer. Values of the first tenth of the run may be off the axis."]
+    remarks = ["Values of the first tenth of the run may be off the axis."]
     losses = series.get("loss", {})
     if "train" in losses and len(losses) > 1:
         remarks += ["The training loss includes augmentation, dropout and label smoothing, if the run uses them."]
@@ -154,7 +182,7 @@ def _curves(run: Run, path) -> Html:
     uri = "data:text/csv;charset=utf-8," + quote(table)
     link = element("a", "Download the values as CSV", href=uri, download="metrics.csv")
     link = link if len(table) < MAX_CSV else "All values are in metrics.jsonl."
-    return section("Learning curves", _grid(plots), element("p", " ".join(remarks), " ", link, class_="remark"))
+    return section("Learning curves", _grid(plots), element("p", HOVER, " ".join(remarks), " ", link, class_="remark"))
 
 
 def _grid(plots, kind="plots") -> Html:
@@ -170,14 +198,14 @@ def _evaluation(name, evaluation: Evaluation, experiment, out: Path) -> Html:
     step_note = f", step {evaluation.step}" if evaluation.step is not None else ""
     parts: list = []
     if confusion.is_confusion(matrix):
-        parts += _confusion(matrix, confusion.row_names(len(matrix), names), name, out / f"confusion_{name}.png")
+        parts += _confusion(matrix, confusion.row_names(len(matrix), names), name, out / f"confusion_{name}.svg")
     plots, remark = ranked(evaluation, names or ())
     parts += [element("h3", "Ranking and calibration"), _grid(plots, "plots small")] if plots else []
     parts += [element("p", remark, class_="remark")] if remark else []
     tables = slice_tables(evaluation)
     parts += [element("h3", "Slices"), *tables] if tables else []
     if {"label", "prediction"} & set(evaluation.rows):
-        errors = gallery(evaluation.rows, data, names=names, path=out / f"worst_{name}.png")
+        errors = gallery(evaluation.rows, data, names=names, path=out / f"worst_{name}.svg")
         parts += [element("h3", "Worst errors"), errors]
     for title, text in evaluation.texts.items():
         if title == "slices" and tables:

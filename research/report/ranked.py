@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.html.figure import COLOURS, FAINT, inline_svg, new_figure, style
+from research.html import marks
+from research.html.chart import Axis, chart
 from research.html.markup import shortened
 from research.metrics.scores import ranking
 from research.runs.reader import Evaluation
@@ -48,13 +49,7 @@ def ranked(found: Evaluation, names: Sequence[str]) -> tuple[list[str], str]:
         drawn.append((_reliability, bins))
     if not drawn:
         return [], remark
-    plots = []
-    with style():
-        for draw, content in drawn:
-            figure, (ax,) = new_figure(3.5, 3.3)
-            label = draw(ax, content, names)
-            plots.append(inline_svg(figure, label=label))
-    return plots, remark
+    return [draw(content, names) for draw, content in drawn], remark
 
 
 def roc_curves(points) -> dict[int, Curve]:
@@ -109,56 +104,59 @@ def _by_class(points) -> dict[int, np.ndarray]:
     return {int(c): points[points[:, 0] == c] for c in dict.fromkeys(points[:, 0].tolist())}
 
 
-def _roc(ax, curves: Mapping[int, Curve], names) -> str:
-    ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
+def _roc(curves: Mapping[int, Curve], names) -> str:
     mean = np.mean([np.interp(GRID, np.r_[0, curve.x], np.r_[0, curve.y]) for curve in curves.values()], axis=0)
-    _draw(ax, curves, names, (np.r_[0, GRID], np.r_[0, mean]), steps=None, place="lower right")
-    _square(ax, "ROC", "false positive rate", "true positive rate")
-    return f"ROC curve; area {np.mean([curve.area for curve in curves.values()]):.4f}"
+    drawn = [_diagonal(), *_lines(curves, names, (np.r_[0, GRID], np.r_[0, mean]))]
+    label = f"ROC curve; area {np.mean([curve.area for curve in curves.values()]):.4f}"
+    return _square(drawn, label, "ROC, area under the curve", "false positive rate", "true positive rate")
 
 
-def _precision_recall(ax, curves: Mapping[int, Curve], names) -> str:
+def _precision_recall(curves: Mapping[int, Curve], names) -> str:
     interpolated = [curve.y[np.minimum(np.searchsorted(curve.x, GRID), len(curve.x) - 1)] for curve in curves.values()]
-    _draw(ax, curves, names, (GRID, np.mean(interpolated, axis=0)), steps="steps-pre", place="lower left")
-    _square(ax, "precision-recall", "recall", "precision")
-    return f"precision-recall curve; average precision {np.mean([curve.area for curve in curves.values()]):.4f}"
+    steps = {c: Curve(*marks.stepped(curve.x, curve.y), curve.area) for c, curve in curves.items()}
+    drawn = _lines(steps, names, marks.stepped(GRID, np.mean(interpolated, axis=0)))
+    label = f"precision-recall curve; average precision {np.mean([curve.area for curve in curves.values()]):.4f}"
+    return _square(drawn, label, "precision-recall, average precision", "recall", "precision")
 
 
-def _draw(ax, curves, names, mean, *, steps, place):
-    line_style = {} if steps is None else {"drawstyle": steps}
+def _lines(curves, names, mean) -> list[marks.Mark]:
+    """The curve of each class in grey with the worst one on top, and their mean; or the only curve."""
     areas = {c: curve.area for c, curve in curves.items()}
+    if len(curves) == 1:
+        ((c, curve),) = curves.items()
+        return [marks.line(curve.x, curve.y, name=f"{_name(c, names)}: {areas[c]:.3f}")]
     worst = min(areas, key=areas.get)
-    for c, curve in curves.items():
-        single, lowest = len(curves) == 1, c == worst
-        colour = COLOURS[0] if single else COLOURS[1] if lowest else "#9a9a9a"
-        label = f"{_name(c, names)}: {areas[c]:.3f}" if single else f"worst, {_name(c, names)}: {areas[c]:.3f}"
-        ax.plot(curve.x, curve.y, color=colour, label=label if single or lowest else None, zorder=3 if lowest else 2,
-                linewidth=1.6 if single else 1.3 if lowest else 0.6, **line_style)  # fmt: skip
-    if len(curves) > 1:
-        label = f"mean of {len(curves)}: {np.mean(list(areas.values())):.3f}"
-        ax.plot(*mean, color=COLOURS[0], label=label, linewidth=1.8, zorder=4, **line_style)
-    ax.legend(loc=place, title="area")
+    drawn = [marks.line(c.x, c.y, colour=marks.GREY, width=0.7) for key, c in curves.items() if key != worst]
+    name = f"worst, {_name(worst, names)}: {areas[worst]:.3f}"
+    drawn.append(marks.line(curves[worst].x, curves[worst].y, colour=marks.COLOURS[1], name=name))
+    name = f"mean of {len(curves)}: {np.mean(list(areas.values())):.3f}"
+    return [*drawn, marks.line(*mean, width=2, name=name)]
 
 
-def _reliability(ax, bins, names) -> str:
+def _reliability(bins, names) -> str:
     count, confidence, accuracy = np.asarray(bins, float).T
     edges = np.linspace(0, 1, len(count) + 1)
-    ax.bar(edges[:-1], count / count.sum(), width=np.diff(edges), align="edge", color="#9a9a9a", alpha=0.35,
-           label="fraction of examples")  # fmt: skip
-    ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
+    texts = [f"{n:.0f} examples with confidence {edges[i]:g} to {edges[i + 1]:g}" for i, n in enumerate(count)]
     occupied = (count > 0) & np.isfinite(confidence) & np.isfinite(accuracy)
     x, y = confidence[occupied], accuracy[occupied]
     low, high = wilson(y * count[occupied], count[occupied])
-    ax.vlines(x, low, high, color=COLOURS[0], linewidth=1, alpha=0.7)
-    ax.plot(x, y, color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.4, label="accuracy (95 % interval)")
-    # Below the axes, because points may lie anywhere inside.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handlelength=1.4, columnspacing=1.0)
-    _square(ax, "reliability", "confidence", "accuracy")
-    return "reliability: accuracy and fraction of examples per confidence bin"
+    found = zip(x, y, low, high, strict=True)
+    words = [(a, b, f"confidence {a:.3f}: accuracy {b:.3f}, 95 % interval {c:.3f} to {d:.3f}") for a, b, c, d in found]
+    drawn = [
+        marks.bars(edges, count / count.sum(), name="fraction of examples", texts=texts), _diagonal(),
+        marks.intervals(x, low, high), marks.line(x, y, dots=True, name="accuracy, 95 % interval"), marks.values(words),
+    ]  # fmt: skip
+    label = "reliability: accuracy and fraction of examples per confidence bin"
+    return _square(drawn, label, "reliability", "confidence", "accuracy")
 
 
-def _square(ax, title, x, y):
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xlabel=x, ylabel=y, title=title)
+def _diagonal() -> marks.Mark:
+    return marks.line([0, 1], [0, 1], colour="var(--line)")
+
+
+def _square(drawn, label, title, x, y) -> str:
+    axes = {"x": Axis(x, limits=(-0.02, 1.02)), "y": Axis(y, limits=(-0.02, 1.04))}
+    return chart(drawn, label=label, title=title, **axes, width=320, height=250)
 
 
 def _name(c, names) -> str:

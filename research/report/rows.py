@@ -38,7 +38,8 @@ def scores(found: Evaluation) -> dict[str, np.ndarray]:
         candidates["accuracy"] = rows["label"] == rows["prediction"]
         if (p := rows.get("probabilities")) is not None and rows["label"].ndim == 1:
             truth = rows["label"][:, None] == np.arange(p.shape[1])
-            candidates["auc"] = auc_scores(rows["label"], read_log_odds(rows))
+            if "auc" in found.numbers:
+                candidates["auc"] = auc_scores(rows["label"], read_log_odds(rows))
             candidates["brier"] = ((p - truth) ** 2).sum(1) / (2 if p.shape[1] == 2 else 1)
     if "error" in rows and len(rows["error"]):
         error = np.asarray(rows["error"], np.float64).reshape(len(rows["error"]), -1)
@@ -63,21 +64,26 @@ def auc_scores(label, log_odds) -> np.ndarray:
     (DeLong, DeLong & Clarke-Pearson 1988). It is a first-order expansion: the mean over a subset of examples is not the
     AUC of the subset.
     """
-    from scipy.stats import rankdata
 
     total, classes = np.zeros(len(label)), range(log_odds.shape[1])
     classes = [1] if len(classes) == 2 else classes
     for c in classes:
-        true, ranks = label == c, rankdata(log_odds[:, c])
+        true, ranks = label == c, _ranks(log_odds[:, c])
         if true.all() or not true.any():
             return np.full(len(label), np.nan)
         fraction, area = true.mean(), 0.0
         for side, negative in ((true, False), (~true, True)):
-            below = (ranks[side] - rankdata(log_odds[side, c])) / (~side).sum()
+            below = (ranks[side] - _ranks(log_odds[side, c])) / (~side).sum()
             score = 1 - below if negative else below
             area = score.mean()
             total[side] += area + (score - area) / (fraction if side is true else 1 - fraction)
     return total / len(classes)
+
+
+def _ranks(values) -> np.ndarray:
+    """The rank of each value, from 1; equal values share the mean of their ranks. scipy.stats is slow to import."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def parted(found: Evaluation) -> dict[str, tuple[Sequence[str], np.ndarray]]:

@@ -2,12 +2,18 @@
 
 from research.diagnose.findings_page import with_code
 from research.files import number
-from research.html.figure import COLOURS, INK, inline_svg, new_figure, step_axis, style
+from research.html import marks
+from research.html.chart import Axis, chart
 from research.html.markup import Html, duration, element, join, table
 from research.report.pace import ENDS, happenings
 
 RED = "#d0453f"
 KINDS = {"saved": "checkpoints", "evaluated": "evaluations", "noted": "notices", "failed": "failed"}
+LOOKS = {
+    "evaluated": (marks.COLOURS[2], "bar"),
+    "saved": ("currentColor", "diamond"),
+    "noted": (marks.COLOURS[1], "triangle"),
+}
 LANES = ("attempts", "evaluations", "checkpoints", "notices")
 
 
@@ -18,37 +24,25 @@ def timeline(lines) -> str:
     "" if nothing started, or if there is a single attempt without any event.
     """
     intervals = lives(lines)
-    marks = {kind: [line["step"] for line in lines if line.get("event") == kind] for kind in KINDS}
-    if not intervals or (len(intervals) == 1 and not any(marks.values())):
+    steps = {kind: [line["step"] for line in lines if line.get("event") == kind] for kind in KINDS}
+    if not intervals or (len(intervals) == 1 and not any(steps.values())):
         return ""
-    rows = [lane for lane in LANES if lane == "attempts" or any(marks[k] for k in marks if KINDS[k] == lane)]
-    with style():
-        figure, (ax,) = new_figure(9.0, 0.55 + 0.3 * len(rows) + 0.14 * (len(intervals) - 1))
-        offset = 0.45 * (len(intervals) - 1)
-        heights = {lane: -i - (offset if i else 0) for i, lane in enumerate(rows)}
-        for i, (begin, end, outcome) in enumerate(intervals):
-            interrupted = outcome not in ("finished", "running")
-            height = -0.45 * i
-            ax.plot([begin, end], [height] * 2, color=COLOURS[0], linewidth=5, solid_capstyle="butt", alpha=0.85)
-            if interrupted:
-                ax.plot([end], [height], color=RED, marker="x", markersize=6, markeredgewidth=1.8)
-        looks = {
-            "evaluations": {"color": COLOURS[2], "marker": "|", "markersize": 7},
-            "checkpoints": {"color": INK, "marker": "D", "markersize": 3.2},
-            "notices": {"color": COLOURS[1], "marker": "^", "markersize": 6},
-        }
-        for kind, lane in KINDS.items():
-            if lane in looks and marks[kind]:
-                ax.plot(marks[kind], [heights[lane]] * len(marks[kind]), linestyle="none", **looks[lane])
-        ax.set_yticks(list(heights.values()), rows)
-        ax.set_ylim(min(heights.values()) - 0.6, 0.6)
-        ax.spines["left"].set_visible(False)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(False, axis="y")
-        ax.set_xlabel("step")
-        step_axis(ax)
-        counts = ", ".join(f"{len(steps)} {KINDS[kind]}" for kind, steps in marks.items() if steps)
-        return inline_svg(figure, label=f"timeline: {len(intervals)} attempts, {counts}")
+    rows = [lane for lane in LANES if lane == "attempts" or any(steps[k] for k in steps if KINDS[k] == lane)]
+    offset = 0.45 * (len(intervals) - 1)
+    heights = {lane: -i - (offset if i else 0) for i, lane in enumerate(rows)}
+    drawn = []
+    for i, (begin, end, outcome) in enumerate(intervals):
+        drawn.append(marks.line([begin, end], [-0.45 * i] * 2, width=6, opacity=0.85))
+        if outcome not in ("finished", "running"):
+            drawn.append(marks.points([end], [-0.45 * i], colour=RED, shape="cross"))
+    for kind, (colour, shape) in LOOKS.items():
+        places = [heights[KINDS[kind]]] * len(steps[kind]) if steps[kind] else []
+        drawn.append(marks.points(steps[kind], places, colour=colour, shape=shape))
+    counts = ", ".join(f"{len(found)} {KINDS[kind]}" for kind, found in steps.items() if found)
+    bottom = min(heights.values()) - 0.6
+    y = Axis(limits=(bottom, 0.6), ticks=[(height, lane) for lane, height in heights.items()])
+    label = f"timeline: {len(intervals)} attempts, {counts}"
+    return chart(drawn, label=label, x=Axis("step", whole=True), y=y, width=860, height=round(28 * (0.6 - bottom)))
 
 
 def lives(lines) -> list[tuple[int, int, str]]:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from research.html import marks
+from research.html.chart import Axis, chart, save
 from research.html.document import document
-from research.html.figure import COLOURS, INK, PAPER, inline_svg, new_figure, style, write_png
 from research.html.markup import Html, duration, element, format_number, join, percent, section, shortened, table
 from research.runs.knobs import as_option
 from research.search.space import Choices, Range
@@ -65,12 +66,12 @@ def importance(study) -> dict[str, float]:
 
 
 def report(sweep: Sweep, study) -> Path:
-    """Write `report.html` and `parallel.png` to the folder of the sweep, and return the path of the page.
+    """Write `report.html` and `parallel.svg` to the folder of the sweep, and return the path of the page.
 
     The page needs no network. It can be written at any time, also while workers are running.
     """
     trials = trials_of(sweep, study)
-    svg = parallel(sweep, trials, path=sweep.folder / "parallel.png")
+    svg = parallel(sweep, trials, path=sweep.folder / "parallel.svg")
     counts = {state: sum(t.state == state for t in trials) for state in STATES.values()}
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trials yet"
     cost = f"{sum(t.steps for t in trials)} steps, {duration(sum(t.seconds for t in trials))} of training time"
@@ -122,7 +123,7 @@ def lines(sweep: Sweep, study, *, most: int = 10) -> str:
 
 
 def parallel(sweep: Sweep, trials, *, path=None) -> str:
-    """Draw parallel coordinates as an SVG element, and as a PNG at `path`: one axis per knob and one for the metric.
+    """Draw parallel coordinates as an SVG element, and as a file at `path`: an axis per knob and one for the metric.
 
     Empty if no trial has a value. Metric values far from the rest are clipped to the end of their axis.
     """
@@ -131,42 +132,35 @@ def parallel(sweep: Sweep, trials, *, path=None) -> str:
         return ""
     names = list(sweep.space.searched)
     ends = _ends([t.value for t in plotted], sweep.mode)
-    with style():
-        from matplotlib.colors import LinearSegmentedColormap
-
-        colours = LinearSegmentedColormap.from_list("worst to best", COLOURS[:2])
-        figure, (ax,) = new_figure(max(1.6 * (len(names) + 1) + 0.6, 9.4), 3.8)
-        figure.subplots_adjust(left=0, right=1, bottom=0.02, top=0.92)
-        values = []
-        for t in sorted(plotted, key=lambda t: (t.state == "finished", -trials.index(t))):  # the best on top
-            heights = [_height(sweep.space.searched[name], t.knobs[name], t.number) for name in names]
-            heights.append(_scaled(Range(*ends), t.value))
-            quality = heights[-1] if sweep.mode == "max" else 1 - heights[-1]
-            pruned, best = t.state != "finished", t is plotted[0]
-            colour = "#9a9a9a" if pruned else colours(quality)
-            ax.plot(range(len(heights)), heights, color=colour, linewidth=2.6 if best else 0.7 if pruned else 1.2,
-                    alpha=0.5 if pruned else 0.9, linestyle=":" if pruned else "-")  # fmt: skip
-            knobs = ", ".join(f"{name} {_format(t.knobs[name])}" for name in names)
-            values.append((len(names), heights[-1], f"trial {t.number}: {sweep.metric} {_format(t.value)}; {knobs}"))
-        for index, name in enumerate(names):
-            _axis(ax, index, name, _ticks(sweep.space.searched[name]))
-        _axis(ax, len(names), sweep.metric, [(_scaled(Range(*ends), v), _format(v)) for v in np.linspace(*ends, 5)])
-        ax.set_xlim(-0.4, len(names) + 0.3)
-        ax.set_ylim(-0.06, 1.06)
-        ax.set_axis_off()
-        if path is not None:
-            write_png(figure, path)
-        label = f"parallel coordinates of {len(plotted)} trials: {', '.join(names)}, {sweep.metric}"
-        return inline_svg(figure, label=label, values=values)
+    drawn, values = [], []
+    for t in sorted(plotted, key=lambda t: (t.state == "finished", -trials.index(t))):  # the best on top
+        heights = [_height(sweep.space.searched[name], t.knobs[name], t.number) for name in names]
+        heights.append(_scaled(Range(*ends), t.value))
+        quality = heights[-1] if sweep.mode == "max" else 1 - heights[-1]
+        look = {"colour": marks.blend(marks.COLOURS[:2], quality), "width": 2.8 if t is plotted[0] else 1.2}
+        if t.state != "finished":
+            look = {"colour": marks.GREY, "width": 1, "dash": "1.5 2.5"}
+        drawn.append(marks.line(range(len(heights)), heights, **look))
+        knobs = ", ".join(f"{name} {_format(t.knobs[name])}" for name in names)
+        values.append((len(names), heights[-1], f"trial {t.number}: {sweep.metric} {_format(t.value)}; {knobs}"))
+    for index, name in enumerate(names):
+        drawn += _axis(index, name, _ticks(sweep.space.searched[name]))
+    drawn += _axis(len(names), sweep.metric, [(_scaled(Range(*ends), v), _format(v)) for v in np.linspace(*ends, 5)])
+    x, y = Axis(limits=(-0.4, len(names) + 0.3)), Axis(limits=(-0.04, 1.12))
+    label = f"parallel coordinates of {len(plotted)} trials: {', '.join(names)}, {sweep.metric}"
+    width = max(160 * (len(names) + 1), 900)
+    svg = chart([*drawn, marks.values(values)], label=label, x=x, y=y, width=width, height=340, frame=False, grid=False)
+    if path is not None:
+        save([svg], path)
+    return svg
 
 
-def _axis(ax, x, name, ticks):
-    ax.plot([x, x], [0, 1], color=INK, linewidth=0.8)
-    ax.text(x, 1.07, shortened(name, 22), ha="center", va="bottom", fontsize=9, fontweight="bold")
-    for height, label in ticks:
-        ax.plot([x - 0.02, x], [height, height], color=INK, linewidth=0.8)
-        ax.text(x - 0.04, height, shortened(label, 12), ha="right", va="center", fontsize=8, zorder=3,
-                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1})  # fmt: skip
+def _axis(x, name, ticks) -> list[marks.Mark]:
+    drawn = [marks.line([x, x], [0, 1], colour="currentColor", width=1)]
+    for height, words in ticks:
+        drawn.append(marks.line([x - 0.03, x], [height, height], colour="currentColor", width=1))
+        drawn.append(marks.label(x - 0.05, height, shortened(words, 12), anchor="end"))
+    return [*drawn, marks.label(x, 1.09, shortened(name, 22), bold=True)]
 
 
 def _ticks(spec) -> list[tuple[float, str]]:

@@ -49,7 +49,7 @@ def test_broken_ones_are_told_on_the_console_on_a_page_and_by_the_exit_status(tm
         assert f"problem: {rule}: " in said, said
     assert "    try: " in said and "passed: gradients: " in said
     page = (tmp_path / "out" / "doctor.html").read_text()
-    assert "<svg" in page and "Suspect labels" in page and (tmp_path / "out" / "rate.png").exists()
+    assert "<svg" in page and "Suspect labels" in page and (tmp_path / "out" / "rate.svg").exists()
 
 
 def test_a_run_is_examined_and_mistakes_are_told(tmp_path, monkeypatch, capsys):

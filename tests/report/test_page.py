@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 
 from research.errors import UserError
+from research.html.markup import with_errors
 from research.report import report
 from tests.report.runs import ROWS, Records, about, bare, evaluation, experiment, whole, write_json, write_lines
 
-VOID = {"meta", "img", "br", "path", "use", "image", "rect"}
+VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
@@ -57,7 +58,7 @@ def finished(tmp_path_factory):
 def test_the_page_and_the_pictures_are_in_the_run_folder(finished):
     folder, path = finished
     assert path == folder / "report" / "report.html"
-    pictures = ["confusion_test.png", "learning_curves.png", "report.html", "worst_test.png"]
+    pictures = ["confusion_test.svg", "learning_curves.svg", "report.html", "worst_test.svg"]
     assert sorted(file.name for file in path.parent.iterdir()) == pictures
 
 
@@ -111,7 +112,7 @@ def test_the_page_fetches_nothing(finished):
     style = "".join(re.findall(r"<style.*?</style>", finished[1].read_text(), re.DOTALL))
     assert "http" not in style and "@import" not in style and "url(" not in style
     drawn = "".join(re.findall(r"<svg.*?</svg>", finished[1].read_text(), re.DOTALL))
-    assert drawn.count("<svg") == 6 and "http" not in drawn and "<metadata" not in drawn
+    assert drawn.count('role="img"') == 6 and "http" not in drawn and "<metadata" not in drawn
     policy = [attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
@@ -146,11 +147,12 @@ def test_what_a_run_says_stays_text(tmp_path):
 def test_a_gallery_that_is_out_of_date_goes(tmp_path):
     folder = bare(tmp_path)
     report(folder, experiment())
-    (folder / "report" / "mine.png").write_bytes(b"")
+    for name in ("mine.png", "worst_test.png"):  # the latter from an earlier version
+        (folder / "report" / name).write_bytes(b"")
     evaluation(folder, rows=ROWS | {"prediction": ROWS["label"]})
     assert "No prediction is wrong." in read(report(folder, experiment())).text
     left = [file.name for file in (folder / "report").iterdir()]
-    assert "worst_test.png" not in left and "mine.png" in left
+    assert not {"worst_test.svg", "worst_test.png"} & set(left) and "mine.png" in left
 
 
 def test_a_run_that_has_only_begun(tmp_path):
@@ -163,7 +165,7 @@ def test_a_run_that_has_only_begun(tmp_path):
 def test_without_the_experiment_the_gallery_says_why_and_classes_are_numbers(tmp_path):
     text = read(report(bare(tmp_path))).text
     assert "No gallery of the worst errors: the records are not available" in text
-    assert "zero" not in text and not (tmp_path / "report" / "worst_test.png").exists()
+    assert "zero" not in text and not (tmp_path / "report" / "worst_test.svg").exists()
 
 
 def test_data_that_cannot_be_read_costs_only_the_gallery(tmp_path):
@@ -183,7 +185,7 @@ def test_nulls_and_a_single_point(tmp_path):
     write_lines(tmp_path / "timing.jsonl", [{"step": 5, "seconds": 1.0, "steps_per_second": None, "time": 5.0}])
     write_json(tmp_path / "status.json", {"status": "running", "results": {"test": {"accuracy": None}}})
     page = read(report(tmp_path))
-    labels = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
+    labels = [attrs["aria-label"] for _, attrs in page.tags if "aria-label" in attrs]
     assert labels[0] == "accuracy over the step: train" and not any("loss" in label for label in labels)
     assert "is not a number" in page.text
 
@@ -239,4 +241,23 @@ def test_many_classes_are_told_as_pairs(tmp_path):
 def test_a_mean_over_examples_has_its_standard_error(finished):
     page = read(finished[1])
     error = stats.sem(ROWS["label"] == ROWS["prediction"])
-    assert f"0.9800 ± {error:.1g}" in page.text and "not include the variation between seeds" in page.text
+    assert f"0.98 ± {error:.2g}" in page.text and "not include the variation between seeds" in page.text
+
+
+def test_errors_of_one_metric_have_the_same_digits():
+    assert with_errors([0.98671, 1.0, None], [0.00523, 0.012, None]) == ["0.9867 ± 0.0052", "1.0000 ± 0.0120", "–"]
+    assert with_errors([1234.5], [56.0]) == ["1234 ± 56"] and with_errors([0.5, 2.0], [None, 0.0]) == ["0.5000", "2"]
+    assert with_errors([np.nan, 1.0], [0.1, 0.1]) == ["–", "1.00 ± 0.10"]
+
+
+def test_short_names_of_metrics_are_explained(tmp_path):
+    folder = bare(tmp_path)
+    write_json(folder / "status.json", {"status": "finished", "results": {"test": {"ece": 0.1, "brier": 0.2}}})
+    page = read(report(folder))
+    assert "brier: the Brier score" in page.text and "ece: the expected calibration error" in page.text
+    assert "auc: " not in page.text and "reference: a paper" in page.text
+
+
+def test_a_hint_for_the_pointer_is_not_printed(finished):
+    hints = [attrs for _, attrs in read(finished[1]).tags if attrs.get("class") == "screen"]
+    assert len(hints) == 1 and "nav, .screen { display: none; }" in finished[1].read_text().split("@media print")[1]

@@ -74,7 +74,7 @@ def test_a_sweep_of_real_runs_ends_at_the_closed_form(tmp_path, capsys, monkeypa
     # A run whose loss is not finite is a failed trial, not a dead worker.
     assert [t.state for t in bad] == ["failed", "failed"] and all("NonFinite: At step" in t.error for t in bad)
     assert "best: python -m research train" in output and "--x=0.3 --broken=False --seed 0" in output
-    assert (folder / "report.html").exists() and (folder / "parallel.png").exists()
+    assert (folder / "report.html").exists() and (folder / "parallel.svg").exists()
     command = output.split("best: python -m research ")[1].splitlines()[0].split()
     assert main([*command, "--run-dir", str(tmp_path / "best")]) == 0
     assert (tmp_path / "best" / "metrics.jsonl").read_text() == (good[0].folder / "metrics.jsonl").read_text()

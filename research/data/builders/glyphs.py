@@ -5,6 +5,8 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
+from research.errors import UserError
+
 # Letters and digits that all twelve fonts contain. Composed letters are excluded. So are letters that look like an
 # earlier one, such as Latin, Greek and Cyrillic A: their mean pixel difference in DejaVu Sans is below 10 of 255.
 CHARACTERS = (
@@ -52,8 +54,14 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples()}
 
     def _generate_examples(self):
-        import matplotlib
         from PIL import ImageFont
+
+        try:
+            import matplotlib
+        except ImportError as error:
+            raise UserError(
+                "the fonts of the glyphs need the extra: pip install -e '.[data]' in the project's folder."
+            ) from error
 
         folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
         fonts = [ImageFont.truetype(str(folder / name), 22 * FINE) for name in FONTS]
