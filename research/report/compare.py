@@ -9,7 +9,7 @@ import numpy as np
 from research.errors import UserError
 from research.metrics.difference import Difference, holm, mcnemar, over_seeds, paired_bootstrap, welch
 from research.report.direction import better, main_metric, named, numbers
-from research.report.groups import Differs, Group, alike, differences, grouped, seed_of
+from research.report.groups import Differs, Group, alike, differences, grouped, named_groups, seed_of
 from research.report.rows import parted, scores, unlike
 from research.runs.reader import Run, read_run
 
@@ -115,7 +115,7 @@ def columns(runs: Sequence[Run], *, same_code: bool = False) -> list[Group]:
     if len(runs) == 2 and alike(runs, same_code=same_code):
         if runs[0].folder.resolve() == runs[1].folder.resolve():
             raise UserError(f"{runs[0].folder} is given twice. Give two different runs.")
-        return [Group("A", [runs[0]]), Group("B", [runs[1]])]
+        return named_groups([[run] for run in runs])
     return grouped(runs, same_code=same_code)
 
 

@@ -1,5 +1,6 @@
 """Present a comparison: the verdict in sentences, tables as text, and a page."""
 
+import functools
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.html.document import document
-from research.html.markup import Html, details, element, format_number, join, section, shortened, table
+from research.html.markup import Html, details, element, format_number, join, section, shortened, table, with_errors
 from research.metrics.difference import Difference
 from research.report.compare import LEVEL, Comparison, Line
 from research.report.direction import better, numbers
@@ -30,21 +31,27 @@ def verdict(found: Comparison) -> list[str]:
 
 def spread(runs: Sequence[Run], metric: str) -> str:
     """Format a metric over the seeds of a recipe as `mean ± standard error (n = runs)`, or as the value of one run."""
-    values = [value for run in runs if (value := numbers(run).get(metric)) is not None]
-    if len(values) < 2:
-        return format_number(values[0]) if values else format_number(None)
-    return f"{format_number(np.mean(values))} ± {np.std(values, ddof=1) / len(values) ** 0.5:.2g} (n = {len(values)})"
+    return spreads([runs], metric)[0]
+
+
+def spreads(groups: Sequence[Sequence[Run]], metric: str) -> list[str]:
+    """Return the `spread` of each group, all with the same decimals."""
+    found = [[value for run in runs if (value := numbers(run).get(metric)) is not None] for runs in groups]
+    means = [float(np.mean(values)) if values else None for values in found]
+    errors = [float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None for values in found]
+    texts = zip(with_errors(means, errors), found, strict=True)
+    return [f"{text} (n = {len(values)})" if len(values) > 1 else text for text, values in texts]
 
 
 def _verdict_on(comparison: Comparison, line: Line) -> str:
     base = comparison.groups[0]
     new = next(group for group in comparison.groups if group.name == line.group)
     if line.difference is None:
-        return f"No winner: {comparison.metric} was not tested between A and {new.name}, because {line.why}."
+        return f"No winner: {comparison.metric} was not tested between {base.name} and {new.name}, because {line.why}."
     several_seeds = max(len(base.runs), len(new.runs)) > 1
     measured = (
-        f"{comparison.metric}: A {format_number(line.base)}, {new.name} {format_number(line.new)}; difference "
-        f"{signed(line.difference.value)}, 95 % interval {interval(line.difference)}, p {p_value(line.p)} "
+        f"{comparison.metric}: {base.name} {format_number(line.base)}, {new.name} {format_number(line.new)}; "
+        f"difference {signed(line.difference.value)}, 95 % interval {interval(line.difference)}, p {p_value(line.p)} "
         f"({line.difference.test})."
     )
     result = line.shown
@@ -78,20 +85,23 @@ def p_value(p: float) -> str:
 
 def format_comparison(found: Comparison) -> str:
     """Format the comparison as text."""
-    names = [group.name for group in found.groups]
-    lines = [f"{group.name}  {described(group)}" for group in found.groups]
+    names = [chr(ord("A") + i) for i in range(len(found.groups))]  # names of runs are too long for a console
+    letters = dict(zip([group.name for group in found.groups], names, strict=True))
+    head = functools.partial(_table_head, names)
+    cells = lambda line: _cells(line, several=len(names) > 2, name=letters[line.group])
+    lines = [f"{name}  {group.name}: {described(group)}" for name, group in zip(names, found.groups, strict=True)]
     if found.differs:
         lines += ["", *_aligned(["kind", "setting", *names], [[d.kind, d.name, *[shortened(v, 40) for v in d.values]]
                                                           for d in found.differs])]  # fmt: skip
     if found.one_recipe or _has_seeds(found):
         lines += ["", *_aligned(["metric", *names], _spreads(found))]
     if not found.one_recipe:
-        table_lines = _aligned(_table_head("metric"), [_cells(line) for line in found.metrics])
+        table_lines = _aligned(head("metric"), [cells(line) for line in found.metrics])
         lines += ["", *table_lines, *untested(found.metrics)]
     if tested := [line for line in found.slices if line.difference]:
         shown = [line for line in tested if line.shown]
         lines += ["", f"{len(shown)} of {len(tested)} slices differ significantly{':' if shown else '.'}"]
-        lines += _aligned(_table_head("slice"), [_cells(line) for line in shown[:MANY]]) if shown else []
+        lines += _aligned(head("slice"), [cells(line) for line in shown[:MANY]]) if shown else []
         lines += [f"... and {len(shown) - MANY} more"] * (len(shown) > MANY)
     return "\n".join([*lines, "", *found.remarks, *verdict(found)])
 
@@ -103,7 +113,7 @@ def _has_seeds(result: Comparison) -> bool:
 def _spreads(result: Comparison) -> list[list[str]]:
     metrics = dict.fromkeys(name for group in result.groups for run in group.runs for name in numbers(run))
     names = sorted(metrics, key=lambda name: name != result.metric)
-    return [[name, *[spread(group.runs, name) for group in result.groups]] for name in names]
+    return [[name, *spreads([group.runs for group in result.groups], name)] for name in names]
 
 
 def described(group: Group) -> str:
@@ -114,18 +124,21 @@ def described(group: Group) -> str:
     return f"{experiment}, seed{'s' * (len(group.runs) > 1)} {seeds}: {folders}"
 
 
-def _table_head(first) -> list[str]:
-    return [first, "group", "A", "new", "difference", "95 % interval", "p (Holm)", "significant"]
+def _table_head(names, first) -> list[str]:
+    """The columns; a comparison of two groups has one for each, one of several names the group in each row."""
+    base, *new = names
+    columns = [base, *new] if len(new) == 1 else ["run", base, "value"]
+    return [first, *columns, "difference", "95 % interval", "p (Holm)", "significant"]
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: Line, *, several: bool, name: str) -> list[str]:
     difference = line.difference
     statistics = ["–", "–", "–"]
     if difference:
         statistics = [signed(difference.value), interval(difference), p_value(line.p).removeprefix("= ")]
     return [
         line.what,
-        line.group,
+        *[name] * several,
         format_number(line.base),
         format_number(line.new),
         *statistics,
@@ -188,26 +201,27 @@ def _differs(result, names) -> list:
     rows = [[d.kind, d.name, *[element("span", shortened(v, 300), class_="whole" * (len(v) < 20)) for v in d.values]]
             for d in result.differs]  # fmt: skip
     base, *rest = result.groups
-    sources = [(group.name, source_diff(base.runs[0], group.runs[0], names=("A", group.name))) for group in rest]
-    diffs = [details(f"Source diff: A and {name}", element("pre", text)) for name, text in sources if text]
+    sources = [(group.name, source_diff(base.runs[0], group.runs[0], names=(base.name, group.name))) for group in rest]
+    diffs = [details(f"Source diff: {base.name} and {name}", element("pre", text)) for name, text in sources if text]
     no_difference = "Only the seed differs." if result.one_recipe else "No recorded setting differs."
     return [table(["kind", "setting", *names], rows) if rows else element("p", no_difference), *diffs]
 
 
 def _numbers(result, names) -> list:
-    parts = [element("p", UNTESTED if result.one_recipe else METHOD, class_="remark")]
+    method = f"The difference is the value of the other run minus that of {names[0]}. {METHOD}"
+    parts = [element("p", UNTESTED if result.one_recipe else method, class_="remark")]
     if result.one_recipe or _has_seeds(result):
         parts += [table(["metric", *names], _spreads(result), numeric=names)]
         parts += [element("p", "Mean ± standard error over seeds.", class_="remark")] if _has_seeds(result) else []
-    return parts if result.one_recipe else [*parts, _line_table("metric", result.metrics)]
+    return parts if result.one_recipe else [*parts, _line_table(result, "metric", result.metrics)]
 
 
 def _slices(result) -> list:
     """The slices that differ significantly; the others are collapsed."""
     shown, rest = ([line for line in result.slices if bool(line.shown) is wanted] for wanted in (True, False))
-    first = _line_table("slice", shown) if shown else element("p", "No slice differs significantly.")
+    first = _line_table(result, "slice", shown) if shown else element("p", "No slice differs significantly.")
     title = f"{len(rest)} slices without a significant difference"
-    return [first, details(title, _line_table("slice", rest)) if rest else ""]
+    return [first, details(title, _line_table(result, "slice", rest)) if rest else ""]
 
 
 def _labels(result) -> dict[str, str]:
@@ -215,7 +229,7 @@ def _labels(result) -> dict[str, str]:
     labels = {}
     for i, group in enumerate(result.groups):
         knobs = [f"{d.name}={d.values[i]}" for d in result.differs if d.kind == "knob" and d.values[i]]
-        labels[group.name] = shortened(": ".join([group.name, *[", ".join(knobs)] * bool(knobs)]), 32)
+        labels[group.name] = shortened(": ".join([group.name, *[", ".join(knobs)] * bool(knobs)]), 56)
     return labels
 
 
@@ -230,7 +244,7 @@ def _curves(result) -> list:
 
 
 METHOD = (
-    f"The difference is new minus A. It is significant if its p-value, corrected by Holm's method, is below {LEVEL}. "
+    f"It is significant if its p-value, corrected by Holm's method, is below {LEVEL}. "
     "The main metric is corrected for the number of groups; the others are corrected for the number of rows in their "
     "table. McNemar's "
     "test and the paired bootstrap use the same examples and compare two networks. Welch's test over seeds compares "
@@ -249,15 +263,21 @@ def _runs(result: Comparison) -> Html:
     return table(head, rows, numeric=("seed", "step", result.metric))
 
 
-def _line_table(first: str, lines) -> Html:
-    head = _table_head(first)
+def _line_table(result: Comparison, first: str, lines) -> Html:
+    names = [group.name for group in result.groups]
+    head, several = _table_head(names, first), len(names) > 2
     rows = []
     for line in lines:
-        cells: list = _cells(line)
+        cells: list = _cells(line, several=several, name=line.group)
         colour = {"better": "badge met", "worse": "badge missed"}.get(_outcome(line)[1], "badge")
         cells[-1] = element("span", cells[-1], class_=colour) if line.shown else ""
         rows.append(cells)
-    return join([table(head, rows, numeric=head[2:-1]), *[element("p", w, class_="remark") for w in untested(lines)]])
+    return join(
+        [
+            table(head, rows, numeric=head[1 + several : -1]),
+            *[element("p", w, class_="remark") for w in untested(lines)],
+        ]
+    )
 
 
 def untested(lines: Sequence[Line]) -> list[str]:

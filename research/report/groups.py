@@ -12,9 +12,11 @@ from research.errors import UserError
 from research.files import MOST_JSON, read_text
 from research.runs.reader import Run
 
+MAX_RECIPES = 26  # the console names them A to Z
+
 
 class Group(NamedTuple):
-    """The runs of one recipe, sorted by seed. The group of the first run is named A, the others B, C, ..."""
+    """The runs of one recipe, sorted by seed, and their name (see `named_groups`)."""
 
     name: str
     runs: list[Run]
@@ -42,12 +44,9 @@ def grouped(runs: Sequence[Run], *, same_code: bool = False) -> list[Group]:
         raise UserError(f"{duplicates[0]} is given twice. Give each run once.")
     for run in runs:
         recipes.setdefault(_key(recipe(run, same_code=same_code)), []).append(run)
-    if len(recipes) > 26:
-        raise UserError(f"got {len(recipes)} recipes, too many for one comparison; give 26 or fewer.")
-    groups = [
-        Group(chr(ord("A") + i), sorted(group, key=lambda run: str(seed_of(run)).zfill(12)))
-        for i, group in enumerate(recipes.values())
-    ]
+    if len(recipes) > MAX_RECIPES:
+        raise UserError(f"got {len(recipes)} recipes, too many for one comparison; give {MAX_RECIPES} or fewer.")
+    groups = named_groups([sorted(r, key=lambda run: str(seed_of(run)).zfill(12)) for r in recipes.values()])
     for group in groups:
         for first, second in zip(group.runs, group.runs[1:], strict=False):
             if seed_of(first) == seed_of(second):
@@ -56,6 +55,24 @@ def grouped(runs: Sequence[Run], *, same_code: bool = False) -> list[Group]:
                     "there is nothing to compare. Give only one of them."
                 )
     return groups
+
+
+def named_groups(groups: Sequence[Sequence[Run]]) -> list[Group]:
+    """Name each group after the folder of its run, or after the part that the folders of its runs share.
+
+    The name of the parent folder is added if two groups have the same name.
+    """
+
+    def name(runs, parts):
+        names = {"/".join(run.folder.resolve().parts[-parts:]) for run in runs}
+        stems = {re.sub(r"-s\d+$", "", name) for name in names}
+        return min(names if len(runs) == 1 else stems)
+
+    for parts in range(1, 9):
+        names = [name(runs, parts) for runs in groups]
+        if len(set(names)) == len(names):
+            break
+    return [Group(name, list(runs)) for name, runs in zip(names, groups, strict=True)]
 
 
 def recipe(run: Run, *, same_code: bool = False) -> dict:
@@ -133,7 +150,7 @@ def differences(groups: Sequence[Group]) -> list[Differs]:
     return result
 
 
-def source_diff(base: Run, new: Run, *, names: tuple[str, str] = ("A", "B")) -> str:
+def source_diff(base: Run, new: Run, *, names: tuple[str, str]) -> str:
     """Return the unified diff of the experiment's own files; empty if they are equal."""
     old_sources, new_sources = sources(base), sources(new)
     return "".join(

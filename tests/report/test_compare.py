@@ -54,7 +54,7 @@ def test_runs_that_differ_by_seed_only_have_no_winner_and_are_not_tested(trained
         assert said.startswith("No winner: the runs differ by seed only.") and f"(n = {len(runs)})" in said
         assert " is better" not in format_comparison(found) and " is worse" not in format_comparison(found)
     values = [accuracy(folder) for folder in trained["good"]]
-    assert f"{np.mean(values):.4f} ± {stats.sem(values):.2g} (n = 6)" in said
+    assert f"{np.mean(values):.3f} ± {stats.sem(values):.2g} (n = 6)" in said
 
 
 def test_recipes_that_differ_by_noise_have_no_winner(trained):
@@ -76,8 +76,8 @@ def test_a_worse_recipe_is_called_by_its_seeds(trained):
     line, values = found.headline[0], [[accuracy(folder) for folder in group] for group in (good, bad)]
     exact = stats.ttest_ind(values[1], values[0], equal_var=False)
     assert (found.metric, line.shown, line.p) == ("test/accuracy", "lower", pytest.approx(exact.pvalue))
-    assert verdict(found)[0].startswith("B is worse. test/accuracy: A ")
-    assert verdict(compare([*bad, *good]))[0].startswith("B is better.")
+    assert verdict(found)[0].startswith("digits-0.0003-0 is worse. test/accuracy: digits-0.004-0 ")
+    assert verdict(compare([*bad, *good]))[0].startswith("digits-0.004-0 is better.")
     loss = next(line for line in found.metrics if line.what == "test/loss")
     assert loss.shown == "higher" and loss.p > loss.difference.p  # corrected for the table
     assert {d.name for d in found.differs} == {"learning_rate"}
@@ -90,7 +90,7 @@ def test_two_networks_are_tested_on_their_rows_and_nothing_is_said_of_recipes(tr
     hit = [r["label"] == r["prediction"] for r in rows]
     lost, gained = (hit[0] & ~hit[1]).sum(), (hit[1] & ~hit[0]).sum()
     assert found.headline[0].difference.p == pytest.approx(stats.binomtest(gained, lost + gained).pvalue)
-    assert verdict(found)[0].startswith("No winner between recipes: each has one seed. Of these two networks, B")
+    assert verdict(found)[0].startswith("No winner between recipes: each has one seed. Of these two networks, digits-0")
     loss = next(line for line in found.metrics if line.what == "test/loss")
     assert loss.difference.value == pytest.approx(rows[1]["loss"].mean() - rows[0]["loss"].mean(), rel=1e-4)
     assert next(line.why for line in found.metrics if line.what == "test/ece").startswith("it is not a mean")
@@ -103,7 +103,9 @@ def test_a_single_seed_beside_several_and_three_recipes(trained):
     found = compare([*trained["good"], trained["bad"][0]])
     assert found.headline[0].shown == "lower" and "6 and 1 seeds" in found.headline[0].difference.test
     three = compare([trained["good"][0], trained["same"][0], trained["bad"][0]])
-    assert [line.group for line in three.headline] == ["B", "C"]
+    assert [line.group for line in three.headline] == [trained[kind][0].name for kind in ("same", "bad")]
+    head = next(line.split() for line in format_comparison(three).split("\n") if line.startswith("metric "))
+    assert head[:4] == ["metric", "run", "A", "value"]
     assert [line.p for line in three.metrics[:2]] == [line.p for line in three.headline], "one p for one test"
     assert three.headline[1].p == pytest.approx(min(1, 2 * three.headline[1].difference.p))  # Holm: of two
 
@@ -139,13 +141,17 @@ def test_the_page(trained):
     path = write(found)
     assert path == trained["good"][0] / "report" / f"compare-{'-'.join(run.name for run in runs[1:])}.html"
     page, source = read(path), path.read_text()
-    assert "B is worse" in page.text and "learning_rate" in page.text and "accuracy, class 9" in page.text
+    assert "digits-0.0003-0 is worse" in page.text and "learning_rate" in page.text and "accuracy, class 9" in page.text
     assert {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe"} == set()
     assert all(attrs["href"].startswith("#") for tag, attrs in page.tags if tag == "a")
     significant = sum(bool(line.shown) for line in found.slices)
     assert f"{len(found.slices) - significant} slices without a significant difference" in page.text
-    drawn = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
-    assert drawn == ["train loss over the step: A, B"] and "http:" not in source and "default-src 'none'" in source
+    drawn = [attrs["aria-label"] for _, attrs in page.tags if "aria-label" in attrs]
+    assert (
+        drawn == ["train loss over the step: digits-0.004-0, digits-0.0003-0"]
+        and "http:" not in source
+        and "default-src 'none'" in source
+    )
 
 
 def test_what_runs_say_stays_text(trained, copy):
@@ -217,6 +223,17 @@ def test_code_counts_as_a_difference_unless_it_is_said_not_to(trained, copy):
     found = compare([trained["good"][0], other])
     assert [d.name for d in found.differs] == ["digits.py", "uncommitted changes"]
     assert "+def experiment(): ..." in read(write(found)).text
+
+
+def test_groups_are_named_after_their_folders(trained, copy):
+    good, bad = trained["good"], trained["bad"]
+    name = lambda *folders: [group.name for group in grouped([read_run(folder) for folder in folders])]
+    assert name(good[0], *bad) == ["digits-0.004-0-s0", "digits-0.0003-0"]
+    twin = copy(bad[0], good[0].name)  # the same name in another folder
+    assert name(good[0], twin) == [f"{folder.parent.name}/{folder.name}" for folder in (good[0], twin)]
+    lines = format_comparison(compare([good[0], bad[0]])).split("\n")
+    assert lines[:2] == [f"A  {good[0].name}: digits, seed 0: {good[0]}", f"B  {bad[0].name}: digits, seed 0: {bad[0]}"]
+    assert next(line.split() for line in lines if line.startswith("metric "))[:4] == ["metric", "A", "B", "difference"]
 
 
 def test_other_data_are_a_difference_and_the_first_batch_is_not(trained, copy):
