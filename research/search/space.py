@@ -89,15 +89,26 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
     Raises UserError for a range of floats, which has no finite list of values, and for more than 10,000 combinations.
     """
-    axes, count = {}, 1
+    axes = {}
     for name, spec in space.searched.items():
         if isinstance(spec, Range) and not isinstance(spec.low, int):
             raise UserError(f"a grid needs the number of values of {name}, such as {_text(spec)}:5, or choices.")
         axes[name] = range(spec.low, spec.high + 1) if isinstance(spec, Range) else spec.values
-        count *= len(axes[name])
-    if count > MAX_GRID:
-        raise UserError(f"the grid has {count} points; expected at most {MAX_GRID}. Use --search random instead.")
+    if count(space) > MAX_GRID:
+        raise UserError(
+            f"the grid has {count(space)} points; expected at most {MAX_GRID}. Use --search random instead."
+        )
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def count(space: Space) -> float:
+    """Return the number of combinations of the searched knobs; infinite with a range of floats."""
+    sizes = [
+        len(spec.values) if isinstance(spec, Choices)
+        else spec.high - spec.low + 1 if isinstance(spec.low, int) else math.inf
+        for spec in space.searched.values()
+    ]  # fmt: skip
+    return math.prod(sizes)
 
 
 def to_json(space: Space) -> dict:

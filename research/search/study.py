@@ -24,7 +24,7 @@ from research.runs.trust import sign
 from research.search import gp
 from research.search.budget import Budget, spent
 from research.search.journal import JournalLock
-from research.search.space import Space, first, from_json, grid, suggest, to_json
+from research.search.space import Space, count, first, from_json, grid, suggest, to_json
 
 MAX_LIVES = 3  # attempts of a trial from one checkpoint, so that a trial that kills its workers is given up
 POPULATION = 10
@@ -151,11 +151,18 @@ def settle(folder) -> tuple[Sweep, Any]:
             study_name="sweep", direction=f"{sweep.mode}imize", load_if_exists=True,
             pruner=STOPPINGS[sweep.stopping](optuna), sampler=SEARCHES[sweep.search](optuna, 0),
         )  # fmt: skip
-        if sweep.search == "grid":
-            for point in grid(sweep.space)[len(study.trials) :]:  # an interrupted call may have queued only a part
+        queued = [t.system_attrs.get("fixed_params", t.params) for t in study.get_trials(deepcopy=False)]
+        for point in every_point(sweep):
+            if point not in queued:  # an interrupted call may have queued only a part
                 study.enqueue_trial(point)
         write_json(sweep.folder / "sweep.json", {**record, "metric": sweep.metric, "mode": sweep.mode})
     return sweep, study
+
+
+def every_point(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return all points of a grid, or of a search whose budget covers them; otherwise []."""
+    covered = sweep.budget.trials is not None and count(sweep.space) <= sweep.budget.trials
+    return grid(sweep.space) if sweep.search == "grid" or covered else []
 
 
 def claim(sweep: Sweep, study) -> Claimed | str:
@@ -205,8 +212,8 @@ def claim(sweep: Sweep, study) -> Claimed | str:
 def finished(sweep: Sweep, trials) -> str:
     """Return the reason why no new trial may start; empty if one may."""
     started = [t for t in trials if t.state.name != "WAITING"]
-    if sweep.search == "grid" and len(started) == len(trials):
-        return f"all {len(trials)} points of the grid"
+    if (points := every_point(sweep)) and len(started) == len(trials):
+        return f"all {len(points)} points"
     if len(started) >= REPEATS and all("same_as" in t.user_attrs for t in started[-REPEATS:]):
         return f"{len(started)} trials: the search proposes nothing new"
     costs = [t.user_attrs.get("work", {}) for t in started]

@@ -44,7 +44,8 @@ def sweep(
     grid, random, tpe, gp or evolution. `stopping` is none, asha, hyperband or median. `metric`, such as
     `valid/accuracy`, and `mode` (max or min) default to those of the experiment's best checkpoint. The value of a trial
     is the metric of its last evaluation. `budget` is `50trials`, `2h`, `1e6steps` or several separated by commas; the
-    default is 30 trials, or the complete grid. A larger budget continues a finished sweep. `seed` seeds the search and
+    default is 30 trials, or the complete grid. A search whose budget covers all combinations tries each of
+    them once, like a grid. A larger budget continues a finished sweep. `seed` seeds the search and
     every run; with one worker, the sweep is reproducible.
 
     Each trial is a run folder. One worker trains in this process. Several workers are processes on this host that share

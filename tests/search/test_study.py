@@ -152,14 +152,24 @@ def test_budgets_of_steps_and_time(fake, tmp_path, monkeypatch):
 
 
 def test_the_same_knobs_are_not_trained_twice(fake, tmp_path):
-    found, _ = run(tmp_path, search="random", x="0:1:2", n="6,7", budget="12trials")
-    assert len(found.trials) == 12 and len(fake.calls) == len({str(k) for _, k in fake.calls}) <= 4
+    found, _ = run(tmp_path, search="random", x="0:1:2", n="6,7", budget="1e9steps")
+    assert found.finished and len(fake.calls) == len({str(k) for _, k in fake.calls}) <= 4
     repeated = [t for t in found.trials if t.same_as is not None]
     original = {t.number: t for t in found.trials if t.same_as is None}
     assert repeated and all(t.value == original[t.same_as].value for t in repeated)
     assert all(t.folder == original[t.same_as].folder and t.steps == 0 for t in repeated)
-    endless, _ = run(tmp_path, search="random", x="0:1:2", n="6,7", budget="1e9steps")
-    assert endless.finished and len(fake.calls) <= 8
+
+
+@pytest.mark.parametrize("search", ["tpe", "random"])
+def test_a_search_whose_budget_covers_all_combinations_tries_each_once(fake, tmp_path, search):
+    few, _ = run(tmp_path, search=search, x="0:1:2", n="6:7", budget="3trials")
+    assert len(few.trials) == 3
+    found, output = run(tmp_path, search=search, x="0:1:2", n="6:7", budget="10trials")
+    new = [t for t in found.trials if t.number >= 3]
+    assert found.finished and {(t.knobs["x"], t.knobs["n"]) for t in found.trials} == {(0, 6), (0, 7), (1, 6), (1, 7)}
+    assert all(t.same_as is None for t in new) and len(fake.calls) == 4
+    two, _ = run(tmp_path, search=search, x="0.1,0.2", n="7")
+    assert [t.knobs["x"] for t in two.trials] == [0.2, 0.1] and two.finished and len(fake.calls) == 6
 
 
 def test_a_trial_whose_worker_is_gone_is_found_and_its_own_is_left_alone(fake, tmp_path):
