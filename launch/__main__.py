@@ -14,13 +14,16 @@ from research.runs.knobs import Parser
 PLACES = {"local": local, "slurm": slurm, "kubernetes": kubernetes, "tpu-vm": tpu_vm}
 VERBS = ("status", "logs", "cancel")
 USAGE = f"""\
-usage: python -m launch PLACE FILE [knobs and options of train] -- [resources] [--dry-run]
-       python -m launch PLACE sweep FOLDER -- [resources] [--dry-run]
-       python -m launch {"|".join(VERBS)} PLACE JOB [-- options of the underlying program]
+usage: python -m launch PLACE FILE [OPTIONS] -- [RESOURCES] [--dry-run]
+       python -m launch PLACE sweep FOLDER -- [RESOURCES] [--dry-run]
+       python -m launch {"|".join(VERBS)} PLACE JOB [-- OPTIONS]
 
   PLACE      {", ".join(PLACES)}
-  resources  python -m launch PLACE --help lists them
-  sweep      start workers for the sweep in FOLDER; create it with: python -m research sweep FILE ... --workers 0
+  OPTIONS    knobs of the experiment and options of train; after a JOB, options
+             of the underlying program
+  RESOURCES  python -m launch PLACE --help lists them
+  sweep      start workers for the sweep in FOLDER; create it with
+             python -m research sweep FILE ... --workers 0
   --dry-run  print the files and commands; write and run nothing
 """
 

@@ -4,7 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,17 @@ class Plan(NamedTuple):
     def __str__(self):
         """Format the plan for `--dry-run`: every file under its path, then the commands in shell syntax."""
         parts = [f"==> {path} <==\n{text.rstrip()}\n" for path, text in self.files.items()]
-        return "\n".join([*parts, *(f"$ {shlex.join(command)}" for command in self.commands)])
+        return "\n".join([*parts, *(f"$ {folded(command)}" for command in self.commands)])
+
+
+def folded(command: Sequence[str], *, width: int = 78, indent: str = "    ") -> str:
+    """Return the shell syntax of a command, with a backslash where a line would be longer than `width`."""
+    lines = [""]
+    for word in map(shlex.quote, command):
+        if lines[-1].strip() and len(lines[-1]) + 1 + len(word) > width - 4:
+            lines.append(indent)
+        lines[-1] += f"{' ' if lines[-1].strip() else ''}{word}"
+    return " \\\n".join(lines)
 
 
 def launched() -> str:

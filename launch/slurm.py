@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launch.life import AGAIN
-from launch.plan import Job, Plan, launched, one_line, submit
+from launch.plan import Job, Plan, folded, launched, one_line, submit
 from research.errors import UserError
 
 __all__ = ["arguments", "cancel", "logs", "plan", "status", "submit"]
@@ -21,26 +21,37 @@ __all__ = ["arguments", "cancel", "logs", "plan", "status", "submit"]
 TEMPLATE = """\
 #!/bin/bash
 {options}
-job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
+job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}
+job=$job${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
 say() {{ echo "[$(date +%T)] $job, restart ${{SLURM_RESTART_COUNT:-0}}: $*"; }}
-state() {{ scontrol show job --oneliner "$job" | grep -o 'JobState=[A-Z_]*'; }}
+state() {{
+    scontrol show job --oneliner "$job" | grep -o 'JobState=[A-Z_]*'
+}}
 export RESEARCH_STATUS_FILE={folder}/$job.json
 signalled=
-trap 'signalled=1; say "the time limit is near: saving"; scancel --signal=TERM "$job"' USR1
+near() {{
+    signalled=1
+    say "the time limit is near: saving"
+    scancel --signal=TERM "$job"
+}}
+trap near USR1
 trap 'signalled=1; say "stop requested: saving"' TERM
 
 {python} -m launch.life --max-restarts {max_restarts} -- \\
-    srun --kill-on-bad-exit=1 {cpus}{command} &
+    {command} &
 life=$!
-while wait $life; kill -0 $life 2>/dev/null; do :; done # a signal interrupts the wait
+# A signal interrupts the wait.
+while wait $life; kill -0 $life 2>/dev/null; do :; done
 wait $life
 code=$?
 
 case $code in
 0) exit 0 ;;
 {again}) say "stopped and saved" ;;
-*) # An error ends the job, except after a lost node or a signal that came before the process could handle it.
-    [ "$signalled" ] || ! timeout 60 srun --overlap --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true || exit $code
+*) # An error ends the job, except after a lost node or a signal that came
+    # before the process could handle it.
+    [ "$signalled" ] || ! timeout 60 srun --overlap --ntasks="$SLURM_NNODES" \\
+        --ntasks-per-node=1 true || exit $code
     say "stop requested, or a node does not respond" ;;
 esac
 if [ "$(state)" != JobState=RUNNING ]; then
@@ -94,12 +105,13 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
     }
     lines = [_directive(f"--{name}" if v is True else f"--{name}={v}") for name, v in options.items() if v]
     lines += [one_line("--sbatch", option) for option in r["sbatch"]]
-    command = shlex.join(job.command()) + (' --seed "$SLURM_ARRAY_TASK_ID"' if r["seeds"] else "")
     # Since 22.05, srun does not inherit this option from sbatch.
-    cpus = f"--cpus-per-task={r['cpus_per_task']} " if r["cpus_per_task"] else ""
+    cpus = [f"--cpus-per-task={r['cpus_per_task']}"] if r["cpus_per_task"] else []
+    command = folded(("srun", "--kill-on-bad-exit=1", *cpus, *job.command()), indent=" " * 8)
+    command += ' \\\n        --seed "$SLURM_ARRAY_TASK_ID"' if r["seeds"] else ""
     script = TEMPLATE.format(
         options="\n".join(f"#SBATCH {line}" for line in lines), folder=shlex.quote(job.folder),
-        python=shlex.quote(job.python), command=command, cpus=cpus, max_restarts=r["max_restarts"],
+        python=shlex.quote(job.python), command=command, max_restarts=r["max_restarts"],
         again=AGAIN,
     )  # fmt: skip
     path = f"{job.folder}/job.sbatch"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launch.life import AGAIN
-from launch.plan import Job, Plan, copied, pairs, submit
+from launch.plan import Job, Plan, copied, folded, pairs, submit
 from research.errors import UserError
 
 __all__ = ["arguments", "cancel", "logs", "plan", "status", "submit"]
@@ -22,9 +22,15 @@ set -uo pipefail
 name={name}
 code={folder}/code.tar.gz
 place=({place})
-queued() {{ gcloud compute tpus queued-resources "$1" "$name" "${{place[@]}}" "${{@:2}}"; }}
+queued() {{
+    gcloud compute tpus queued-resources "$1" "$name" "${{place[@]}}" "${{@:2}}"
+}}
 copy() {{ gcloud compute tpus tpu-vm scp "${{place[@]}}" "$@"; }}
-workers() {{ gcloud compute tpus tpu-vm ssh "$name" "${{place[@]}}" --worker=all --command="$1" & wait $!; }}
+workers() {{
+    gcloud compute tpus tpu-vm ssh "$name" "${{place[@]}}" --worker=all \\
+        --command="$1" &
+    wait $!
+}}
 say() {{ echo "[$(date +%T)] $name: $*" >&2; }}
 state() {{ queued describe --format='value(state.state)'; }}
 remove() {{ {remove}; }}
@@ -33,10 +39,17 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 life() {{
-    queued create --node-id="$name" {resource} || return 1
+    queued create --node-id="$name" \\
+        {resource} || return 1
     seen= unknown=0
     until [ "$seen" = ACTIVE ]; do
-        if now=$(state); then unknown=0; elif ((++unknown == 10)); then return 1; else now=unknown; fi
+        if now=$(state); then
+            unknown=0
+        elif ((++unknown == 10)); then
+            return 1
+        else
+            now=unknown
+        fi
         [ "$now" = "$seen" ] || say "$now"
         seen=$now
         case $now in
@@ -55,7 +68,8 @@ life() {{
     result=$?
     if ((result)); then
         case $(state) in
-        ACTIVE) workers true || return {again} ;; # an unresponsive worker is being preempted
+        # An unresponsive worker is being preempted.
+        ACTIVE) workers true || return {again} ;;
         SUSPEND*) return {again} ;;
         *) return $result ;; # deleted by someone else
         esac
@@ -75,15 +89,18 @@ for ((restart = 0; ; restart++)); do
     remove
 done
 """
-FETCH = """copy --recurse --worker=0 "$name:code/runs" . || {
-        say "cannot copy the runs: the slice is not deleted. Fetch code/runs from it, then delete it."
+FETCH = """\
+copy --recurse --worker=0 "$name:code/runs" . || {
+        say "cannot copy the runs: the slice is not deleted." \\
+            "Fetch code/runs from it, then delete it."
         trap - EXIT
     }"""
 # The Python of the runtime images is too old.
-INSTALL = (
-    "curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv venv --quiet --clear --python 3.12 ~/venv && "
-    "~/.local/bin/uv pip install --quiet --python ~/venv/bin/python -c constraints.txt -e '.[tpu]'"
-)
+INSTALL = """\
+curl -LsSf https://astral.sh/uv/install.sh | sh &&
+~/.local/bin/uv venv --quiet --clear --python 3.12 ~/venv &&
+~/.local/bin/uv pip install --quiet --python ~/venv/bin/python \\
+    -c constraints.txt -e '.[tpu]'"""
 METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number"
 PYTHON = "~/venv/bin/python"
 
@@ -99,7 +116,7 @@ def arguments(parser):
     parser.add_argument("--reserved", action="store_true")
     parser.add_argument("--wait", metavar="DURATION", help="give up if no slice comes in time, such as 6h")
     parser.add_argument("--create", action="append", default=[], metavar="OPTION", help="option for gcloud create")
-    parser.add_argument("--setup", metavar="COMMAND", default=INSTALL, help=f"install into ~/venv (default {INSTALL})")
+    parser.add_argument("--setup", metavar="COMMAND", default=INSTALL, help="installs into ~/venv (default: with uv)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--keep", action="store_true", help="do not delete the slice")
     parser.add_argument("--poll", type=float, default=30, metavar="SECONDS")
@@ -124,13 +141,16 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
         "RESEARCH_STATUS_FILE": f"runs/launched/{job.name}/status.json",
         **pairs("--env", r["env"]),
     }
-    unpack = "rm -rf code && mkdir -p code/runs && tar -xzf code.tar.gz -C code && cd code"
-    install = " && ".join([unpack, *filter(None, [r["mount"]]), r["setup"]])
-    life = f'{PYTHON} -m launch.life --max-restarts {r["max_restarts"]} --worker "$worker" -- {PYTHON}'
+    unpack = "rm -rf code && mkdir -p code/runs &&\ntar -xzf code.tar.gz -C code && cd code"
+    install = " &&\n".join([unpack, *filter(None, [r["mount"]]), r["setup"]])
+    life = f'{PYTHON} -m launch.life --max-restarts {r["max_restarts"]} --worker "$worker" -- \\\n    {PYTHON}'
     run = (
-        f"cd code && set -o pipefail && worker=$(curl -sf -H 'Metadata-Flavor: Google' {METADATA}) && "
-        f"env {shlex.join(f'{k}={v}' for k, v in env.items())} {life} {shlex.join(job.command()[1:])} 2>&1 "
-        "| tee ~/train.log"
+        "cd code && set -o pipefail &&\n"
+        f"metadata={METADATA} &&\n"
+        "worker=$(curl -sf -H 'Metadata-Flavor: Google' $metadata) &&\n"
+        f"{folded(('env', *(f'{k}={v}' for k, v in env.items())))} \\\n"
+        f"    {life} {folded(job.command()[1:], width=56, indent=' ' * 8)} 2>&1 |\n"
+        "tee ~/train.log"
     )
     script = TEMPLATE.format(
         name=job.name, folder=shlex.quote(job.folder), place=_flags(place), resource=_flags(resource, r["create"]),
@@ -138,7 +158,7 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
         if r["keep"] else "queued delete --force --quiet",
         poll=r["poll"], again=AGAIN, install=shlex.quote(install),
         run=shlex.quote(run), fetch=":" if r["mount"] else FETCH,
-        advice="" if r["mount"] else "; with --mount, the runs survive and a new slice is requested",
+        advice="" if r["mount"] else ';" \\\n        "with --mount, the runs survive and a new slice is requested',
         max_restarts=r["max_restarts"] if r["mount"] else 0,
     )  # fmt: skip
     path = f"{job.folder}/slice.sh"
@@ -147,7 +167,7 @@ def plan(job: Job, resources: Mapping[str, Any]) -> Plan:
 
 def _flags(values, more=()):
     flags = [f"--{name}" if value is True else f"--{name}={value}" for name, value in values.items() if value]
-    return shlex.join([*flags, *more])
+    return folded([*flags, *more], width=68, indent=" " * 8)
 
 
 def status(job: str) -> tuple[tuple[str, ...], ...]:

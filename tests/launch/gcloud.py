@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 folder, program, *arguments = sys.argv[1:]
-folder, text = Path(folder), " ".join(sys.argv[3:])
+folder, text = Path(folder), " ".join(sys.argv[3:]).replace("\n", " ")
 workers = [folder / f"worker{number}" for number in (0, 1)]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from launch import kubernetes, slurm, tpu_vm
 from launch.__main__ import PLACES, job_of, main
-from launch.plan import Job, Plan, submit
+from launch.plan import Job, Plan, folded, submit
 from research.errors import UserError
 from research.runs.knobs import Parser
 
@@ -55,6 +55,19 @@ def plan_of(place, arguments, resources):
 @pytest.mark.parametrize("name", CASES)
 def test_plans_are_as_they_were_read(name):
     assert str(plan_of(*CASES[name])) + "\n" == (GOLDEN / f"{name}.txt").read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("slurm") or name.startswith("tpu")])
+def test_plans_are_read_at_80_columns(name):
+    text = (GOLDEN / f"{name}.txt").read_text()
+    assert [line for line in text.split("\n") if len(line) > 80 and not line.startswith("metadata=")] == []
+
+
+def test_a_folded_command_is_the_same_command():
+    command = ["/env/bin/python", "-m", "x", *(f"--option-{i}=a value {i}" for i in range(9)), "", "a\nb"]
+    text = folded(command)
+    assert shlex.split(text.replace("\\\n", "")) == command and max(map(len, text.split("\n"))) <= 80
+    assert folded(["ls", "-l"]) == "ls -l"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +120,7 @@ def test_the_command_line(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("RESEARCH_RUNS", str(tmp_path / "runs"))
     file = str(REPO / "experiments" / "digits.py")
     assert main(["slurm", file, "--epochs", "3", "--", "--nodes", "2", "--dry-run"]) == 0
-    shown = capsys.readouterr().out
+    shown = re.sub(r" \\\n *", " ", capsys.readouterr().out)
     assert "#SBATCH --nodes=2" in shown and "$ sbatch " in shown and not list(tmp_path.iterdir())
     assert "research train experiments/digits.py --epochs 3 &" in shown  # named from the working folder
     assert main([]) == main(["slurm", "--help"]) == main(["kubernetes"]) == 0
