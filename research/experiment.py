@@ -326,6 +326,18 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     )
 
 
+def remarks(built: Built) -> list[str]:
+    """Return what the user should know before the first step: the sharding, and a batch that exceeds the data."""
+    size, examples = built.experiment.source.size, built.experiment.source.examples
+    found = [f"Sharding of the arrays:\n{built.table}"] if built.table else []
+    if examples and examples < size:
+        found.append(
+            f"A batch of {size} is larger than the training data ({examples} examples): it repeats examples, and every "
+            "step is more than an epoch. Use a smaller batch."
+        )
+    return found
+
+
 def stacked(source, stride: int):
     """Return a training source that stacks `stride` consecutive batches on a leading axis."""
     if stride == 1:

@@ -29,7 +29,7 @@ from research.distributed.job import join
 from research.distributed.watchdog import limit, watchdog
 from research.errors import UserError, check_path, no_exit, own_line, printable, unknown
 from research.evaluate import evaluator
-from research.experiment import build
+from research.experiment import build, remarks
 from research.files import TolerantStream, file_errors, write_json
 from research.loop import NonFinite
 from research.loop import run as loop
@@ -197,8 +197,8 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
             built = with_layers(built)
         except UserError as error:
             tell(events.Message(0, f"--watch records no layer statistics: {error}"))
-    if built.table:
-        tell(events.Message(0, f"Sharding of the arrays:\n{built.table}"))
+    for text in remarks(built):
+        tell(events.Message(0, text))
     changed = {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}
     if changed:
         tell(events.Message(0, f"Versions changed since the run started: {changed}. Results may not be bit-identical."))

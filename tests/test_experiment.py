@@ -14,7 +14,7 @@ from research.core import Eval, Out
 from research.data import arrays, batches, eval_batches, generated
 from research.errors import UserError
 from research.evaluate import fetch_total
-from research.experiment import Best, Claim, build
+from research.experiment import Best, Claim, build, remarks
 from research.metric_sums import MetricSums, Total
 from research.metrics.classification import measure_classification
 from research.optim.ema import ema
@@ -153,6 +153,13 @@ def test_build_refuses(changes, message):
 def test_a_batch_that_does_not_split_is_refused_before_training():
     with pytest.raises(UserError, match="batch of 10 examples cannot be split over 4 devices"):
         build(toys.experiment(source=batches(toys.DATA, 10)), devices=jax.devices()[:4])
+
+
+def test_a_batch_larger_than_the_data_is_remarked():
+    made = toys.experiment(source=batches(toys.DATA, 64), steps=1, save_every=1)
+    (said,) = remarks(build(made, devices=jax.devices()[:1]))
+    assert said.startswith("A batch of 64 is larger than the training data (50 examples)")
+    assert remarks(build(toys.experiment(), devices=jax.devices()[:1])) == []
 
 
 def test_start_replaces_fresh_weights():

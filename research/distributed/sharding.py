@@ -169,8 +169,8 @@ def _axes(names) -> tuple[str, ...]:
 def table(tree) -> str:
     """Format the placement of a State whose leaves have a shape, a dtype and a sharding.
 
-    Params have one line each; layers whose paths differ only in a number share a line. Leaves of `opt` and `stats` are
-    listed only if their sharding differs from that of their param. The last line has the totals, in bytes.
+    Params have one line each; layers that differ only in a number in their path share a line. Leaves of `opt` and
+    `stats` are listed only if their sharding differs from that of their param. The last line has the totals, in bytes.
     """
     lines, totals, params = {}, {}, {}
     for path, leaf in jax.tree.leaves_with_path(tree):
@@ -186,9 +186,12 @@ def table(tree) -> str:
         elif not leaf.shape or _spec_of_param(rest, leaf, params) == spec:
             continue
         kind = (re.sub(r"(?<=/)\d+(?=/)", "*", name), f"{leaf.dtype.name}{list(leaf.shape)}", _axes_text(leaf.sharding))
-        count, size = lines.get(kind, (0, 0))
-        lines[kind] = count + 1, size + local
-    rows = [(*kind, f"{count} x" if count > 1 else "", _bytes(size)) for kind, (count, size) in lines.items()]
+        _, count, size = lines.get(kind, ("", 0, 0))
+        lines[kind] = name, count + 1, size + local
+    rows = [
+        (kind[0] if count > 1 else name, *kind[1:], f"{count} x" if count > 1 else "", _bytes(size))
+        for kind, (name, count, size) in lines.items()
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     devices = next(iter(jax.tree.leaves(tree))).sharding.num_devices

@@ -165,6 +165,16 @@ def test_the_table_says_what_lives_where():
     assert "opt 258 KiB of 1.002 MiB" in text
 
 
+def test_a_layer_that_has_no_equal_is_listed_by_its_name():
+    tree = state({"layers/0/bias": (64,), "layers/1/bias": (64,), "layers/2/bias": (10,)}, optax.sgd(1.0), {})
+    layout = shardings(tree, mesh_of(fsdp=4), ())
+    text = table(jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, layout))
+    assert [line.split()[:2] for line in text.splitlines()[:2]] == [
+        ["params/layers/*/bias", "float32[64]"],
+        ["params/layers/2/bias", "float32[10]"],
+    ]
+
+
 def test_an_experiment_is_sharded_and_says_so():
     made = toys.experiment(
         init=lambda key: ({"w": jnp.ones(3), "b": jnp.zeros(()), "wide": jnp.zeros((4, 8))}, {}),
