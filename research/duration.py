@@ -68,6 +68,14 @@ class Period(NamedTuple):
         dispatches, length = step // self.stride, self.length / self.stride
         return step > 0 and round(round(dispatches / length) * length) == dispatches
 
+    def next_end(self, step: int) -> int:
+        """Return the first step after `step`, a multiple of the stride, at which an interval ends."""
+        dispatches, length = step // self.stride, self.length / self.stride
+        number = max(1, int(dispatches / length))
+        while round(number * length) <= dispatches:
+            number += 1
+        return round(number * length) * self.stride
+
 
 def in_steps(duration, **options) -> int:
     """Convert a Duration, or a plain number of steps, to optimizer steps: at least one, and a multiple of `stride`.

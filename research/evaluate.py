@@ -113,14 +113,9 @@ def on_mesh(tree, mesh):
     return jax.tree.map(relabel, tree)
 
 
-def fetch_f64(states):
-    """Fetch metric states from the devices and convert them to f64, in which counts up to 2^53 are exact."""
-    return jax.tree.map(lambda x: np.asarray(x, np.float64), fetch(states))
-
-
 def fetch_total(total: Total):
-    """Fetch the metric states of a Total in f64, which holds both of its parts."""
-    return jax.tree.map(np.add, *fetch_f64(total))
+    """Fetch the metric states of a Total in f64, which holds both of its parts, and counts up to 2^53 exactly."""
+    return fetch(total).exact()
 
 
 def fetch(tree):

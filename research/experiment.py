@@ -201,6 +201,11 @@ class Built(NamedTuple):
     source: Callable[[int], BatchAt]
     table: str
 
+    def boundary(self, step: int) -> int:
+        """Return the first step after `step` at which metrics are recorded, an evaluation or a checkpoint is due."""
+        periods = (self.log_every, self.save_every, *self.eval_every.values())
+        return min(self.total, *(period.next_end(step) for period in periods))
+
 
 STRATEGIES = ("jit", "pmap")
 

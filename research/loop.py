@@ -19,7 +19,6 @@ from research.data.sampling.prefetch import prefetch
 from research.data.sampling.process_rows import read_own_rows
 from research.distributed.sharding import put
 from research.errors import UserError, unknown
-from research.evaluate import fetch_total
 from research.experiment import Built
 from research.metric_sums import MetricSums, Total
 from research.runs.checkpoint import Checkpoints
@@ -115,11 +114,15 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
                 checkpoints.wait()
                 return LoopResult("finished" if finished else "preempted", step, progress["results"], state)
             interval.resume()
-            batch, waited = next(batches)
-            state, sums = built.step(state, sums, batch)
-            step += ex.stride
+            boundary = built.boundary(step)
+            while True:  # the steps between boundaries: each microsecond here counts
+                batch, waited = next(batches)
+                state, sums = built.step(state, sums, batch)
+                step += ex.stride
+                interval.waited += waited
+                if step >= boundary or interrupted():
+                    break
             progress["evaluated"] = []
-            interval.waited += waited
             if built.log_every.ends_at(step) or step >= built.total:
                 interval.close(step, sums)
                 sums = built.fresh_sums()
@@ -227,10 +230,10 @@ class _Interval:
         start, self.since = self.since, done.result()
         seconds = max(self.since - start, 1e-9)
         timing = {"seconds": seconds, "steps_per_second": steps / seconds, "data_wait": min(1.0, waited / seconds)}
-        sums = jax.device_get(sums)
-        if sums.bad >= 0:
-            raise self.nonfinite_error(int(sums.bad), "the loss is not finite")
-        metrics = {name: float(state.value()) for name, state in fetch_total(sums.total).items()}
+        sums, bad, rest = jax.device_get(sums).parts
+        if bad >= 0:
+            raise self.nonfinite_error(int(bad), "the loss is not finite")
+        metrics = {name: float(state.value()) for name, state in Total(sums, rest).exact().items()}
         with jax.default_device(jax.local_devices(backend="cpu")[0]):  # elsewhere it would wait for the queued steps
             metrics |= {name: float(value(step - 1)) for name, value in self.built.wired.schedules.items()}
         self.record.write(step, {f"train/{name}": value for name, value in metrics.items()})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,10 @@ class Total(NamedTuple):
             return np.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32) if floating else x.dtype)
 
         return cls(*(jax.tree.map(zeros, states) for _ in cls._fields))
+
+    def exact(self):
+        """Return the total in f64, which holds both of its parts. The arrays must be on the host."""
+        return jax.tree.map(functools.partial(np.add, dtype=np.float64), self.sum, self.rest)
 
     def plus(self, states):
         """Return the total that also contains `states`."""
@@ -101,7 +106,7 @@ class MetricSums:
         leaves, start = [], 0
         for shape, dtype in self.form.leaves:
             packed = _packed_dtype(dtype)
-            end = start + jax.ShapeDtypeStruct(shape, packed).size * packed.itemsize // 4
+            end = start + math.prod(shape) * packed.itemsize // 4
             leaves.append(self.bits[start:end].view(packed).astype(dtype).reshape(shape))
             start = end
         return self.form.tree.unflatten(leaves)

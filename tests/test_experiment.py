@@ -87,6 +87,8 @@ def test_intervals_in_percent_end_where_the_run_ends(total, percent, stride):
     exact = [Fraction(total * percent * i, 100 * stride) for i in range(1, 100 // percent + 1)]
     assert ends == sorted({max(1, round(x)) * stride for x in exact})
     assert ends[-1] == total and len(ends) == min(total // stride, 100 // percent)
+    following = [next((end for end in ends if end > step), None) for step in range(0, total, stride)]
+    assert [period.next_end(step) for step in range(0, total, stride)] == following
 
 
 @pytest.mark.parametrize(

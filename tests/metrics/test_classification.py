@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from research.core import Rows, Trained, eval_step, merge
 from research.errors import UserError
-from research.evaluate import fetch_f64
 from research.metric_sums import Total
 from research.metrics.classification import (
     CalibrationError,
@@ -25,6 +24,8 @@ from research.metrics.classification import (
     top_hits,
 )
 from research.metrics.scores import ranking
+
+fetch_f64 = functools.partial(jax.tree.map, lambda x: np.asarray(x, np.float64))
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 4)).astype(np.float32)

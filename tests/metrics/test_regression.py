@@ -7,8 +7,9 @@ import sklearn.metrics
 
 from research.core import Trained, merge
 from research.errors import UserError
-from research.evaluate import fetch_f64
 from research.metrics.regression import measure_regression, r2
+
+fetch_f64 = functools.partial(jax.tree.map, lambda x: np.asarray(x, np.float64))
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 4)).astype(np.float32)
