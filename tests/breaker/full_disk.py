@@ -28,7 +28,7 @@ def attempt(bench, rng) -> str:
         words = ["sweep", VICTIM, "--folder", folder, "--search", "grid", "--hidden", "8,6"]
         words = words if sweep else train_words(folder)
         inject = None if real else functools.partial(fill, folder, moment)
-        code, text = Process(words, output=bench.scratch / "full.txt", inject=inject).end(60)
+        code, text = Process(words, output=bench.scratch / "full.txt", inject=inject).end()
         assert code in (0, 2), text
         assert "Traceback" not in text, text
         assert code == 0 or "error: " in text, text
