@@ -2,7 +2,8 @@
 
     missing       constant, mean, median, most_frequent, as_category, by_group, interpolate, forward, delete
     neighbours    neighbours: k nearest training rows
-    chained       chained: regression of each column on the others, in rounds
+    chained       chained: regression of each column on the others, in rounds; with `draw` for multiple imputation
+    pooling       pooled: one result of several, by Rubin's rules (no step)
     outliers      clip, flag, drop, with a rule: sigma, robust, iqr, quantiles; winsorise
     isolation     isolation forest: flag, drop
 

@@ -13,18 +13,23 @@ def pca(frame, count: int | float, *, columns=None, whiten: bool = False) -> Fit
     `count` is the number of components, or, below 1, the share of the variance that they have to explain. `whiten`
     scales them to variance 1. Scale the columns before.
     """
-    from sklearn.decomposition import PCA
-
-    names = chosen(frame, columns, ("number",))
-    x = matrix(frame, names, what="project.pca()")
-    if not 0 < count <= min(x.shape):
-        raise UserError(f"pca(count={count}); expected 1 to {min(x.shape)} components, or a share of the variance.")
-    fitted = PCA(count, svd_solver="full", whiten=whiten).fit(x)
+    names, fitted = principal_components(frame, count, columns, what="project.pca()", whiten=whiten)
     scale = np.sqrt(fitted.explained_variance_) if whiten else np.ones(fitted.n_components_)
     arrays = {"mean": fitted.mean_, "directions": fitted.components_ / scale[:, None]}
     features = {name: feature for name, feature in frame.features.items() if name not in names}
     features |= {f"pca {i}": Feature("number") for i in range(fitted.n_components_)}
     return Fitted(projected, {"names": names}, arrays, features=features)
+
+
+def principal_components(frame, count, columns, *, what: str, whiten: bool = False):
+    """Return the columns and the PCA fitted to them. Raises UserError for a count that does not fit."""
+    from sklearn.decomposition import PCA
+
+    names = chosen(frame, columns, ("number",))
+    x = matrix(frame, names, what=what)
+    if not 0 < count <= min(x.shape):
+        raise UserError(f"pca(count={count}); expected 1 to {min(x.shape)} components, or a share of the variance.")
+    return names, PCA(count, svd_solver="full", whiten=whiten).fit(x)
 
 
 @applied
