@@ -21,19 +21,19 @@ Time: 10 seconds on two cores.
 
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 
-from research.core import Eval, Model
+from research.core import Eval
 from research.data import arrays, batches, eval_batches, in_memory, shuffled, subset, tfds_source
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.multi_label import label_ranking, measure_multi_label, predict_labels
 from research.model import from_nnx
+from research.models.baseline import baseline
 from research.models.mlp import MLP
 from research.objectives.multi_label import multi_label
 from research.optim.decay import decay_mask
@@ -65,16 +65,13 @@ def experiment(
     y = np.stack([columns[f"Class{i}"] for i in range(1, 15)], 1) > 0
     parts = shuffled(len(x), (None, 300, 600), seed=0)
     x = (x - x[parts[0]].mean(0)) / x[parts[0]].std(0)
-    model = from_nnx(lambda rngs: MLP((103,), hidden=(hidden,), num_classes=14, dropout=dropout, rngs=rngs))
-    optimizer = lambda rate: optax.adamw(rate, weight_decay=weight_decay, mask=decay_mask())
-    if classifier != "mlp":  # its logits take the place of the features, and the model passes them on
-        fitted = BASELINES[classifier].fit(x[parts[0]], y[parts[0]])
-        p = np.clip(np.stack([label[:, 1] for label in fitted.predict_proba(x)], 1), 1e-3, 1 - 1e-3)
-        x = np.log(p / (1 - p))
-        model = Model(lambda key: ({"unused": jnp.zeros(())}, {}), lambda params, stats, x, **_: (x, stats))
-        optimizer, epochs = optax.sgd, 1
     data = arrays(features=x.astype(np.float32), labels=y.astype(np.float32))
     train, valid, test = (subset(data, rows) for rows in parts)
+    model = from_nnx(lambda rngs: MLP((103,), hidden=(hidden,), num_classes=14, dropout=dropout, rngs=rngs))
+    optimizer = lambda rate: optax.adamw(rate, weight_decay=weight_decay, mask=decay_mask())
+    if classifier != "mlp":
+        model, (train, valid, test) = baseline(BASELINES[classifier], (train, valid, test), labels="labels")
+        optimizer, epochs = optax.sgd, 1
 
     source = batches(train, batch_size)
     steps = source.steps(epochs)
