@@ -15,6 +15,7 @@ import research.data
 from research import verbs
 from research.core import Trained
 from research.data import arrays
+from research.data.packaged import packaged_set
 from research.evaluate import evaluator
 from research.experiment import build
 from research.runs import opened
@@ -51,8 +52,31 @@ TINY = {
     "tabular/adult": {"hidden": 8, "rare": 2, "batch_size": 64, "epochs": 1},
     "tabular/breast_cancer": {"hidden": 4, "folds": 2, "epochs": 1},
     "tabular/yeast": {"hidden": 4, "epochs": 1},
+    "tabular/published_splits": {"hidden": 4, "epochs": 1},
+    "tabular/rare_class": {"hidden": 4, "steps": 4},
+    "tabular/soybean": {"hidden": 4, "epochs": 1},
+    "tabular/survival": {"hidden": 4, "batch_size": 64, "epochs": 1},
+    "multiple_instances": {"hidden": 4, "epochs": 1},
+    "language/topics": {"hidden": 4, "words": 64, "epochs": 1},
     "semi/fixmatch": {"features": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
+CATEGORIES = {
+    "adult": {
+        "workclass": ("Private", None, "State-gov"), "education": ("Bachelors", "11th"),
+        "marital_status": ("Divorced", "Widowed"),
+        "occupation": ("Sales", "Tech-support"), "relationship": ("Husband", "Wife"), "race": ("White", "Black"),
+        "sex": ("Male", "Female"), "native_country": ("Cuba", "Japan"), "income": (*["<=50K"] * 4, ">50K"),
+    },
+    "letter": {"letter": tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")},
+    "dna": {"label": ("n", "ei", "ie")},
+    "shuttle": {"label": (*["Rad.Flow"] * 9, "Fpv.Open")},
+    "flchain": {"sex": ("F", "M"), "mgus": ("no", "yes"), "death": ("alive", "dead")},
+    "soybean": {
+        "label": ("rust", "blight", "mildew"),
+        **{field: ("0", None, "1") for field in packaged_set("soybean").fields if field != "label"},
+    },
+    "reuters_r8": {"label": ("earn", "grain"), "text": ("profit of the year", "wheat and rice", "loss")},
+}  # fmt: skip
 
 
 def name_of(path):
@@ -72,25 +96,19 @@ def mocked(monkeypatch, tmp_path):
     monkeypatch.setattr(RandomFakeGenerator, "__getitem__", lambda self, index: made(self, index % 300))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     source = research.data.tfds_source
-    made_up = lambda name, split, **options: adults() if name == "adult" else source(name, split, **options)
-    monkeypatch.setattr(research.data, "tfds_source", made_up)
+    read = lambda name, split, **options: made_up(name) if name in CATEGORIES else source(name, split, **options)
+    monkeypatch.setattr(research.data, "tfds_source", read)
     with tfds.testing.mock_data(num_examples=5_200):
         yield
 
 
-def adults():
-    """Records of the Adult data: random texts, as TFDS makes them, are not two classes."""
-    rows = [
-        (17 + i % 70, ("Private", None, "State-gov")[i % 3], i, ("Bachelors", "11th")[i % 2], i % 16, "Divorced",
-         "Sales", "Husband", "White", ("Male", "Female")[i % 2], i % 2 * 7298, 0, 20 + i % 50, "Cuba",
-         ("<=50K", ">50K")[i % 5 == 0])
-        for i in range(600)
-    ]  # fmt: skip
-    names = (
-        "age workclass fnlwgt education education_num marital_status occupation relationship race sex capital_gain "
-        "capital_loss hours_per_week native_country income"
-    ).split()
-    return arrays(**{name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+def made_up(name):
+    """Records of a packaged table with these categories: random texts, as TFDS makes them, are not a few classes."""
+    columns = {}
+    for i, (field, kind) in enumerate(packaged_set(name).fields.items()):
+        values = CATEGORIES[name].get(field) or [kind((row * (i + 3)) % 17) for row in range(17)]
+        columns[field] = [values[row % len(values)] for row in range(600)]
+    return arrays(**columns)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
