@@ -22,7 +22,8 @@ are 0.3 and 0.6 points). Knobs were chosen on training and validation rows:
     the best of Statlog                  95.9    (radial basis functions; the second best has 95.2)
     rules of Frey & Slate    about 80
 
-The methods of Statlog had all 2,000 training rows of DNA. Time: 25 seconds for letters, 15 for DNA, on two cores.
+The methods of Statlog had all 2,000 training rows of DNA. No classifier here reaches its best, thus nothing is claimed
+for DNA. Time: 25 seconds for letters, 15 for DNA, on two cores.
 """
 
 from typing import Literal
@@ -45,6 +46,7 @@ from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
 
 TARGETS = {"letter": "letter", "dna": "label"}
+CLAIM = Claim("test/accuracy", at_least=0.962, reference="ours: that of gradient boosting")
 BASELINES = {
     "logistic": LogisticRegression(C=0.1, max_iter=1000),
     "boosting": HistGradientBoostingClassifier(learning_rate=0.1, max_iter=100, random_state=0),
@@ -100,11 +102,5 @@ def experiment(
         },
         predict=predict_classes(inputs="features"),
         preparation=prepare,
-        claims=CLAIMS[data] if classifier == "mlp" else (),
+        claims=(CLAIM,) if (data, classifier) == ("letter", "mlp") else (),
     )
-
-
-CLAIMS = {
-    "letter": (Claim("test/accuracy", at_least=0.943, reference="ours: 3 nearest neighbours on this split"),),
-    "dna": (Claim("test/accuracy", at_least=0.943, reference="Statlog: the third best of 23 methods, Alloc80"),),
-}
