@@ -65,9 +65,9 @@ def of_records(data) -> dict:
         combined = np.zeros(len(chunk), np.uint64)
         for name in sorted(columns):
             kind = f"{name} {columns[name].dtype.str} {columns[name].shape[1:]}".encode()
-            values = _row_hashes(columns[name])
+            values = hash_rows(columns[name])
             hashes.setdefault(name, hasher(kind)).update(values.tobytes())
-            combined = _mix(combined + (values ^ np.frombuffer(hasher(kind).digest(), np.uint64)))
+            combined = mix(combined + (values ^ np.frombuffer(hasher(kind).digest(), np.uint64)))
         unordered += int(combined.sum(dtype=np.uint64))
     fields = {name: value.hexdigest() for name, value in hashes.items()}
     if len(fields) > MAX_FIELDS:
@@ -111,7 +111,7 @@ def _bytes(record) -> int:
     return len(record) if isinstance(record, str | bytes) else np.asarray(record).nbytes
 
 
-def _row_hashes(column: np.ndarray) -> np.ndarray:
+def hash_rows(column: np.ndarray) -> np.ndarray:
     """Return one hash per row, u64 [n]. Any change of one 64-bit word of a row changes its hash."""
     if column.dtype.hasobject or column.dtype.kind in "SU":
         hashes = b"".join(hasher(_encoded(value)).digest() for value in column)
@@ -120,10 +120,10 @@ def _row_hashes(column: np.ndarray) -> np.ndarray:
     data = np.frombuffer(column.tobytes(), np.uint8).reshape(len(column), size)
     words = np.pad(data, ((0, 0), (0, -size % 8))).view(np.uint64)
     # Odd weights: the product with a difference that is not 0 is not 0 either.
-    return words @ (_mix(np.arange(1, words.shape[1] + 1, dtype=np.uint64)) | np.uint64(1))
+    return words @ (mix(np.arange(1, words.shape[1] + 1, dtype=np.uint64)) | np.uint64(1))
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def mix(x: np.ndarray) -> np.ndarray:
     """Spread every bit of u64 words over the others (the finalizer of MurmurHash3, Appleby 2011)."""
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         x = (x ^ (x >> np.uint64(33))) * np.uint64(factor)

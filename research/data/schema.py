@@ -136,8 +136,7 @@ def _kind(name, values, is_target, rows) -> str:
             return "category" if len(distinct) <= FEW else "integer"
         complete = len(rows) == rows[-1] + 1
         if complete and len(distinct) == len(values) >= FEW:
-            named = re.search(r"(^|[_\W])(id|uuid|key)$", name, re.IGNORECASE) or re.search("[a-z]I[dD]$", name)
-            if named or values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
+            if is_key(name) or values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
                 return "identifier"
         return "integer"
     if is_target:
@@ -158,6 +157,11 @@ def _kind(name, values, is_target, rows) -> str:
     if len(distinct) == len(values) >= FEW:
         return "text" if words > 0.5 else "identifier"
     return "text" if len(distinct) > max(FEW, len(values) / 2) else "category"
+
+
+def is_key(name: str) -> bool:
+    """Return whether the name of a column is that of a key, such as "id", "patient_id" or "userID"."""
+    return bool(re.search(r"(^|[_\W])(id|uuid|key)$", name, re.IGNORECASE) or re.search("[a-z]I[dD]$", name))
 
 
 def _ordered(values) -> list[str]:

@@ -6,11 +6,11 @@ import numpy as np
 
 from research.diagnose.case import Case
 from research.diagnose.data import inputs_of
+from research.diagnose.duplicates import near_rows
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
 from research.diagnose.tables import Table, flat
 
-NEAR = 0.1  # a near copy: within this fraction of the median distance to the nearest neighbour
 COMMON = 0.05  # the fraction of copies that is natural in short text, such as the lines of a licence
 
 
@@ -69,35 +69,22 @@ def duplicates(case: Case, found: list[Table], *, most: int = 5_000) -> Outcome:
 def near(table: Table, train: Table, *, names, most: int = 5_000) -> list[tuple[int, int]]:
     """Return pairs (record of `table`, record of `train`) of near copies, exact copies included.
 
-    A pair is near if its distance is below a tenth of the median distance of a training record to its nearest
-    neighbour. The limit thus adapts to the data. Distances are Euclidean. Each image is normalised by its own mean and
-    contrast, so that a brighter copy is near. Columns are divided by their standard deviations. Above 64 features,
-    distances are those of 64 random projections (Johnson & Lindenstrauss 1984; accurate to about 10 %). Below 8
-    features small distances are common, and the result is empty.
+    Each image is normalised by its own mean and contrast, so that a brighter copy is near. Columns are divided by their
+    standard deviations. Pairs are those of `duplicates.near_rows`, among up to `most` records of each set.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     columns = [name for name in names if train.fields[name].dtype.kind in "fu"]
     if not columns or any(name not in table.fields for name in columns):
         return []
     sides = [np.concatenate([flat(t.fields[name][:most]) for name in columns], 1) for t in (train, table)]
-    if sides[0].shape[1] < 8 or len(sides[0]) < 20 or not all(np.isfinite(x).all() for x in sides):
+    if not all(np.isfinite(x).all() for x in sides):
         return []
     if train.fields[columns[0]].ndim > 2:
         sides = [(x - x.mean(1, keepdims=True)) / (x.std(1, keepdims=True) + 1e-6) for x in sides]
     else:
         centre, spread = sides[0].mean(0), sides[0].std(0)
         sides = [(x - centre) / np.where(spread > 0, spread, 1) for x in sides]
-    if sides[0].shape[1] > 64:
-        project = np.random.default_rng(0).normal(size=(sides[0].shape[1], 64)).astype(np.float32)
-        sides = [x @ project for x in sides]
-    search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(sides[0])
-    distances, neighbours = (x[:, 1] for x in search.kneighbors(sides[0]))
-    median = np.median(distances)
-    if table is not train:
-        distances, neighbours = (x[:, 0] for x in search.kneighbors(sides[1], n_neighbors=1))
-    pairs = [(int(table.rows[i]), int(train.rows[neighbours[i]])) for i in np.flatnonzero(distances < NEAR * median)]
-    return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]}) if table is train else pairs
+    pairs = near_rows(sides[0], None if table is train else sides[1])
+    return [(int(table.rows[row]), int(train.rows[original])) for row, original in pairs]
 
 
 def _hashes(table, names) -> list[bytes]:
