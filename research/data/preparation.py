@@ -18,7 +18,7 @@ import numpy as np
 
 from research.data import schema as schemas
 from research.data.readers import table_files
-from research.data.readers.arrays import Arrays, Subset
+from research.data.readers.arrays import Arrays, Origin, Subset
 from research.data.readers.cells import strings
 from research.data.readers.table import Table, target_field
 from research.data.steps import APPLIED, ROWS, Columns, Fitted, name_of, namespace
@@ -109,7 +109,9 @@ class Preparation:
         for name, column in self.schema.items():
             if column.kind == "identifier" and name in raw:
                 fields[name] = strings(raw[name])[rows]
-        return Arrays(fields, self.schema[table.target].categories or None if table.target else None)
+        classes = self.schema[table.target].categories or None if table.target else None
+        fitted = self.source[1] if self.source is not None and self.source[0] is table else None
+        return Arrays(fields, classes, Origin(table, indices[rows], fitted))
 
     def _absent(self, table, indices) -> Arrays:
         """Return records of the right form for a table that is not there: NaN, which no computation takes for data."""
@@ -254,10 +256,24 @@ def _function(name):
 
 def table_rows(data) -> tuple[Table, np.ndarray]:
     """Return the Table below `data` and the rows of it that `data` selects. Raises UserError if there is no Table."""
+    below, indices = _below(data)
+    if not isinstance(below, Table):
+        raise UserError(f"expected a table, or a subset of one; got {type(below).__name__}. Make it: table(data).")
+    return below, indices
+
+
+def origin_of(data) -> Origin | None:
+    """Return the rows of a Table that `data` selects, or was prepared from; None without a Table."""
+    below, indices = _below(data)
+    if isinstance(below, Arrays) and below.origin:
+        return below.origin._replace(rows=below.origin.rows[indices])
+    return Origin(below, indices) if isinstance(below, Table) else None
+
+
+def _below(data):
+    """Return the data set of which `data` is a subset, or a subset of a subset, and the selected indices."""
     indices = None
     while isinstance(data, Subset):
         indices = data.indices if indices is None else data.indices[indices]
         data = data.data
-    if not isinstance(data, Table):
-        raise UserError(f"expected a table, or a subset of one; got {type(data).__name__}. Make it: table(data).")
-    return data, np.arange(len(data)) if indices is None else indices
+    return data, indices if indices is not None or not hasattr(data, "__len__") else np.arange(len(data))

@@ -5,7 +5,9 @@ and the actions to try. `doctor` runs all checks.
 
     before a run   before (initial loss, gradients, overfitting one batch), rate (range test), cost (memory, FLOPs), hlo
                    (what a device executes), roofline (the least time of a step), advice (meshes, the largest batch)
-    data           data, copies (duplicates), suspects (wrong labels), tables, leaks (columns), duplicates (rows)
+    data           data, copies (duplicates), suspects (wrong labels), tables
+    splits         splits (check_splits), shifts (distributions), overlaps (copies, groups, times), leaks (columns),
+                   duplicates (rows), parts
     during a run   during (rules for each interval), live, layers (statistics per layer)
     after a run    after, examine, findings_page
 

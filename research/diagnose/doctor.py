@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from research.checks import EvaluationError
-from research.diagnose import after, before, copies, data, rate, suspects
+from research.diagnose import after, before, copies, data, rate, splits, suspects
 from research.diagnose.case import Case, make_case
 from research.diagnose.finding import Finding, format_findings
 from research.diagnose.findings_page import finding
@@ -90,8 +90,13 @@ def checked(case: Case, *, rate_test: bool, out: Path):
     sets = tables(case)
     yield data.finite(sets), []
     reason = "the training records lack fields that the evaluation passes to the model"
+    # Of a table, the raw rows are examined instead of the features.
+    of_split = splits.of_experiment(case, sets)
     for rule, check in DATA.items():
-        yield check(case, sets) if sets and sets[0].training else Skipped(rule, reason), []
+        known = of_split.pop(rule, None)
+        yield known or (check(case, sets) if sets and sets[0].training else Skipped(rule, reason)), []
+    for outcome in of_split.values():
+        yield outcome, []
     yield before.first_loss(case), []
     # Three checks share one compiled step, if its gradient is that of the loss itself.
     probe = rate.prepared(case)

@@ -80,7 +80,8 @@ def hashed_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             numbers = values.astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
                 rounded = np.where(numbers == np.round(numbers), numbers, numbers.astype(np.float32)) + 0.0
-            hashes = hash_rows(np.where(np.isnan(rounded), np.nan, rounded))
+            # Trap: `hash_rows` is linear, and small integers as f64 differ in few bits, so that sums of them collide.
+            hashes = hash_rows(mix(np.where(np.isnan(rounded), np.nan, rounded).view(np.uint64)))
         hashed[name] = mix(hashes ^ hash_rows(np.array([name], object)))
     return hashed
 

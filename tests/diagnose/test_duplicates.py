@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
 from research.diagnose.duplicates import near_rows, near_texts, repeated_rows
 
@@ -24,6 +24,7 @@ def test_equal_rows_are_found_by_their_normalised_content():
     assert within.rows.tolist() == [2, 3] and within.originals.tolist() == [0, 0] and within.pairs == 3
     images = np.arange(48).reshape(3, 4, 4)
     assert repeated_rows({"image": images}, {"image": images[1:] + [[[0]], [[1]]]}).originals.tolist() == [1]
+    assert not len(repeated_rows({"image": load_digits().images}).rows), "small integers do not collide"
 
 
 @pytest.mark.parametrize("values", [(2,) * 10, (2, 3, 4, 5, 6), (1, 30, 30)])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,27 @@ from research.data.readers import decoded_cache, records
 from research.errors import UserError, format_names, unknown
 
 
+class Origin(NamedTuple):
+    """The rows [n] of a table from which records come, for checks.
+
+    `fitted` are the rows of the table that the preparation of the records was fitted on, or None.
+    """
+
+    table: Any
+    rows: np.ndarray
+    fitted: np.ndarray | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Arrays:
-    """Records in memory: `columns` is {field: [n, ...]}; `classes` has the class names of `label`, or is None."""
+    """Records in memory: `columns` is {field: [n, ...]}; `classes` has the class names of `label`, or is None.
+
+    `origin` is set if a preparation made the records of a table.
+    """
 
     columns: Mapping[str, np.ndarray]
     classes: tuple[str, ...] | None = None
+    origin: Origin | None = None
 
     def __repr__(self):
         fields = ", ".join(f"{name} {column.dtype}{list(column.shape[1:])}" for name, column in self.columns.items())
