@@ -29,8 +29,8 @@ def copies(parts: Parts, *, level=LEVEL, without=(), seed=0) -> Outcome:
 
     rule, train = "duplicates", parts.train
     names = [n for n in parts.schema if n not in (parts.target, *without) and parts.schema[n].kind != "identifier"]
-    if not names and not train.arrays:
-        return Skipped(rule, "the records have no columns besides target and identifiers")
+    if not train.arrays and (not names or len(names) == 1 and parts.schema[names[0]].kind != "text"):
+        return Skipped(rule, "equal rows of less than two columns besides target and identifiers are no copies")
     fields = lambda part: {**{name: part.columns[name] for name in names}, **part.arrays}
     texts, evidence, problem, natural = [], {}, False, 0
     for part in parts.others:

@@ -127,12 +127,12 @@ def leaks(parts: Parts, *, unused=(), seed=0) -> Outcome:
 
 
 def fitted_before(parts: Parts) -> Outcome:
-    """Find columns that were scaled with the rows of several parts: before the split.
+    """Find columns that were scaled with the rows of several parts, before the split, or with those of each part.
 
-    Such a column has, for example, a mean of 0 and a standard deviation of 1 over several parts to 5 digits, and in
-    none of them. Columns of at most 20 distinct values are not examined. A problem, except for one or two columns with
-    a range of 0 to 1 or -1 to 1, which may be natural. A `research.data.fit` cannot be fitted on other rows than those
-    it receives.
+    Such a column has, for example, a mean of 0 and a standard deviation of 1 to 5 digits over several parts, but in
+    none of them alone, or over another part than the training part. Columns of at most 20 distinct values are not
+    examined. A problem, except for one or two columns with a range of 0 to 1 or -1 to 1, which may be natural. A
+    preparation of `research.data.fit` that saw rows of another part is a problem too.
     """
     rule = "fitted before the split"
     for part in parts.others:
@@ -145,25 +145,26 @@ def fitted_before(parts: Parts) -> Outcome:
     found, examined = {}, 0
     for name in parts.names("number", without=(parts.target,)):
         sides = [part.coded[name][~np.isnan(part.coded[name])] for part in parts.all]
-        if min(map(len, sides)) < 2 or len(np.unique(sides[0])) <= FEW:
+        if min(map(len, sides)) < FEW or len(np.unique(sides[0])) <= FEW:
             continue
         examined += 1
-        own = [_deviations(side) for side in sides]
-        several = [
-            (0, *u) for count in range(1, len(sides)) for u in itertools.combinations(range(1, len(sides)), count)
-        ]
-        for union in several:
-            joined = _deviations(np.concatenate([sides[i] for i in union]))
-            for form in [f for f in joined if joined[f] <= EXACT and min(side[f] for side in own) > OFF]:
-                found.setdefault((form, union), []).append(name)
+        alone = [_deviations(side) for side in sides]
+        for size in range(len(sides)):
+            for others in itertools.combinations(range(1, len(sides)), max(1, size)):
+                union = (0, *others) if size else others
+                joined = _deviations(np.concatenate([sides[i] for i in union]))
+                for form in [form for form in joined if joined[form] <= EXACT]:
+                    if min(side[form] for side in alone) > OFF if size else "minimum" not in form:
+                        found.setdefault((form, union), []).append(name)
     if not found and not examined and not any(part.origin and part.origin.fitted is not None for part in parts.all):
         return Skipped(rule, f"no column of numbers has more than {FEW} values")
     if not found:
-        return Passed(rule, f"no preparation was, and none of {examined} columns of numbers")
+        return Passed(rule, f"no preparation, and none of {examined} columns of numbers")
     texts = []
     for (form, union), columns in found.items():
         names = format_names([parts.all[i].name for i in union])
-        texts.append(f"{format_names(columns, 5)} have {form} over {names} together, but not in {parts.train.name}")
+        where = f"over {names} together, but in none of them alone" if len(union) > 1 else f"over {names} alone"
+        texts.append(f"{format_names(columns, 5)} {'has' if len(columns) == 1 else 'have'} {form} {where}")
     problem = any("a minimum" not in form or len(columns) > 2 for (form, _), columns in found.items())
     return Finding(rule, problem, "; ".join(texts) + ".", (
         "split first, and fit on the training rows: prepare = fit(train, scale.standard()); prepare(test)",
@@ -173,9 +174,10 @@ def fitted_before(parts: Parts) -> Outcome:
 
 def _deviations(x) -> dict[str, float]:
     """Return how far a column is from each form that scaling gives to the rows that it was fitted on."""
-    quartiles = np.quantile(x, (0.25, 0.5, 0.75))
+    quartiles, length = np.quantile(x, (0.25, 0.5, 0.75)), np.sqrt(len(x))
     return {
         "a mean of 0 and a standard deviation of 1": max(abs(x.mean()), min(abs(x.std(ddof=d) - 1) for d in (0, 1))),
+        "a mean of 0 and a sum of squares of 1": max(abs(x.mean()) * length, abs(np.linalg.norm(x) - 1)),
         "a minimum of 0 and a maximum of 1": max(abs(x.min()), abs(x.max() - 1)),
         "a minimum of -1 and a maximum of 1": max(abs(x.min() + 1), abs(x.max() - 1)),
         "a median of 0 and an interquartile range of 1": max(abs(quartiles[1]), abs(quartiles[2] - quartiles[0] - 1)),

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas
 import pytest
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 
 from research.data import (
     arrays,
@@ -121,7 +121,13 @@ def plant(kind):
         return parts, own, "label among the features", True, "taxed (100.0 %"
     if kind == "standardised":
         columns["score"] = (columns["score"] - columns["score"].mean()) / columns["score"].std()
-        return sound(0, columns), own, "fitted before the split", True, "score have a mean of 0"
+        return (
+            sound(0, columns),
+            own,
+            "fitted before the split",
+            True,
+            "score has a mean of 0 and a standard deviation of 1 over train, test together",
+        )
     if kind == "range":
         columns["score"] = (columns["score"] - columns["score"].min()) / np.ptp(columns["score"])
         # Both ends in different parts.
@@ -210,6 +216,33 @@ def test_copies_for_balance_before_the_split():
     parts = split(balanced, stratified(label[rows], (0.7, None), seed=0))
     found = [f for f in check_splits(parts, target="rich") if f.rule == "duplicates"]
     assert found and found[0].problem and "research.data.balance" in found[0].remedies[-1]
+
+
+def test_scaled_columns_of_several_parts():
+    """The columns of scikit-learn's diabetes data are scaled over all patients, whatever the split."""
+    found = load_diabetes()
+    parts = shuffled(len(found.target), (None, 60, 140), seed=0)
+    taken = {
+        name: {"features": found.data[rows], "target": found.target[rows]}
+        for name, rows in zip("abc", parts, strict=True)
+    }
+    finding = check_splits(taken)[0]
+    assert finding.rule == "fitted before the split" and finding.problem
+    assert (
+        "features[0], features[2], features[3]" in finding.text and "a sum of squares of 1 over a, b, c" in finding.text
+    )
+    scaled = lambda rows, by: (found.data[rows] - found.data[by].mean(0)) / found.data[by].std(0)
+    for by, words in [((0, 0, 0), None), ((0, 1, 2), "over c alone"), ((0, 0, 2), "over c alone")]:
+        own = {name: {"x": scaled(parts[i], parts[by[i]])} for i, name in enumerate("abc")}
+        (outcome,) = [o for rule, o in split_outcomes(read_parts(own)).items() if rule == "fitted before the split"]
+        assert words in outcome.text if words else isinstance(outcome, Passed), outcome
+    both = np.concatenate(parts[:2])
+    own = {name: {"x": scaled(rows, both)} for name, rows in zip("abc", parts, strict=True)}
+    assert "over a, b together, but in none of them alone" in check_splits(own)[0].text
+    # A fraction may well have both ends in each part.
+    rng = np.random.default_rng(0)
+    natural = [np.r_[0, 1, rng.random(100)] for _ in range(3)]
+    assert check_splits({name: {"x": x} for name, x in zip("abc", natural, strict=True)}) == []
 
 
 def test_time_and_groups_of_sound_splits():
