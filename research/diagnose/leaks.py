@@ -42,7 +42,8 @@ def leaking_columns(
 ) -> list[Leak]:  # fmt: skip
     """Return the columns that leak the target, the highest score first.
 
-    `columns` are raw columns [n] (`research.data.readers.cells`) with their schema. Up to `most` random rows are used.
+    `columns` are raw columns [n] (`research.data.readers.cells`) with their schema. Up to `most` random rows are used,
+    and fewer, but at least 300, if there are more than 100 columns.
 
     Such a column is usually one that was written after the target was known. A number or date is a leak if a decision
     tree on it has a score of at least 0.96, or, for two classes, a ROC area of at least 0.995; a category, if the most
@@ -56,6 +57,7 @@ def leaking_columns(
     if target not in schema or target not in columns:
         raise unknown("target column", target, columns)
     rows = np.flatnonzero(present(columns[target]))
+    most = min(most, max(300, 2_000_000 // len(schema)))
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     taken = {name: columns[name][rows] for name in schema if name in columns}
     coded, _ = schemas.code(lenient(schema, [name for name in taken if schema[name].kind != "text"]), taken)

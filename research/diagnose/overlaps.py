@@ -9,7 +9,7 @@ from research.data.schema import is_key
 from research.diagnose.duplicates import near_rows, near_texts, repeated_rows
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.diagnose.parts import Parts, matrices
+from research.diagnose.parts import Parts, matrices, row_limit
 from research.errors import UserError, format_names
 
 ROWS, NEAR_ROWS = 20_000, 5_000  # the most rows of the training part, and of another, in a search for near copies
@@ -64,7 +64,7 @@ def copies(parts: Parts, *, level=LEVEL, without=(), seed=0) -> Outcome:
 def _near(parts, part, names, seed) -> list[tuple[int, int]]:
     """Return the pairs (row of the part, row of the training part) of near copies, by their numbers."""
     rows, of_train = (
-        np.sort(np.random.default_rng(seed).permutation(side.size)[:most])
+        np.sort(np.random.default_rng(seed).permutation(side.size)[: row_limit(most, len(names))])
         for side, most in ((part, NEAR_ROWS), (parts.train, ROWS))
     )
     train, other = parts.train.take(of_train), part.take(rows)
@@ -82,19 +82,20 @@ def groups(parts: Parts, names) -> Outcome:
     """Find the groups that are in two parts, a problem.
 
     Without `names`, the columns that are named like a key, such as patient_id, are examined. If one of them has the
-    same value in several training rows, and shares values with another part, that is worth a look.
+    same value in several training rows, or is an identifier that does not count the rows, and shares values with
+    another part, that is worth a look.
     """
     rule, shared = "groups", {}
     candidates = names or [
         name for name, column in parts.schema.items()
-        if is_key(name) and column.kind != "identifier" and name != parts.target
+        if (is_key(name) or column.kind == "identifier") and name != parts.target
     ]  # fmt: skip
     if not candidates:
         return Skipped(rule, "no column is named like a key; name the groups: group=")
     for name in candidates:
         sides = {part.name: cells.strings(part.columns[name]) for part in parts.all if name in part.columns}
         values = {side: set(found.tolist()) - {""} for side, found in sides.items()}
-        if not names and len(values[parts.train.name]) > 0.9 * parts.train.size:
+        if not names and _counts_rows(parts.train.columns[name]):
             continue
         for one, other in itertools.combinations(values, 2):
             if both := values[one] & values[other]:
@@ -112,6 +113,13 @@ def groups(parts: Parts, names) -> Outcome:
         "for cross-validation: folds(n, 5, groups=..., seed=0)",
         "ignore this if the model is to predict for groups that it has seen",
     ), {" ".join(key): list(found[:3]) for key, found in shared.items()})  # fmt: skip
+
+
+def _counts_rows(values) -> bool:
+    """Return whether a column numbers the rows, in any order: numbers without gaps or repetitions."""
+    if values.dtype == object or not np.isfinite(numbers := values.astype(np.float64)).all():
+        return False
+    return len(np.unique(numbers)) == len(numbers) == np.ptp(numbers) + 1
 
 
 def time_order(parts: Parts, name: str | None, *, guess: bool = False) -> Outcome:

@@ -156,6 +156,11 @@ def sampled(part: Part, most: int, *, seed: int, group: np.ndarray | None = None
     return part.take(np.sort(rows[:most]))
 
 
+def row_limit(most: int, columns: int) -> int:
+    """Return the number of rows that checks of `columns` columns may use: `most`, or fewer if they have 10 M values."""
+    return min(most, max(500, 10_000_000 // max(1, columns)))
+
+
 def matrices(parts: Parts, chosen: list[Part], *, names: list[str], contrast: bool = True) -> list[np.ndarray]:
     """Return rows as f32 matrices [n, features] in which distances have a sense, one per chosen part.
 

@@ -5,7 +5,7 @@ import numpy as np
 from research.data.readers import cells
 from research.diagnose.finding import Finding
 from research.diagnose.outcome import Outcome, Passed, Skipped
-from research.diagnose.parts import Part, Parts, matrices, sampled
+from research.diagnose.parts import Part, Parts, matrices, row_limit, sampled
 from research.errors import format_names
 from research.metrics.difference import holm
 from research.metrics.two_sample import category_shift, classifier_test, mmd_test, number_shift
@@ -29,7 +29,7 @@ def distributions(parts: Parts, *, level=LEVEL, without=(), group=(), seed=0) ->
     rule, names = "distributions", parts.names("number", "integer", "category", "date", without=without)
     if not names:
         return Skipped(rule, "the records have no columns of numbers or categories")
-    train, *others = _drawn(parts, ROWS, group, seed)
+    train, *others = _drawn(parts, row_limit(ROWS, len(names)), group, seed)
     compared = [
         (name, part.name, (category_shift if parts.schema[name].kind == "category" else number_shift)(
             train.coded[name], part.coded[name]))
@@ -67,7 +67,7 @@ def joint_distribution(parts: Parts, *, level=LEVEL, without=(), group=(), seed=
     names = parts.names("number", "integer", "category", "date", "text", without=(*without, parts.target))
     if not names and not parts.train.arrays:
         return Skipped(rule, "the records have no columns that can be compared")
-    drawn = _drawn(parts, ROWS // 2, group, seed)
+    drawn = _drawn(parts, row_limit(ROWS // 2, len(names)), group, seed)
     few = [sampled(part, PAIRWISE, seed=seed) for part in drawn]
     if min(part.size for part in few) < 10:
         return Skipped(rule, "a part has fewer than 10 rows")

@@ -26,7 +26,7 @@ from research.data.features import encode, scale
 from research.data.preparation import origin_of
 from research.data.readers.arrays import Arrays, in_memory
 from research.diagnose.outcome import Finding, Passed, Skipped
-from research.diagnose.parts import read_parts
+from research.diagnose.parts import read_parts, row_limit
 from research.diagnose.splits import check_splits, of_experiment, split_outcomes
 from research.diagnose.tables import Table
 from research.errors import UserError
@@ -243,6 +243,20 @@ def test_scaled_columns_of_several_parts():
     rng = np.random.default_rng(0)
     natural = [np.r_[0, 1, rng.random(100)] for _ in range(3)]
     assert check_splits({name: {"x": x} for name, x in zip("abc", natural, strict=True)}) == []
+
+
+def test_identifiers_of_two_parts():
+    rng = np.random.default_rng(0)
+    numbers = 7 * rng.permutation(300)
+    own = {"train": {"user_id": numbers[:200]}, "test": {"user_id": numbers[150:250]}}
+    (found,) = check_splits(own)
+    assert found.rule == "groups" and not found.problem and "50 values of user_id are in train and test" in found.text
+    counted = {name: {"row_id": rng.permutation(count)} for name, count in (("train", 200), ("test", 100))}
+    assert check_splits(counted) == []
+
+
+def test_wide_tables_use_fewer_rows():
+    assert row_limit(20_000, 15) == 20_000 and row_limit(20_000, 1_000) == 10_000 and row_limit(20_000, 10**6) == 500
 
 
 def test_time_and_groups_of_sound_splits():
