@@ -9,7 +9,7 @@ from research.data import schema as schemas
 from research.data.readers.cells import present, strings
 from research.errors import unknown
 
-NEARLY, SURE = 0.96, 0.9995  # scores of a leak among the values of a column, and of one without any doubt
+NEARLY, OF_TWO, SURE = 0.96, 0.9, 0.9995  # scores of a leak: of values, of values for two classes, and without doubt
 NO_REASON = 0.5  # the score of a leak in an identifier, or in which values are missing
 RANKED = 0.995  # the ROC area of a leak, for two classes
 FOLDS = 3
@@ -46,11 +46,12 @@ def leaking_columns(
     and fewer, but at least 300, if there are more than 100 columns.
 
     Such a column is usually one that was written after the target was known. A number or date is a leak if a decision
-    tree on it has a score of at least 0.96, or, for two classes, a ROC area of at least 0.995; a category, if the most
-    frequent class of its rows has. Real measurements come close: the width of its petals predicts the kind of an iris
-    with a score of 0.94. An identifier, and the knowledge which values are missing, should predict nothing: there, the
-    limit is a score of 0.5. Text columns are not examined, and neither is a target with fewer than 30 rows, with a
-    single class of 3 rows or more, or with more than 200 classes.
+    tree on it has a score of at least 0.96, for two classes of at least 0.9, or a ROC area of at least 0.995; a
+    category, if the most frequent class of its rows has. Real measurements come close: the width of its petals predicts
+    the kind of an iris with a score of 0.94. A score of classes must therefore exceed the limit by its standard error.
+    An identifier, and the knowledge which values are missing, should predict nothing: there, the limit is 0.5. Text
+    columns are not examined, and neither is a target with fewer than 30 rows, with a single class of 3 rows or more, or
+    with more than 200 classes.
 
     Raises UserError for an unknown target.
     """
@@ -102,9 +103,10 @@ def _leak(name, values, y, is_class, origin, *, seed, group=False) -> Leak | Non
     predicted = (_of_groups if group else _of_tree)(values, y, is_class, seed)
     if is_class:
         wrong = float((predicted.argmax(1) != y).mean())
-        score = 1 - wrong / (1 - np.bincount(y).max() / len(y))
+        constant = 1 - np.bincount(y).max() / len(y)
+        score, error = 1 - wrong / constant, np.sqrt(wrong * (1 - wrong) / len(y)) / constant
     else:
-        score = 1 - float(((predicted[:, 0] - y) ** 2).mean() / y.var())
+        score, error = 1 - float(((predicted[:, 0] - y) ** 2).mean() / y.var()), 0.0
     area = np.nan
     if is_class and predicted.shape[1] == 2:
         from sklearn.metrics import roc_auc_score
@@ -113,7 +115,8 @@ def _leak(name, values, y, is_class, origin, *, seed, group=False) -> Leak | Non
         if not group and not np.isnan(values).any():  # a tree of few leaves has ties
             ranked = float(roc_auc_score(y, values))
             area = max(area, ranked, 1 - ranked)
-    leaks = score >= (NEARLY if origin == "values" else NO_REASON) or area >= RANKED
+    limit = NO_REASON if origin != "values" else OF_TWO if is_class and predicted.shape[1] == 2 else NEARLY
+    leaks = score - error >= limit or area >= RANKED
     return Leak(name, score, area, origin, score >= SURE) if leaks else None
 
 
