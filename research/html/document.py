@@ -1,7 +1,10 @@
 """A complete HTML page in one file that needs no network."""
 
 import re
+from pathlib import Path
 
+from research.errors import UserError
+from research.files import atomic_write
 from research.html.markup import Html, element
 from research.html.theme import CSS
 
@@ -20,3 +23,15 @@ def document(title: str, body: Html) -> str:
         f"{element('title', title)}\n<style>\n{CSS}</style>"
     )
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{links}\n{body}\n</body>\n</html>\n'
+
+
+def write_page(text: str, path) -> Path:
+    """Write a page, or other text that belongs to it, and return the path. Raises UserError if it cannot be written."""
+    path = Path(path).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as part:
+            part.write_bytes(text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise UserError(f"the page cannot be written to {path}: {error.strerror or error}.") from error
+    return path

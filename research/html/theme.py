@@ -65,9 +65,22 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 .worst .bar { border-top-color: var(--bad); }
 .verdict { font-size: 1.05rem; }
 
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .75rem; margin: 1rem 0; }
+.tile { padding: .5rem .75rem; border: 1px solid var(--line); border-radius: 6px; color: var(--faint); }
+.tile b { display: block; font-size: 1.3rem; color: var(--ink); }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; font-size: .92em; }
+.legend i, .stack i { display: inline-block; border-top: .7rem solid; }
+.legend i { width: .7rem; margin-right: .4rem; }
+.spark { display: block; width: 7.5rem; height: 1.4rem; color: var(--calm); }
+.stack { display: grid; grid-template-columns: 7rem 1fr 3.4rem; gap: .1rem .5rem; font-size: .86em; }
+.stack .name { overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }
+.stack .share { text-align: right; font-variant-numeric: tabular-nums; }
+.plot h3 { margin: 0; overflow-wrap: anywhere; }
+.plot .remark { margin: 0 0 .35rem; font-size: .86em; }
+
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20.5rem), 1fr)); gap: 1rem; }
 .small { grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
-.plot { break-inside: avoid; }
+.plot, .finding { break-inside: avoid; }
 .plot > svg { display: block; max-width: 100%; height: auto; }
 .values circle:hover { fill: var(--ink); fill-opacity: .35; }
 
@@ -97,6 +110,7 @@ summary { cursor: pointer; color: var(--calm); overflow-wrap: anywhere; }
   .plots, .gallery { display: block; orphans: 1; widows: 1; }
   .plots > .plot, .gallery > * { display: inline-block; width: 48%; vertical-align: top; }
   .small > .plot { width: 32%; }
+  .stack { padding-right: 1rem; }
   .gallery > * { width: 8.5rem; }
   nav, .screen { display: none; }
   details::details-content { content-visibility: visible; display: block; }

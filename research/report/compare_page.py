@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research.errors import UserError
-from research.html.document import document
+from research.html.document import document, write_page
 from research.html.markup import Html, details, element, format_number, join, section, shortened, table, with_errors
 from research.metrics.difference import Difference
 from research.report.compare import LEVEL, Comparison, Line
@@ -164,15 +163,7 @@ def write(found: Comparison, out=None) -> Path:
     is a single file that loads nothing from the network. Raises UserError if it cannot be written.
     """
     path = Path(out) if out else found.groups[0].runs[0].folder / "report" / f"compare-{_others(found)}.html"
-    page = document(f"comparison by {found.metric}", join(_parts(found)))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(page.encode("utf-8", "replace"))
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"the comparison cannot be written to {path}: {error.strerror or error}.") from error
-    return path
+    return write_page(document(f"comparison by {found.metric}", join(_parts(found))), path)
 
 
 def _others(found: Comparison) -> str:
