@@ -57,7 +57,10 @@ def leaking_columns(
     """
     if target not in schema or target not in columns:
         raise unknown("target column", target, columns)
-    rows = np.flatnonzero(present(columns[target]))
+    known = present(columns[target])
+    if columns[target].dtype.kind == "f":
+        known &= np.isfinite(columns[target])
+    rows = np.flatnonzero(known)
     most = min(most, max(300, 2_000_000 // len(schema)))
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     taken = {name: columns[name][rows] for name in schema if name in columns}
@@ -134,6 +137,7 @@ def _of_tree(values, y, is_class, seed) -> np.ndarray:
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     predicted = np.zeros((len(y), y.max() + 1 if is_class else 1))
+    values = np.clip(values, -1e30, 1e30)  # the trees of scikit-learn add in f32
     leaves = 4 * predicted.shape[1] if is_class else 256
     for train, test in _folds(y, seed):
         tree = (DecisionTreeClassifier if is_class else DecisionTreeRegressor)(max_leaf_nodes=leaves, random_state=0)

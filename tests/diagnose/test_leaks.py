@@ -100,3 +100,9 @@ def test_tables_that_are_too_small_and_unknown_targets():
     columns = read_frame({"x": [1.0]}, what="test")
     with pytest.raises(UserError, match="unknown target column 'z'"):
         leaking_columns(columns, schema=schemas.infer(columns), target="z")
+
+
+def test_infinite_targets_are_missing_and_huge_numbers_do_not_overflow():
+    y = np.linspace(0, 1, 100)
+    columns = {"y": [*y, np.inf], "copy": [*(y * 1e29), 0.0], "x": [*RNG.normal(size=100), 1e308]}
+    assert [leak.column for leak in found(columns)] == ["copy"]
