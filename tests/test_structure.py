@@ -23,7 +23,7 @@ experiment
 runs
 loop
 diagnose
-report
+explore report
 verbs
 search studies
 cli

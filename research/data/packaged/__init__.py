@@ -38,7 +38,8 @@ class PackagedSet(NamedTuple):
     """A data set inside a package.
 
     `fields` has the type of each field: int (i32), float (f32) or str. `missing` is the text of a missing value besides
-    the empty one. `content` is the fingerprint of the records (`content_of`), which all sources must have.
+    the empty one. `content` is the fingerprint of the records (`content_of`), which all sources must have. `consent`
+    is that of the people in the data, as far as the publisher states it; `faults` are known faults of the records.
     """
 
     summary: str
@@ -53,6 +54,8 @@ class PackagedSet(NamedTuple):
     examples: Mapping[str, int]  # the number of records of each split
     content: str
     missing: str = ""
+    consent: str = ""
+    faults: tuple[str, ...] = ()
     tfds: Elsewhere | None = None
     openml: Elsewhere | None = None
 

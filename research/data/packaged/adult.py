@@ -40,5 +40,9 @@ SET = PackagedSet(
     examples={"train": 32561, "test": 16281},
     content="0b48345d36b1dee7",
     missing="?",
+    faults=(
+        "`fnlwgt` is the number of people that a row stands for, and no property of the person.",
+        "`education_num` repeats `education`.",
+    ),
     openml=Elsewhere(1590, from_openml),
 )

@@ -37,4 +37,5 @@ SET = PackagedSet(
     fields=fields("document genre text tags"),
     examples={"train": 57340},
     content="c7e828f5f34a9f0a",
+    faults=("Sentences of one document resemble each other: split by document.",),
 )

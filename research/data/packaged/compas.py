@@ -52,4 +52,9 @@ SET = PackagedSet(
     ),
     examples={"train": 6172},
     content="0e62d963e657e8d1",
+    consent="public records; consent is not stated",
+    faults=(
+        "`decile_score` is the prediction of COMPAS, not a feature.",
+        "The file's columns is_recid, r_* and vr_* reveal the label; they are left out.",
+    ),
 )

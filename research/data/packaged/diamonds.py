@@ -30,5 +30,7 @@ SET = PackagedSet(
     fields=fields("carat:float cut color clarity depth:float table:float price:int x:float y:float z:float"),
     examples={"train": 53940},
     content="09b306a545405eff",
+    consent="no data about people",
+    faults=("The records are sorted roughly by price: shuffle them before a split.",),
     openml=Elsewhere(42225, lambda rows: {"train": rows}),
 )

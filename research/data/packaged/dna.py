@@ -30,4 +30,5 @@ SET = PackagedSet(
     fields=fields(" ".join([*(f"V{i}:int" for i in range(1, 181)), "label"])),
     examples={"train": 2000, "test": 1186},
     content="41aed9546e6009f8",
+    consent="no data about people",
 )

@@ -33,4 +33,5 @@ SET = PackagedSet(
     examples={"train": 7874},
     content="18280424fc8545b2",
     missing="?",
+    faults=("The file's column `chapter`, the cause of death, reveals the outcome; it is left out.",),
 )

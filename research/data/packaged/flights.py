@@ -34,4 +34,9 @@ SET = PackagedSet(
     ),
     examples={"train": 336776},
     content="9aaa9c2b447033da",
+    consent="no data about people",
+    faults=(
+        "`dep_time`, `arr_time` and the delays are missing for cancelled flights.",
+        "`arr_delay` follows from `arr_time`: both are known only after the flight.",
+    ),
 )

@@ -35,4 +35,5 @@ SET = PackagedSet(
     ),
     examples={"experiment": 445, "cps": 15992},
     content="d405f09950a0ebe2",
+    faults=("The people of the survey differ from those of the experiment: they are no random controls.",),
 )

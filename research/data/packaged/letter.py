@@ -33,4 +33,5 @@ SET = PackagedSet(
     ),
     examples={"train": 16000, "test": 4000},
     content="523748f2e41e5300",
+    consent="no data about people",
 )

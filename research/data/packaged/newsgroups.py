@@ -25,4 +25,6 @@ SET = PackagedSet(
     fields=fields("label text"),
     examples={"train": 11293, "test": 7528},
     content="6d7bb42df97effca",
+    consent="public messages; consent is not stated",
+    faults=("The subject line is in the text.",),
 )

@@ -44,4 +44,5 @@ SET = PackagedSet(
     fields=fields("id document sentiment:float text"),
     examples={"movies": 10605, "products": 3708, "editorials": 5190, "tweets": 4200},
     content="aa677653c9d152eb",
+    faults=("Sentences of one document resemble each other: split by document.",),
 )

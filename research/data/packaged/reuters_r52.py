@@ -25,4 +25,5 @@ SET = PackagedSet(
     fields=fields("label text"),
     examples={"train": 6532, "test": 2568},
     content="43045be457d2f8df",
+    faults=("Many classes have few records.",),
 )

@@ -25,4 +25,5 @@ SET = PackagedSet(
     fields=fields("label text"),
     examples={"train": 5485, "test": 2189},
     content="1da82d4e0c89b3b7",
+    faults=("Half of the records are of one class.",),
 )

@@ -30,4 +30,6 @@ SET = PackagedSet(
     fields=fields(" ".join([*(f"x_{i}:int" for i in range(1, 37)), "label"])),
     examples={"train": 4435, "test": 2000},
     content="94c8ff443b32d118",
+    consent="no data about people",
+    faults=("Neighbouring pixels may be in both parts of the split.",),
 )

@@ -35,4 +35,6 @@ SET = PackagedSet(
     ),
     examples={"train": 683},
     content="8a53e7c9f2576e08",
+    consent="no data about people",
+    faults=("2,337 cells are missing.",),
 )

@@ -43,5 +43,6 @@ SET = PackagedSet(
     ),
     examples={"train": 4601},
     content="612c64141d5976e4",
+    faults=("`george`, `hp` and `num650` identify the recipients of these mails, not spam in general.",),
     openml=Elsewhere(44, from_openml),
 )

@@ -35,4 +35,5 @@ SET = PackagedSet(
     fields=fields("coarse fine text"),
     examples={"train": 5382},
     content="24d7620eaa9db8c7",
+    faults=("The file has the training sets of five sizes one after the other; repeats are removed.",),
 )

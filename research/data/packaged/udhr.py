@@ -44,4 +44,9 @@ SET = PackagedSet(
     fields=fields("language iso text"),
     examples={"train": 28290},
     content="04414df78f4df5fa",
+    consent="no data about people",
+    faults=(
+        "Paragraphs are translations of each other: split by paragraph to test languages on unseen content.",
+        "Dialects and orthographies share an ISO code.",
+    ),
 )

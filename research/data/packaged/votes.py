@@ -35,5 +35,7 @@ SET = PackagedSet(
     fields=fields(" ".join(["party", *(f"V{i}" for i in range(1, 17))])),
     examples={"train": 435},
     content="cdb02f350504bb1f",
+    consent="public votes of members of Congress",
+    faults=("A missing vote is neither yes nor no; it is not unknown.",),
     openml=Elsewhere(56, from_openml),
 )

@@ -36,5 +36,6 @@ SET = PackagedSet(
     fields=fields(" ".join([*(f"Att{i}:float" for i in range(1, 104)), *(f"{label}:int" for label in LABELS)])),
     examples={"train": 2417},
     content="44b9b63a33df6c28",
+    consent="no data about people",
     openml=Elsewhere(40597, from_openml),
 )

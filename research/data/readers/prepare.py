@@ -44,7 +44,7 @@ def prepare(target, *, out=None, source: str | None = None) -> Prepared:
     if source is not None and target not in NAMES:
         raise UserError(f"{target!r} has one source; expected a packaged data set, one of {', '.join(NAMES)}.")
     if isinstance(target, str | os.PathLike):
-        if target in MODULES or not _is_path(target):
+        if target in MODULES or not is_path(target):
             return _named(str(target), out, source)
         return _converted(paths.existing(target, what="data"), out)
     if not isinstance(target, Iterable) and not (hasattr(target, "__len__") and hasattr(target, "__getitem__")):
@@ -54,7 +54,8 @@ def prepare(target, *, out=None, source: str | None = None) -> Prepared:
     return _summary(write(target, out, classes=getattr(target, "classes", None)))
 
 
-def _is_path(target):
+def is_path(target) -> bool:
+    """Return whether `target` is a path, and not the name of a data set."""
     if isinstance(target, os.PathLike) or os.path.exists(os.path.expanduser(target)):
         return True
     return target.startswith(("/", ".", "~")) or pathlib.Path(target).suffix in READERS
