@@ -153,7 +153,7 @@ def _page(made: Card) -> str:
     measured = [element("li", one.text) for one in made.measured]
     parts = [
         element("header", element("h1", shortened(source.name, 120)), element("p", facts.description or absent)),
-        section("Facts", facts_table),
+        section("Facts", element("div", facts_table, class_="pairs")),
         section("Known faults", element("ul", *faults) if faults else element("p", absent)),
         section("Measured", element("ul", *measured) if measured else element("p", "Nothing stands out.")),
         section("Columns", element("p", f"Of {len(source.table):,} records{split}.", class_="remark"),

@@ -205,7 +205,7 @@ def missing_map(table: Table, names, *, blocks: int = 120) -> np.ndarray:
 def described(found: Summary) -> str:
     """Return the range or the most frequent values of a column as text."""
     if isinstance(found.distribution, Frequencies):
-        shown = [shortened(" ".join(value.split()), 20) for value in found.distribution.values[:3]]
+        shown = [shortened(" ".join(value.split()), 16) for value in found.distribution.values[:3]]
         more = found.distinct - len(shown)
         return ", ".join(shown) + (f" and {more:,} more" if more else "")
     if found.numbers is None:

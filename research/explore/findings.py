@@ -42,7 +42,8 @@ def column_findings(summaries: Mapping[str, Summary], *, target: str | None) -> 
         worst = max(absent, key=share)
         remedies = ["numbers: missing.median(flag=True)"] * any(columns[name].numbers for name in absent)
         remedies += ["categories: missing.as_category()"] * any(columns[name].kind == "category" for name in absent)
-        words = f"missing values, most of all {worst!r} ({100 * share(worst):.1f} %)"
+        most = f", most of all {worst!r}" if len(absent) > 1 else ""
+        words = f"missing values{most} ({100 * share(worst):.1f} %)"
         add("missing values", absent, words, *remedies)
     add("infinite numbers", infinite, "infinite numbers, which a preparation refuses",
         f"make them missing: schema={_stated(infinite, columns)}", problem=True)  # fmt: skip

@@ -55,6 +55,7 @@ th { font-weight: 600; color: var(--faint); }
 th.number, td.number { text-align: right; white-space: nowrap; }
 .whole { white-space: nowrap; }
 .pairs th { white-space: nowrap; }
+.pairs td { overflow-wrap: anywhere; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 0 2rem; }
 
 .measure { display: grid; grid-template-columns: 4rem minmax(3rem, 9rem); align-items: center; gap: .5rem; }

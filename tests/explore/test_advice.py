@@ -57,7 +57,7 @@ def test_the_lines_run_for_a_number_and_without_a_target(target):
 
 
 def test_the_lines_run_for_a_table_in_memory():
-    data = table(people(), target="income")
+    data = table(people(), target="income", schema={"age": "category"})
     part = subset(data, np.arange(5, 200))
     kept = explored(part)
     assert len(kept.source.table) == 195 and kept.source.table.target == "income"
@@ -110,6 +110,7 @@ def test_findings_about_the_target():
     rules = lambda y: {one.rule: one for one in explored(people(income=y), target="income").findings}
     assert "'b' has 5 rows, 2.1 %" in rules(rare)["rare class"].text
     assert rules(["a"] * N)["constant target"].problem
+    assert "'income'" not in explored(people(income=["a"] * N), target="income").code.partition("without=")[2]
     absent = rules([None] * 40 + people()["income"][40:])["missing target"]
     assert "40 of 240 rows" in absent.text and absent.remedies == ("data = subset(data, data.known())",)
 

@@ -44,11 +44,11 @@ def test_a_histogram_has_every_value_once_and_by_class():
         if one.distribution is not None:
             inside = one.distribution.counts.sum() + one.distribution.beyond
             assert inside == one.rows - one.missing - one.infinite, name
-    age, income = np.array(people()["age"], float), np.array(people()["income"])
-    counts = found["age"].distribution.counts
-    for row, name in zip(counts, groups.names, strict=True):
-        expected = np.histogram(age[(income == name) & ~np.isnan(age)], found["age"].distribution.edges)[0]
-        assert row.tolist() == expected.tolist()
+    income = np.array(people()["income"])
+    for column in ("age", "height"):
+        x, (edges, counts, _) = np.array(people()[column], float), found[column].distribution
+        for row, name in zip(counts, groups.names, strict=True):
+            assert row.tolist() == np.histogram(x[(income == name) & ~np.isnan(x)], edges)[0].tolist()
     city = pd.crosstab(pd.Series(people()["city"]), income)
     values = found["city"].distribution.values
     assert found["city"].distribution.counts.T.tolist() == city.loc[list(values)].to_numpy().tolist()
@@ -58,6 +58,11 @@ def test_a_far_value_does_not_squeeze_the_histogram():
     data = table({"x": [*np.linspace(0, 1, 999).tolist(), 1e9]})
     one = summaries(data)[0]["x"]
     assert one.distribution.edges[-1] < 2 and one.distribution.beyond > 0 and one.numbers.far == 1
+
+
+def test_a_value_at_the_limit_is_no_outlier():
+    one = summaries(table({"x": [0, 1, 1, 2, 2, 3, 3, 6, 7]}))[0]["x"]  # the limits are -2 and 6
+    assert (one.numbers.outliers, one.numbers.far) == (1, 0)
 
 
 def test_a_small_range_of_integers_has_a_bin_for_each():
@@ -70,6 +75,8 @@ def test_groups_are_classes_thirds_or_all_rows():
     y = np.arange(90.0) / 7
     thirds = groups_of(data := table({"y": y, "x": y}, target="y"), coded(data))
     assert np.bincount(thirds.of_row).tolist() == [30, 30, 30] and len(thirds.names) == 3
+    constant = table({"y": [1.5] * 9, "x": range(9)}, target="y")
+    assert groups_of(constant, coded(constant)).names == ("y",)
     many = table({"y": [f"c{i % 9}" for i in range(90)] + ["c0"] * 9, "x": range(99)}, target="y")
     groups = groups_of(many, coded(many))
     assert len(groups.names) == 6 and groups.names[-1] == "other" and groups.names[0] == "c0"
