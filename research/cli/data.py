@@ -17,7 +17,9 @@ def explore(
     data: str, *, target: str | None = None, split: str | None = None, query: str | None = None,
     missing: list[str] = (), kinds: list[str] = (), out: str | None = None,
 ):  # fmt: skip
-    """Write a page about a table: schema, missing values, distributions, correlations, leaks, and advice as Python.
+    """Write a page about a table: statistics, problems, and advice as Python.
+
+    It shows schema, missing values, distributions, correlations, outliers, duplicates, leaking columns and views.
 
     data: a file, URL or database that `table` reads, or the name of a data set (see `list data`)
     target (COLUMN): the column to predict
@@ -37,7 +39,9 @@ def card(
     missing: list[str] = (), kinds: list[str] = (), description: str = "", origin: str = "", licence: str = "",
     consent: str = "", faults: list[str] = (), out: str | None = None,
 ):  # fmt: skip
-    """Write a data set card, as a page and as Croissant JSON-LD: origin, licence, consent, columns, splits, faults.
+    """Write a data set card, as a page and as Croissant JSON-LD.
+
+    It states origin, licence, consent, columns, splits, known faults and fingerprint.
 
     data: a file, URL or database that `table` reads, or the name of a data set (see `list data`)
     target (COLUMN): the column to predict

@@ -73,7 +73,7 @@ class Card(NamedTuple):
         """The names of the facts that nobody stated."""
         return [name for name in STATED if not getattr(self.facts, name)]
 
-    def __str__(self):
+    def __repr__(self):
         lines = [f"Page: {self.path}", f"Croissant: {self.metadata}"]
         return "\n".join([*lines, *([f"Not stated: {', '.join(self.not_stated)}"] if self.not_stated else [])])
 

@@ -55,20 +55,21 @@ def croissant(card, *, folder) -> dict:
         "rai:dataCollection": facts.origin,
         "rai:personalSensitiveInformation": facts.consent,
         "rai:dataLimitations": list(facts.faults),
-        "distribution": [_file(source.path, card.sha256, folder)] if source.path else [],
+        "distribution": [_file(source, card.sha256, folder)] if source.path else [],
         "recordSet": [_splits(card.splits), _records(card)],
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _file(path: Path, sha256: str, folder) -> dict:
+def _file(source, sha256: str, folder) -> dict:
+    path = source.path
     return {
         "@type": "cr:FileObject",
         "@id": FILE,
         "name": path.name,
         "contentUrl": quote(os.path.relpath(path.resolve(), Path(folder).resolve()).replace(os.sep, "/")),
         "contentSize": f"{path.stat().st_size} B",
-        "encodingFormat": ENCODINGS[kind_of(path)],
+        "encodingFormat": ENCODINGS[kind_of(path, source.arguments.get("format"))],
         "sha256": sha256,
     }
 

@@ -85,7 +85,7 @@ class Exploration(NamedTuple):
     code: str
     path: Path | None = None
 
-    def __str__(self):
+    def __repr__(self):
         return "\n".join(filter(None, [format_findings(self.findings), self.path and f"Page: {self.path}"]))
 
 

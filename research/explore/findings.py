@@ -101,7 +101,7 @@ def leak_findings(leaks: Sequence[Leak]) -> list[Finding]:
     if not leaks:
         return []
     shown = format_names([str(one) for one in leaks], SHOWN)
-    text = f"Columns that predict the target alone, so that it may have been known when they were written: {shown}."
+    text = f"Each of these predicts the target alone; perhaps the target was known when it was written: {shown}."
     names = [one.column for one in leaks]
     remedies = "find out when each is written", _code("leave out what is not known in time: without=", names)
     return [Finding("leaking columns", True, text, remedies)]

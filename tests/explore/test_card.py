@@ -66,6 +66,13 @@ def test_mlcroissant_reads_the_records_of_a_file(tmp_path):
     assert list(data.records("splits")) == [{"splits/name": "all", "splits/records": N}]
 
 
+def test_a_file_has_the_stated_format(tmp_path):
+    path = csv(tmp_path / "people.records", people())
+    made = card(path, format="csv", out=tmp_path / "card.html")
+    assert croissant(made)["distribution"][0]["encodingFormat"] == "text/csv"
+    assert len(list(checked(made).records("records"))) == N
+
+
 def test_a_table_in_memory_and_hostile_names_are_valid(tmp_path):
     made = card({HOSTILE: [HOSTILE, "b"] * 20, "y": range(40)}, faults=(HOSTILE,), out=tmp_path / "card.html")
     assert "<script>alert(1)" in read(made).text and "distribution" not in croissant(made)

@@ -93,7 +93,7 @@ def test_extreme_tables_have_a_page(columns, target, words, tmp_path):
 
 def test_ten_thousand_columns(tmp_path):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(40, 10_000))
+    x = rng.normal(size=(25, 10_000))
     columns = {f"x{i}": x[:, i] for i in range(10_000)} | {"y": np.where(x[:, 7777] > 0, "a", "b")}
     found = explore(columns, target="y", out=tmp_path / "page.html")
     parsed = read(found)
