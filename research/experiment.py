@@ -268,6 +268,8 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         step = wired.transform(step)
     elif ex.stride > 1:
         step = many(step, ex.stride)
+    if strategy == "jit":
+        step = jax.jit(step, inline=True)  # traced once: by `check_step`, and not again for the compilation
 
     def accumulated(state, sums, batch):
         new, metrics = step(sharding.on_device(state), batch)
@@ -281,11 +283,15 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
             return pmapped(function, mesh, carried=carried, axis=int(ex.stride > 1), donated=donated)
         return jax.jit(sharding.under(mesh, function), donate_argnums=donated, out_shardings=out_shardings)
 
+    def with_shardings(tree, shardings):
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
+
     if strategy == "pmap":
         check_replicated(layout, mesh)
     source = stacked(uniform(ex.source), ex.stride)
     batch = source(seed)(0)
-    metrics = check_step(compiled(step, 1), abstract, batch)
+    placed = with_shardings(abstract, layout)
+    metrics = check_step(compiled(step, 1), placed, batch)
     # Check one update without `many` or `skip_nonfinite`: a loop carries, and thus reads, every array of the state.
     bare = train_step(grad_fn, wired.optimizer, wired.after)
     check_read(
@@ -295,7 +301,9 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         state=abstract,
         batch=batch if wired.transform or ex.stride == 1 else jax.tree.map(lambda x: x[0], batch),
     )
-    check_evaluations(ex, abstract, mesh)
+    once = {id(ev.measure): jax.jit(ev.measure, inline=True) for ev in ex.evals.values()}  # as for the step
+    evals = {name: ev._replace(measure=once[id(ev.measure)]) for name, ev in ex.evals.items()}
+    check_evaluations(dataclasses.replace(ex, evals=evals), placed, mesh)
 
     def no_sums():
         return MetricSums.of(Total.zero(metrics), jnp.int32(-1))
@@ -304,10 +312,6 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     replicated = sharding.shardings(sums, mesh)
     fresh_sums = jax.jit(no_sums, out_shardings=replicated)
 
-    def with_shardings(tree, shardings):
-        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
-
-    placed = with_shardings(abstract, layout)
     return Built(
         experiment=ex,
         wired=wired,
@@ -323,7 +327,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         abstract=placed,
         abstract_sums=with_shardings(sums, replicated),
         fresh=fresh,
-        evaluators={name: evaluator(ev, ex.apply, mesh=mesh) for name, ev in ex.evals.items()},
+        evaluators={name: evaluator(ev, ex.apply, mesh=mesh) for name, ev in evals.items()},
         fresh_sums=fresh_sums,
         step=compiled(accumulated, 2, (layout, replicated)),
         source=source,

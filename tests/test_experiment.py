@@ -38,6 +38,23 @@ def test_step_compiles_once_donates_and_never_syncs():
     assert float(sums.total.sum["loss"].weight) == 15 * 8 and int(sums.bad) == -1
 
 
+def test_the_step_is_traced_once_and_a_measure_twice():
+    traces = []
+
+    def counted(name, function):
+        return lambda *arguments: (traces.append(name), function(*arguments))[1]
+
+    made = toys.experiment()
+    measure = counted("measure", toys.measure)  # one measure for all evaluations
+    evals = {name: ev._replace(measure=measure) for name, ev in made.evals.items()}
+    built = build(dataclasses.replace(made, loss=counted("loss", made.loss), evals=evals), devices=jax.devices()[:1])
+    state, _ = built.step(built.fresh(), built.fresh_sums(), built.source(0)(0))
+    for evaluate in built.evaluators.values():
+        evaluate(state)
+    assert traces.count("loss") == 1
+    assert traces.count("measure") == 2 * len(evals)  # for abstract arrays, and for those on the mesh
+
+
 def test_the_sums_of_an_interval_are_exact():
     built = build(toys.experiment(), devices=ONE)
     total = jax.tree.map(lambda x: jnp.full_like(x, 2.0**30), built.fresh_sums().total.sum)
