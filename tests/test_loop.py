@@ -92,6 +92,14 @@ def test_interrupted_runs_end_bitwise_as_unbroken_ones(unbroken, tmp_path, lives
     assert final.results == whole.results
 
 
+def test_an_interruption_far_from_any_boundary_ends_the_run_at_its_step(tmp_path):
+    built = toy(log_every=40, save_every=40, evals={})
+    outcome = go(tmp_path, built, interrupted=after(3))
+    assert (outcome.status, outcome.step) == ("preempted", 3)
+    assert go(tmp_path, built).status == "finished"
+    assert [line["step"] for line in lines_of(tmp_path) if "train/loss" in line] == [40]
+
+
 def test_interrupted_around_the_last_evaluations(unbroken, tmp_path):
     """At any moment from the last steps on: what is not evaluated is not finished, and is done in the next life."""
     folder, whole = unbroken
