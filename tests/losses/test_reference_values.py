@@ -53,6 +53,7 @@ CASES = {
     "lovasz_absent": losses.lovasz,
     "ctc": lambda x, y, steps, n: losses.ctc(x, y, logit_lengths=steps, label_lengths=n, blank=2),
     "triplet": losses.triplet(1.5),
+    "contrastive": losses.contrastive(1.2),
     "mined_hard": mined("hard"),
     "mined_semi_hard": mined("semi_hard"),
     "mined_all": mined("all"),

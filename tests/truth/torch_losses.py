@@ -82,4 +82,22 @@ def values():
     cosines = lambda q, k: F.normalize(q) @ F.normalize(k).T
     nce = lambda q, k: F.cross_entropy(cosines(q, k) / 0.2, torch.arange(5), reduction="none")
     store("info_nce", nce, normal(5, 4), normal(5, 4))
+
+    # The library's loss is linear in the distance; Hadsell et al. 2006 have half of its square.
+    from pytorch_metric_learning.reducers import DoNothingReducer
+
+    linear = metric_losses.ContrastiveLoss(
+        pos_margin=0, neg_margin=1.2, distance=plain, reducer=DoNothingReducer()
+    )  # fmt: skip
+
+    def contrastive(first, second, same):
+        count, rows = len(first), torch.arange(len(first))
+        pairs = (rows[same], count + rows[same], rows[~same], count + rows[~same])
+        found = linear(torch.cat([first, second]), torch.zeros(2 * count), pairs)
+        value = torch.zeros(count)
+        for part, places in (("pos_loss", rows[same]), ("neg_loss", rows[~same])):
+            value = value.index_put((places,), found[part]["losses"] ** 2 / 2)
+        return value
+
+    store("contrastive", contrastive, normal(8, 3), normal(8, 3), np.arange(8) % 2 == 0)
     return stored
