@@ -28,7 +28,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 
 from research.core import Eval
-from research.data import arrays, batches, eval_batches, in_memory, shuffled, subset, tfds_source
+from research.data import batches, eval_batches, in_memory, shuffled, subset, tfds_source
+from research.data.readers.arrays import of_columns
 from research.duration import percent
 from research.experiment import Claim, Experiment
 from research.metrics.multi_label import label_ranking, measure_multi_label, predict_labels
@@ -39,6 +40,7 @@ from research.objectives.multi_label import multi_label
 from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_cosine
 
+NAMES = tuple(f"Class{i}" for i in range(1, 15))
 BASELINES = {
     "logistic": MultiOutputClassifier(LogisticRegression(C=0.03, max_iter=1000)),
     "forest": RandomForestClassifier(300, min_samples_leaf=2, random_state=0),
@@ -62,10 +64,10 @@ def experiment(
     """
     columns = in_memory(tfds_source("yeast", "train")).columns
     x = np.stack([columns[f"Att{i}"] for i in range(1, 104)], 1)
-    y = np.stack([columns[f"Class{i}"] for i in range(1, 15)], 1) > 0
+    y = np.stack([columns[name] for name in NAMES], 1) > 0
     parts = shuffled(len(x), (None, 300, 600), seed=0)
     x = (x - x[parts[0]].mean(0)) / x[parts[0]].std(0)
-    data = arrays(features=x.astype(np.float32), labels=y.astype(np.float32))
+    data = of_columns({"features": x.astype(np.float32), "labels": y.astype(np.float32)}, classes=NAMES)
     train, valid, test = (subset(data, rows) for rows in parts)
     model = from_nnx(lambda rngs: MLP((103,), hidden=(hidden,), num_classes=14, dropout=dropout, rngs=rngs))
     optimizer = lambda rate: optax.adamw(rate, weight_decay=weight_decay, mask=decay_mask())

@@ -40,7 +40,7 @@ def measure_multi_label(
         hamming            the fraction of wrong labels
         f1_micro f1_macro  of the counts over all labels, and the mean over labels, as scikit-learn's f1_score; 0
                            without positives
-        rows               labels, probabilities and logits [classes] of each example, for `label_ranking`
+        rows               labels, predictions, probabilities and logits [classes] of each example
 
     Labels are 0 or 1. A label is predicted if its probability exceeds `threshold`, one number or one per label.
     Examples of mask 0 do not count; other masks are weights. The measure raises UserError if the batch lacks a field,
@@ -64,7 +64,14 @@ def measure_multi_label(
             "f1_micro": F1(right.sum(keepdims=True), wrong.sum(keepdims=True)),
             "f1_macro": F1(right, wrong),
             "rows": Rows(
-                {"labels": y, "probabilities": jax.nn.sigmoid(logits), "logits": logits, "weight": weights}, weights
+                {
+                    "labels": y,
+                    "predictions": predicted,
+                    "probabilities": jax.nn.sigmoid(logits),
+                    "logits": logits,
+                    "weight": weights,
+                },
+                weights,
             ),
         }
 

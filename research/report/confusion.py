@@ -63,16 +63,22 @@ def is_confusion(matrix) -> bool:
     return matrix is not None and matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] > 1
 
 
-def picture(matrix, names: Sequence[str], *, path=None, label: str) -> str:
-    """Draw the matrix [C, C] as an SVG element, and as a file at `path`: counts, shaded by the fraction of the row."""
+def picture(
+    matrix, names: Sequence[str], *, path=None, label: str, axes=("predicted", "true"), totals=None
+) -> str:  # fmt: skip
+    """Draw the matrix [C, C] as an SVG element, and as a file at `path`: counts, shaded by fractions of `totals`.
+
+    `totals` [C] are by default the sums of the rows. `axes` are the names of columns and rows.
+    """
     matrix = np.asarray(matrix, float)
-    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    totals = matrix.sum(axis=1) if totals is None else np.asarray(totals)
+    fractions = matrix / np.maximum(totals[:, None], 1)
     shading = np.sqrt(fractions)  # on a linear scale, an error rate of 2 % would be invisible
     count, limits, ticks = len(matrix), (-0.5, len(matrix) - 0.5), ()
     if count <= READABLE:
         words = [[_count(value) if value else "" for value in row] for row in matrix]
         titles = [
-            [f"true {names[i]}, predicted {names[j]}: {matrix[i, j]:.0f} ({percent(fractions[i, j])})"
+            [f"{axes[1]} {names[i]}, {axes[0]} {names[j]}: {matrix[i, j]:.0f} ({percent(fractions[i, j])})"
              for j in range(count)] for i in range(count)
         ]  # fmt: skip
         mark, side = marks.cells(shading, words=words, titles=titles), max(40 * count, 140)
@@ -81,8 +87,8 @@ def picture(matrix, names: Sequence[str], *, path=None, label: str) -> str:
         blue = [int(marks.COLOURS[0][i : i + 2], 16) for i in (1, 3, 5)]
         pixels = np.concatenate([np.full((count, count, 3), blue), 255 * shading[..., None]], axis=-1)
         mark, side = marks.image(png_uri(pixels.round().astype(np.uint8)), x=limits, y=limits), 480
-    x = Axis("predicted", limits=limits, ticks=ticks)
-    y = Axis("true", limits=limits, ticks=ticks, down=True)
+    x = Axis(axes[0], limits=limits, ticks=ticks)
+    y = Axis(axes[1], limits=limits, ticks=ticks, down=True)
     drawn = chart([mark], label=label, x=x, y=y, inner=side, height=side, grid=False)
     if path is not None:
         save([drawn], path)

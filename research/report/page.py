@@ -27,6 +27,7 @@ from research.report import confusion, pace
 from research.report.curves import MAX_PLOTS, as_csv, curves, learning_curves
 from research.report.gallery import gallery
 from research.report.layers import layers
+from research.report.multi_label import is_multi_label, multi_label
 from research.report.ranked import ranked
 from research.report.record import recorded
 from research.report.rows import scores
@@ -199,6 +200,8 @@ def _evaluation(name, evaluation: Evaluation, experiment, out: Path) -> Html:
     parts: list = []
     if confusion.is_confusion(matrix):
         parts += _confusion(matrix, confusion.row_names(len(matrix), names), name, out / f"confusion_{name}.svg")
+    if is_multi_label(evaluation):
+        parts += multi_label(evaluation, names, label=name)
     plots, remark = ranked(evaluation, names or ())
     parts += [element("h3", "Ranking and calibration"), _grid(plots, "plots small")] if plots else []
     parts += [element("p", remark, class_="remark")] if remark else []
