@@ -40,7 +40,7 @@ and `mixture(...)` have `size` and `examples`; `eval_batches(...)` also has `len
 only; string fields are dropped. `prefetch` reads batches ahead of the step in a thread. `stratified`, `shuffled`,
 `grouped`, `chronological`, `folds`, `nested_folds` and `time_folds` split a data set. `prepare` downloads or converts a
 data set once. `research.data.balance` resamples training rows; `research.data.labels` combines raters and rules, and
-chooses the records to label next.
+chooses the records to label next; `research.data.annotations` reads and writes annotation files.
 
 Importing this package does not import tensorflow_datasets, scikit-learn, pyarrow or Pillow.
 """
