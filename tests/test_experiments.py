@@ -49,6 +49,7 @@ TINY = {
     "distil": {"wide": (8,), "images": 100, "batch_size": 8, "steps": 4},
     "active": {"steps": 4},
     "wrong_labels": {"epochs": 1},
+    "label_review": {"epochs": 1},
     "tabular/adult": {"hidden": 8, "rare": 2, "batch_size": 64, "epochs": 1},
     "tabular/breast_cancer": {"hidden": 4, "folds": 2, "epochs": 1},
     "tabular/yeast": {"hidden": 4, "epochs": 1},

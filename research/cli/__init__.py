@@ -5,8 +5,9 @@ help of a parameter; `name (METAVAR): text` and `name (--flag METAVAR): text` al
 parameter becomes an argument, and a keyword-only parameter becomes a flag, hidden from `--help` if it has no such line.
 The type annotation selects the conversion from text. A parameter without a type is only for Python callers. `**knobs`
 are the knobs of the experiment FILE, which is loaded once and passed to the function as a `Loaded`. A returned int is
-the exit status. Imported names that the file lists in `__all__` are verbs too.
+the exit status. Imported names that the file lists in `__all__` are verbs too. A function whose name begins with the
+name of its file is a verb of two words: `labels_review` in `labels.py` is `labels review`.
 
-Contents: `training`, `checking`, `trained` (one run), `studies` (many runs), `data`. For a new verb, copy `trained.py`;
-no other file needs a change. The implementation is in `_command.py`.
+Contents: `training`, `checking`, `trained` (one run), `studies` (many runs), `data`, `labels`. For a new verb, copy
+`trained.py`; no other file needs a change. The implementation is in `_command.py`.
 """

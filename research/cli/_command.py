@@ -36,7 +36,9 @@ def verbs() -> dict[str, Verb]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for name, doc in _verb_functions(tree):
             summary = (doc or "").split("\n")[0]
-            result[name.rstrip("_").replace("_", "-")] = Verb(f"research.cli.{path.stem}", name, summary)
+            words = [path.stem, name[len(path.stem) + 1 :]] if name.startswith(f"{path.stem}_") else [name]
+            title = " ".join(word.rstrip("_").replace("_", "-") for word in words)
+            result[title] = Verb(f"research.cli.{path.stem}", name, summary)
     return result
 
 
@@ -68,9 +70,7 @@ def run(arguments) -> int:
     available = verbs()
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m research VERB ... (VERB --help: show arguments; --version; --debug: show tracebacks)\n")
-        width = max(map(len, available))
-        for _, group in itertools.groupby(available.items(), key=lambda item: item[1].module):
-            print("\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in group), end="\n\n")
+        _print_summaries(available)
         return 0
     if arguments[0] == "--version":
         print("\n".join(f"{name} {version}" for name, version in versions().items()))
@@ -78,6 +78,12 @@ def run(arguments) -> int:
     name, *rest = arguments
     if name == "launch":
         raise UserError("`launch` is a program of its own: python -m launch --help.")
+    if actions := {verb: found for verb, found in available.items() if verb.startswith(f"{name} ")}:
+        if rest[:1] in ([], ["-h"], ["--help"]):
+            print(f"usage: python -m research {name} ACTION ...\n")
+            _print_summaries(actions)
+            return 0
+        name, rest = f"{name} {rest[0]}", rest[1:]
     if name not in available:
         raise unknown("verb", name, available)
     module = importlib.import_module(available[name].module)
@@ -88,6 +94,13 @@ def run(arguments) -> int:
     with no_exit(f"`{name}`"):
         status = function(*positional, **keyword)
     return status if isinstance(status, int) else 0
+
+
+def _print_summaries(found):
+    """Print the verbs with their summaries, in groups by file."""
+    width = max(map(len, found))
+    for _, group in itertools.groupby(found.items(), key=lambda item: item[1].module):
+        print("\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in group), end="\n\n")
 
 
 def parsed(function, arguments, *, prog: str):

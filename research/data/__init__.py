@@ -13,6 +13,7 @@ memory. The package provides
     indexed(path)                              the output of `prepare`
     digits()   fashion_mnist(split)   glyphs()   stdlib_text(split)
     subset(data, indices)   mapped(data, fn)   in_memory(data)   labelled(data, name)
+    corrected(data, path)                      with the corrections of labels that `labels apply` recorded
     column(data, name)   field_names(data)   class_names(data)         "label" is column(data, "label")
     pack(documents, length)   pack_whole(documents, length)     fields tokens, segments, positions
 
@@ -39,8 +40,8 @@ Every Source accepts `rows=`, the rows of the global batch that this process hol
 and `mixture(...)` have `size` and `examples`; `eval_batches(...)` also has `len()` and `data`. A batch contains numbers
 only; string fields are dropped. `prefetch` reads batches ahead of the step in a thread. `stratified`, `shuffled`,
 `grouped`, `chronological`, `folds`, `nested_folds` and `time_folds` split a data set. `prepare` downloads or converts a
-data set once. `research.data.balance` resamples training rows; `research.data.labels` combines raters and rules, and
-chooses the records to label next; `research.data.annotations` reads and writes annotation files.
+data set once. `research.data.balance` resamples training rows; `research.data.labels` combines raters and rules,
+chooses the records to label next, and corrects labels; `research.data.annotations` reads and writes annotation files.
 
 Importing this package does not import tensorflow_datasets, scikit-learn, pyarrow or Pillow.
 """
@@ -48,6 +49,7 @@ Importing this package does not import tensorflow_datasets, scikit-learn, pyarro
 # These functions intentionally shadow submodules of the same name: `from research.data import batches` is the function,
 # while `from research.data.sampling.batches import Batches` still imports from the module.
 from research.data.fitting import fit
+from research.data.labels.corrections import Corrected, corrected
 from research.data.preparation import Preparation
 from research.data.readers.arrays import (
     Arrays,
@@ -80,6 +82,7 @@ __all__ = [
     "Arrays",
     "Batches",
     "Column",
+    "Corrected",
     "Indexed",
     "Mixture",
     "Preparation",
@@ -94,6 +97,7 @@ __all__ = [
     "time_folds",
     "class_names",
     "column",
+    "corrected",
     "digits",
     "fashion_mnist",
     "field_names",

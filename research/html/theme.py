@@ -86,7 +86,13 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 .values circle:hover { fill: var(--ink); fill-opacity: .35; }
 
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: 1rem .75rem; }
-.gallery img { width: 6rem; height: 6rem; object-fit: contain; image-rendering: pixelated; background: var(--soft); }
+.gallery img, .card img { width: 6rem; height: 6rem; object-fit: contain; image-rendering: pixelated; }
+.gallery img { background: var(--soft); }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }
+.card { display: flex; flex-wrap: wrap; gap: .75rem; padding: .6rem; border: 1px solid var(--line); }
+.card > * { min-width: 0; }
+.card figcaption { flex: 1 1 7rem; }
+.card figcaption p { margin: .35rem 0 0; line-height: 1.3; }
 .quotes { display: grid; gap: .75rem; }
 .quotes figcaption div { display: inline; margin-right: .75rem; }
 figure { margin: 0; break-inside: avoid; }

@@ -2,6 +2,7 @@
 
     one run     page (report.html): curves, confusion, multi_label, ranked, slices, gallery, layers, timeline, pace,
                 record
+    labels      label_review: the page of proposed corrections
     several     compare (statistics), compare_page (text and HTML), groups, rows, overlay
     many        runs: list, filter and sort
     shared      direction: the main metric, and whether higher or lower is better

@@ -68,13 +68,13 @@ def gallery(rows, data, *, names: Sequence[str] | None = None, path=None) -> Htm
     intro = element("p", f"{total} of {len(rows['label'])} predictions are wrong. {order.capitalize()} first:")
     if all("image" in record for record in records):
         images = pixels([record["image"] for record in records])
-        uris = [_data_uri(image) for image in images]
+        uris = [data_uri(image) for image in images]
         if path is not None:
             _write(images, uris, wrong, name, path)
         image_elements = [inline_image(uri, alt=f"record {w.index}") for uri, w in zip(uris, wrong, strict=True)]
         cards = [element("figure", image, _caption(w, name)) for image, w in zip(image_elements, wrong, strict=True)]
         return intro + element("div", *cards, class_="gallery")
-    texts = [_text(record, data) for record in records]
+    texts = [record_text(record, getattr(data, "decode", None)) for record in records]
     if None in texts:
         return _none(f"the records hold {', '.join(sorted(records[0]))}, but neither an image nor a text")
     cards = [element("figure", element("blockquote", t), _caption(w, name)) for t, w in zip(texts, wrong, strict=True)]
@@ -122,10 +122,11 @@ def _unfit(rows, data) -> str | None:
     return None
 
 
-def _text(record, data) -> str | None:
+def record_text(record, decode=None) -> str | None:
+    """Return the text of a record, shortened; of its tokens if `decode` converts them; otherwise None."""
     text = record.get("text")
-    if text is None and "tokens" in record and hasattr(data, "decode"):
-        text = data.decode(record["tokens"])
+    if text is None and "tokens" in record and decode is not None:
+        text = decode(record["tokens"])
     if isinstance(text, np.ndarray):
         text = text.item()
     if isinstance(text, bytes):
@@ -144,7 +145,8 @@ def _caption(wrong, name) -> Html:
     return element("figcaption", *[element("div", line) for line in lines])
 
 
-def _data_uri(image) -> str:
+def data_uri(image) -> str:
+    """Return uint8 pixels [H, W] or [H, W, 3] as a PNG in a data URI, scaled down to SIDE."""
     from PIL import Image
 
     picture = Image.fromarray(image)

@@ -36,6 +36,11 @@ def show_it(
     return 3
 
 
+def wing_fly(run: str):
+    """Fly with a run."""
+    print("flies with", run)
+
+
 def _hidden():
     """No verb."""
 '''
@@ -50,7 +55,8 @@ def wing(tmp_path, monkeypatch):
 
 
 def test_a_file_more_is_a_verb_more(wing, capsys):
-    assert list(verbs()) == ["number", "show-it"]
+    assert list(verbs()) == ["number", "show-it", "wing fly"]
+    assert main(["wing", "fly", "runs/a"]) == 0 and capsys.readouterr().out == "flies with runs/a\n"
     assert verbs()["show-it"].summary == "Show a run." and verbs()["number"].summary.startswith("Return `value`")
     assert main(["show-it", "runs/a", "x", "y", "--scale", "2", "--quiet"]) == 3
     assert capsys.readouterr().out == "runs/a ['x', 'y'] 2.0 None False\n"
@@ -65,6 +71,7 @@ def test_a_file_more_is_a_verb_more(wing, capsys):
     ("arguments", "words"),
     [
         (["show-its"], "unknown verb 'show-its'. Did you mean 'show-it'?"),
+        (["wing", "flie", "a"], "unknown verb 'wing flie'. Did you mean 'wing fly'?"),
         (["show-it", "a", "--scal", "2"], "unknown argument '--scal'. Did you mean '--scale'?"),
         (["show-it", "a", "--sp", "2"], "unknown argument '--sp'. Did you mean '--show-path'?"),
         (["show-it", "a", "--scale", "wide"], "scale must be float, not 'wide'"),
