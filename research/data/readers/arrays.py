@@ -268,7 +268,8 @@ def in_memory(data) -> Arrays:
     file = data.kept_file() if hasattr(data, "kept_file") else None
     columns = decoded_cache.read(file) if file else None
     if columns is None:
-        chunks = [records.columns(data, np.arange(i, min(i + 1024, count))) for i in range(0, count, 1024)]
+        read = data.read_columns if hasattr(data, "read_columns") else lambda indices: records.columns(data, indices)
+        chunks = [read(np.arange(i, min(i + 1024, count))) for i in range(0, count, 1024)]
         columns = {name: _joined(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}
         if file:
             decoded_cache.write(file, columns)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from research.data.builders import MODULES
+from research.data.readers import records
 from research.data.readers.decoded_cache import kept_file
 from research.errors import UserError, nearest, unknown
 
@@ -35,13 +36,47 @@ class TfdsSource:
     def __getitem__(self, i):
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of {len(self)}")
-        return self._decoded(self.data[int(i)])
+        return self.__getitems__([i])[0]
 
     def __getitems__(self, indices):
+        indices = [int(i) for i in indices]
         # Trap: TFDS's mock sets the method on the instance, where it cannot be called.
         if not hasattr(type(self.data.data_source), "__getitems__"):
-            return [self[i] for i in indices]
-        return [self._decoded(record) for record in self.data.__getitems__([int(i) for i in indices])]
+            return [self._decoded(self.data[i]) for i in indices]
+        if not self._plain():
+            return [self._decoded(record) for record in self.data.__getitems__(indices)]
+        columns = self._values(indices)
+        scalars = [[_scalar(value, self.kinds[name]) for value in values] for name, values in columns.items()]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*scalars, strict=True)]
+
+    def read_columns(self, indices) -> dict[str, np.ndarray]:
+        """Return the records at `indices` [m] as {field: [m, ...]}; without a record for each, which is faster."""
+        if not self._plain():
+            return records.columns(self, indices)
+        columns = self._values([int(i) for i in indices])
+        text = [name for name, values in columns.items() if self.kinds[name] is str or None in values]
+        return {
+            name: records.column([_scalar(value, self.kinds[name]) for value in values], name=name)
+            if name in text else np.array(values, self.kinds[name])
+            for name, values in columns.items()
+        }  # fmt: skip
+
+    def _plain(self) -> bool:
+        """Return whether all fields are single numbers and texts, which TFDS decodes one by one, in 20 us each."""
+        kinds = self.kinds.values()
+        return hasattr(type(self.data.data_source), "__getitems__") and None not in kinds and np.uint64 not in kinds
+
+    def _values(self, indices) -> dict[str, list]:
+        """Return {field: values} of plain records, from the protocol buffers themselves; a missing value is None."""
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        parse, columns = tf_example_pb2.Example.FromString, {name: [] for name in self.kinds}
+        places = [(name, _place(kind), columns[name].append) for name, kind in self.kinds.items()]
+        for record in self.data.data_source.__getitems__(indices) if indices else ():
+            features = parse(record).features.feature
+            for name, place, add in places:
+                add(getattr(features[name], place).value[0] if name in features else None)
+        return columns
 
     @property
     def classes(self):
@@ -59,6 +94,11 @@ class TfdsSource:
 
     def _decoded(self, record):
         return {name: _scalar(record[name], kind) for name, kind in self.kinds.items()}
+
+
+def _place(kind) -> str:
+    """Return the field of a protocol buffer that has the values of a kind."""
+    return "bytes_list" if kind is str else "float_list" if issubclass(kind, np.floating) else "int64_list"
 
 
 def _scalar(value, kind):

@@ -324,6 +324,50 @@ def test_a_builder_of_ones_own(tmp_path, capfd):
     assert data.classes is None and batches(data, 2)(0)(0).keys() == {"picture"}
 
 
+class Numbers(Sentences):
+    """Single values of every type; one text is missing, one is empty."""
+
+    KINDS = dict(i=np.int64, b=np.uint8, yes=np.bool_, f=np.float32, d=np.float64, big=np.uint64)
+    ROWS = ((-(2**40), 255, True, 0.1, 0.1, 2**63 + 1, "zoë", None), (3, 0, False, np.nan, -1e300, 0, "", "a"))
+    LEFT_OUT: tuple[str, ...] = ()
+
+    def _info(self):
+        features = {name: tfds.features.Scalar(kind) for name, kind in self.KINDS.items() if name not in self.LEFT_OUT}
+        features |= {"text": tfds.features.Text(), "maybe": tfds.features.Scalar(np.str_, optional=True)}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _generate_examples(self):
+        for i, row in enumerate(self.ROWS):
+            values = dict(zip((*self.KINDS, "text", "maybe"), row, strict=True))
+            yield i, {name: value for name, value in values.items() if name not in self.LEFT_OUT}
+
+
+class PlainNumbers(Numbers):
+    """Without the types that TFDS stores in another form."""
+
+    LEFT_OUT = ("big", "d")
+
+
+@pytest.mark.parametrize("made", [Numbers, PlainNumbers])
+def test_single_values_are_those_that_tfds_decodes(tmp_path, made):
+    data = tfds_source(made(data_dir=tmp_path, file_format="array_record"), "train")
+    columns = in_memory(data).columns
+    for i in range(2):
+        theirs = data.data[i]  # decoded by TFDS: texts are bytes, numbers have 64 bits
+        assert list(data[i]) == list(columns) and data[i].keys() == {*theirs, *data.kinds}
+        for name, value in data[i].items():
+            expected = theirs.get(name)
+            if isinstance(expected, bytes):
+                expected = expected.decode()
+            np.testing.assert_equal(value, expected if isinstance(expected, str | None) else data.kinds[name](expected))
+            np.testing.assert_equal(columns[name][i], value)
+            assert columns[name].dtype == (object if isinstance(value, str | None) else data.kinds[name])
+            assert isinstance(value, data.kinds[name] | None)
+    assert data.__getitems__([]) == []
+
+
 class Remote(Sentences):
     """Texts from a host that cannot be reached: nothing listens at port 1."""
 
