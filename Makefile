@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow breaker nightly check truth bench lock clean
+.PHONY: demo test slow breaker nightly engines check truth bench lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m research train experiments/digits.py --watch
@@ -23,9 +23,18 @@ breaker: $(VENV)/.ready
 # Install everything that the slow tests need, then run them. Needs root: SLURM and network tools are Debian packages.
 nightly: $(VENV)/.ready
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge iproute2 dataset-fashion-mnist
+	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge iproute2 dataset-fashion-mnist \
+	  default-jre-headless
 	$(BIN)/python -m pytest -m slow -rs
+	$(MAKE) engines
 	$(MAKE) breaker
+
+# Run the engines of large data for real. Beam needs older packages than constraints.txt, hence another environment.
+engines:
+	$(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check --prefer-binary -e '.[beam,spark,ray]' \
+	  pytest beartype
+	.venv-engines/bin/python -m pytest -m slow -rs tests/data/engines/test_engines.py
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -59,4 +68,4 @@ lock:
 	$(PYTHON) .ci/lock.py python3.11 python3.12 > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-other .venv-truth build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .venv-engines .venv-other .venv-truth build *.egg-info .pytest_cache .ruff_cache

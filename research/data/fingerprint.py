@@ -114,7 +114,7 @@ def _bytes(record) -> int:
 def hash_rows(column: np.ndarray) -> np.ndarray:
     """Return one hash per row, u64 [n]. Any change of one 64-bit word of a row changes its hash."""
     if column.dtype.hasobject or column.dtype.kind in "SU":
-        hashes = b"".join(hasher(_encoded(value)).digest() for value in column)
+        hashes = b"".join(hasher(value_bytes(value)).digest() for value in column)
         return np.frombuffer(hashes, "<u8").astype(np.uint64)
     size = column.dtype.itemsize * int(np.prod(column.shape[1:]))
     data = np.frombuffer(column.tobytes(), np.uint8).reshape(len(column), size)
@@ -130,14 +130,15 @@ def mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(33))
 
 
-def _encoded(value) -> bytes:
+def value_bytes(value) -> bytes:
+    """Return bytes that identify a value or a record, whatever the order of its fields."""
     match value:
         case str():
             return b"s" + value.encode("utf-8", "surrogatepass")
         case bytes():
             return b"b" + value
         case Mapping():
-            return b"".join(_encoded(key) + _encoded(value[key]) for key in sorted(value))
+            return b"".join(value_bytes(key) + value_bytes(value[key]) for key in sorted(value))
     try:
         array = np.asarray(value)
     except ValueError:  # a list of lists of different lengths

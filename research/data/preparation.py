@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import functools
 import os
 import warnings
 from collections.abc import Mapping
@@ -89,29 +90,40 @@ class Preparation:
                 f"training=True with {len(indices)} rows; the preparation was fitted on {self.fitted}. Pass those rows."
             )
         raw = {name: values[indices] for name, values in table.columns.items()}
-        columns = self.coded(raw, rows=indices)
+        warn = functools.partial(warnings.warn, stacklevel=4)
+        return self.of_raw(raw, rows=indices, target=table.target, report=warn, training=training, table=table)
+
+    def of_raw(
+        self, raw: Mapping[str, np.ndarray], *, rows: np.ndarray, target: str | None, report, training=None, table=None
+    ) -> Arrays:
+        """Return raw columns {name: [n]} as features, as a call does for a table.
+
+        `rows` [n] are the numbers of the rows in messages. `target` is the target, if `raw` has it, otherwise None.
+        `report` is called with a text if values are unexpected. `table` has the rows, if there is one in memory.
+        """
+        columns = self.coded(raw, rows=rows, report=report)
         if training:
-            columns[ROWS] = np.arange(len(indices))
+            columns[ROWS] = np.arange(len(rows))
         with np.errstate(over="ignore"):
-            fields, rows = self._applied(columns, training)
+            fields, left = self._applied(columns, training)
         for field, values in fields.items():
             if (wrong := ~np.isfinite(values)).any():
                 row, at = np.argwhere(wrong)[0]
                 raise UserError(
-                    f"row {indices[rows[row]]}: the feature {self._names(field)[at]!r} is {values[row, at]}, and "
+                    f"row {rows[left[row]]}: the feature {self._names(field)[at]!r} is {values[row, at]}, and "
                     f"{int(wrong.sum()) - 1} more are not finite. Add a step for missing values, such as "
                     "missing.median() or missing.most_frequent()."
                 )
         if self.codes:
             fields["codes"] = fields["codes"].astype(np.int32)
-        if table.target:
-            fields |= self._target(table.target, raw[table.target][rows], indices[rows])
+        if target:
+            fields |= self._target(target, raw[target][left], rows[left])
         for name, column in self.schema.items():
             if column.kind == "identifier" and name in raw:
-                fields[name] = strings(raw[name])[rows]
-        classes = self.schema[table.target].categories or None if table.target else None
-        fitted = self.source[1] if self.source is not None and self.source[0] is table else None
-        return Arrays(fields, classes, Origin(table, indices[rows], fitted))
+                fields[name] = strings(raw[name])[left]
+        classes = self.schema[target].categories or None if target else None
+        fitted = self.source[1] if table is not None and self.source is not None and self.source[0] is table else None
+        return Arrays(fields, classes, None if table is None else Origin(table, rows[left], fitted))
 
     def _absent(self, table, indices) -> Arrays:
         """Return records of the right form for a table that is not there: NaN, which no computation takes for data."""
@@ -140,8 +152,11 @@ class Preparation:
     def _names(self, field):
         return self.names if field == "features" else tuple(self.codes)
 
-    def coded(self, raw: Mapping[str, np.ndarray], *, rows=None) -> Columns:
-        """Turn raw columns into the columns of numbers that `apply` takes; `rows` [n] are their numbers in messages."""
+    def coded(self, raw: Mapping[str, np.ndarray], *, rows=None, report=warnings.warn) -> Columns:
+        """Turn raw columns into the columns of numbers that `apply` takes; `rows` [n] are their numbers in messages.
+
+        `report` is called with a text if values are unexpected.
+        """
         used = {name: column for name, column in self.schema.items() if name not in (*self.without, self.target)}
         rows = np.arange(len(next(iter(raw.values())))) if rows is None else rows
         columns, problems = schemas.code(used, raw, rows=rows)
@@ -149,7 +164,7 @@ class Preparation:
         if extra := [name for name in raw if name not in self.schema]:
             texts.append(f"columns that the schema does not have are not used: {format_names(extra)}")
         if texts:
-            warnings.warn("; ".join(texts), stacklevel=3)
+            report("; ".join(texts))
         return columns
 
     def apply(self, columns: Columns) -> dict[str, Any]:

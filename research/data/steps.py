@@ -22,6 +22,7 @@ from research.errors import UserError, format_names, unknown
 Columns = dict[str, Any]
 ROWS = "\0rows"  # the column of the training rows' numbers, which only `training` functions see
 APPLIED: dict[str, Callable] = {}
+ALONG_ROWS: set[str] = set()  # functions whose result for a row depends on other rows
 
 
 class Feature(NamedTuple):
@@ -90,6 +91,12 @@ def step(function: Callable[..., Fitted]) -> Callable[..., Step]:
 def applied(function: Callable) -> Callable:
     """Register a pure function (columns, arrays, **settings) -> columns, so that a saved preparation can name it."""
     APPLIED[name_of(function)] = function
+    return function
+
+
+def along_rows(function: Callable) -> Callable:
+    """Mark an applied function that needs all rows at once, in their order; rows in parts are refused then."""
+    ALONG_ROWS.add(name_of(function))
     return function
 
 

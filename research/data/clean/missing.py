@@ -4,7 +4,7 @@ had missing values in training: `NAME missing`.
 
 import numpy as np
 
-from research.data.steps import Feature, Fitted, applied, chosen, namespace, step, take
+from research.data.steps import Feature, Fitted, along_rows, applied, chosen, namespace, step, take
 from research.errors import UserError, format_names
 
 NUMBERS = ("number", "date")
@@ -112,6 +112,7 @@ def interpolate(frame, *, columns=None, flag: bool = False) -> Fitted:
     return flagged(frame, names, flag, Fitted(between, {"names": names}, {"values": medians(frame, names)}))
 
 
+@along_rows
 @applied
 def between(columns, arrays, *, names, flags=()):
     """Fill along the rows by linear interpolation."""
@@ -139,6 +140,7 @@ def forward(frame, *, columns=None, flag: bool = False) -> Fitted:
     return flagged(frame, names, flag, Fitted(last, {"names": names}, {"values": medians(frame, names)}))
 
 
+@along_rows
 @applied
 def last(columns, arrays, *, names, flags=()):
     """Fill along the rows with the last known value."""

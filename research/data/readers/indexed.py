@@ -1,8 +1,8 @@
 """A data set on disk with random access, converted once from a stream of any length.
 
-The folder contains `records.array_record`, whose records are read by number, and `index.json` with the number of
-records and the fields. A record is a line of JSON (field -> dtype and shape) and the bytes of its arrays. Reading it
-executes no code, unlike pickle.
+The folder contains files of array_record, whose records are read by number, and `index.json` with the files, the
+number of records and the fields. `write` makes one file, `research.data.engines` one per part. A record is a line of
+JSON (field -> dtype and shape) and the bytes of its arrays. Reading it executes no code, unlike pickle.
 """
 
 import dataclasses
@@ -11,15 +11,17 @@ import os
 import pathlib
 import shutil
 import uuid
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from research.data.fingerprint import hasher, of_records
 from research.data.readers import paths, records
 from research.errors import UserError
+from research.files import atomic_write
 
-FORMAT = 1
+FORMAT = 2
 FILE, INDEX = "records.array_record", "index.json"
 
 
@@ -58,9 +60,7 @@ class Indexed:
 
 
 def indexed(path) -> Indexed:
-    """Open a data set written by `write` or `prepare`. Raises UserError if it is missing or damaged."""
-    from array_record.python.array_record_data_source import ArrayRecordDataSource
-
+    """Open a data set written by `write`, `prepare` or an engine. Raises UserError if it is missing or damaged."""
     path = paths.folder(path, what="indexed data set")
     try:
         index = json.loads((path / INDEX).read_text())
@@ -70,19 +70,31 @@ def indexed(path) -> Indexed:
         raise UserError(
             f"{str(path / INDEX)!r} is damaged ({error}); remove the folder and prepare it again."
         ) from error
-    if index["format"] != FORMAT:
+    if index["format"] not in (1, FORMAT):
         raise UserError(f"{str(path)!r} has format {index['format']}, expected {FORMAT}; prepare it again.")
-    file = path / FILE
-    size = file.stat().st_size if file.exists() else 0
-    if size != index["bytes"]:
-        raise UserError(
-            f"{str(file)!r} is damaged: it has {size} bytes, expected {index['bytes']}; "
-            "remove the folder and prepare it again."
-        )
+    # Format 1 has one file.
+    files = index["files"] if index["format"] == FORMAT else {FILE: [index["count"], index["bytes"]]}
+    return opened(path, files, index)
+
+
+def opened(path: pathlib.Path, files: Mapping, index: Mapping) -> Indexed:
+    """Open the records of `files` {name: [records, bytes]} in a folder. Raises UserError if a file is damaged."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    for name, (_, expected) in files.items():
+        size = (path / name).stat().st_size if (path / name).exists() else 0
+        if size != expected:
+            raise UserError(
+                f"{str(path / name)!r} is damaged: it has {size} bytes, expected {expected}; "
+                "remove the folder and prepare it again."
+            )
+    if not files:
+        raise UserError(f"{str(path)!r} has no records yet.")
     classes = None if index["classes"] is None else tuple(index["classes"])
-    reader = ArrayRecordDataSource(str(file))
-    content = index.get("content")
-    return Indexed(path, index["count"], tuple(index["fields"]), classes, index["origin"], content, reader)
+    # With its number of records, a file is not opened before one of them is read.
+    reader = ArrayRecordDataSource([f"{path / name}[0:{count}]" for name, (count, _) in files.items()])
+    count, content = sum(count for count, _ in files.values()), index.get("content")
+    return Indexed(path, count, tuple(index["fields"]), classes, index["origin"], content, reader)
 
 
 def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
@@ -92,8 +104,6 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
     at once; the first to finish wins. Raises UserError if `path` exists, for an empty stream, for records that are not
     dicts of numbers, arrays and strings, and for records with different fields.
     """
-    from array_record.python.array_record_module import ArrayRecordWriter
-
     path = pathlib.Path(path).expanduser()
     if path.exists():
         raise UserError(f"{str(path)!r} exists; read it with indexed(path), or remove it first.")
@@ -101,38 +111,10 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
     temporary = path.with_name(f"{path.name}.incomplete-{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
     try:
-        # group_size:1 allows reading one record without its neighbours.
-        writer = ArrayRecordWriter(str(temporary / FILE), "group_size:1")
-        fields, count, content = None, 0, hasher()
-        try:
-            for record in stream:
-                # Only for its checks of the record.
-                records.stack([record], [count])
-                if fields is not None and tuple(sorted(record)) != fields:
-                    raise UserError(f"record {count} has the fields {sorted(record)}; expected {list(fields)}.")
-                fields = tuple(sorted(record))
-                encoded = _encoded(record)
-                writer.write(encoded)
-                content.update(encoded)
-                count += 1
-        finally:
-            writer.close()
-        if not count:
+        written = write_file(enumerate(stream), temporary / FILE)
+        if not written.count:
             raise UserError("the stream is empty; expected at least one record.")
-        size = (temporary / FILE).stat().st_size
-        index = {
-            "format": FORMAT,
-            "count": count,
-            "bytes": size,
-            "fields": fields,
-            "classes": classes,
-            "origin": origin,
-            "content": content.hexdigest(),
-        }
-        (temporary / INDEX).write_text(json.dumps(index, indent=1))
-        for name in (FILE, INDEX):
-            with open(temporary / name, "rb") as file:
-                os.fsync(file.fileno())
+        write_index(temporary, {FILE: written}, content=written.content, classes=classes, origin=origin)
         try:
             os.rename(temporary, path)
         except OSError:
@@ -142,6 +124,63 @@ def write(stream, path, *, classes=None, origin: str | None = None) -> Indexed:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return indexed(path)
+
+
+class Written(NamedTuple):
+    """A file of records: their number, its bytes, their fields (None without records), and a hash of them."""
+
+    count: int
+    bytes: int
+    fields: tuple[str, ...] | None
+    content: str
+
+
+def write_file(numbered: Iterable[tuple[int, Mapping]], path) -> Written:
+    """Write (number, record) to a file; the numbers are for messages. The file is on the disk itself at the end.
+
+    Equal records give equal bytes. Raises UserError as `write` does.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    # group_size:1 allows reading one record without its neighbours.
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    fields, count, content = None, 0, hasher()
+    try:
+        for number, record in numbered:
+            # Only for its checks of the record.
+            records.stack([record], [number])
+            if fields is not None and tuple(sorted(record)) != fields:
+                raise UserError(f"record {number} has the fields {sorted(record)}; expected {list(fields)}.")
+            fields = tuple(sorted(record))
+            encoded = _encoded(record)
+            writer.write(encoded)
+            content.update(encoded)
+            count += 1
+    finally:
+        writer.close()
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        size = os.fstat(file.fileno()).st_size
+    return Written(count, size, fields, content.hexdigest())
+
+
+def write_index(folder, files: Mapping[str, Written], *, content: str, classes, origin: str | None, **more):
+    """Write `index.json` of files with the same fields, atomically; it makes them a data set. `more` is kept in it."""
+    fields = next((written.fields for written in files.values()), ())
+    index = {
+        "format": FORMAT,
+        "count": sum(written.count for written in files.values()),
+        "files": {name: [written.count, written.bytes] for name, written in files.items()},
+        "fields": fields,
+        "classes": classes,
+        "origin": origin,
+        "content": content,
+        **more,
+    }
+    with atomic_write(pathlib.Path(folder, INDEX)) as part, open(part, "w", encoding="utf-8") as file:
+        file.write(json.dumps(index, indent=1))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _encoded(record) -> bytes:

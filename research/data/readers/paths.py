@@ -1,5 +1,6 @@
-"""Check that files and folders exist; errors list the existing names and suggest the nearest one."""
+"""Check that files and folders exist, and identify them; errors list the existing names and suggest the nearest one."""
 
+import hashlib
 import os
 import pathlib
 
@@ -49,3 +50,10 @@ def folder(path, *, what: str = "folder") -> pathlib.Path:
     if not path.is_dir():
         raise UserError(f"{str(path)!r} is not a folder; expected a {what}.")
     return path
+
+
+def fingerprint(path: pathlib.Path) -> str:
+    """Return a hash of the names, sizes and modification times of a file, or of all files of a folder."""
+    files = [f for f in below(path) if f.is_file()] if path.is_dir() else [path]
+    stats = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]

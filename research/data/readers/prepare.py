@@ -1,6 +1,5 @@
 """Prepare data once: download, convert and index it. Reading prepared data needs none of the tools that prepare it."""
 
-import hashlib
 import os
 import pathlib
 from collections.abc import Iterable
@@ -71,7 +70,7 @@ def _converted(path, out):
     if path.is_dir() and (path / INDEX).exists():
         return _summary(indexed(path))
     out = pathlib.Path(out).expanduser() if out else path.with_name(path.name + ".indexed")
-    origin = _fingerprint(path)
+    origin = paths.fingerprint(path)
     if out.exists():
         data = indexed(out)
         if data.origin != origin:
@@ -79,13 +78,6 @@ def _converted(path, out):
         return _summary(data)
     data = open_path(path)
     return _summary(write((data[i] for i in range(len(data))), out, classes=data.classes, origin=origin))
-
-
-def _fingerprint(path) -> str:
-    """Hash the names, sizes and modification times of all files of the data."""
-    files = [f for f in paths.below(path) if f.is_file()] if path.is_dir() else [path]
-    stats = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
 
 
 def _summary(data):

@@ -33,6 +33,22 @@ def of_arrow(table, *, what: str) -> dict[str, np.ndarray]:
     return {name: from_arrow(table[name], what=f"{what}, column {name!r},") for name in table.column_names}
 
 
+def of_cells(table, *, what: str, kinds: Mapping[str, str], decimal: str = ".") -> dict[str, np.ndarray]:
+    """Return the raw columns of an Arrow table, a part of a larger one; `kinds` are those of its schema.
+
+    Text becomes numbers if that is the kind of its column, so that parts have one form whatever their values are.
+    """
+    import pyarrow as pa
+
+    check_names(table.column_names, what=what)
+    raw = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        number = kinds.get(name) in ("number", "integer") and pa.types.is_string(column.type)
+        text = f"{what}, column {name!r},"
+        raw[name] = typed(column, missing=(), decimal=decimal) if number else from_arrow(column, what=text)
+    return raw
+
+
 def check_names(names, *, what: str):
     """Raise UserError for a table without columns and for a name that occurs twice."""
     if not names:
@@ -190,7 +206,7 @@ def _csv(content, *, what, missing, names=None, delimiter=None, encoding=None, d
 
     content = _utf8(content, encoding, what)
     content = content.split(b"\n", skip)[-1] if skip else content
-    delimiter, count = _delimiter(content, delimiter)
+    delimiter, count = delimiter_of(content, delimiter)
     generated = [f"f{i}" for i in range(count)]
     try:
         table = pa.csv.read_csv(
@@ -240,7 +256,7 @@ def _utf8(content: bytes, encoding, what) -> bytes:
     return text.encode()
 
 
-def _delimiter(content: bytes, delimiter) -> tuple[str, int]:
+def delimiter_of(content: bytes, delimiter) -> tuple[str, int]:
     """Return the delimiter and the number of cells of the first row.
 
     The delimiter is the one of DELIMITERS that gives the most cells, preferably as many in each row of the beginning.

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -115,7 +116,7 @@ def test_damage_is_seen(tmp_path):
     index.write_text(listing[:30])
     with pytest.raises(UserError, match="index.json.*is damaged"):
         indexed(tmp_path / "set")
-    index.write_text(listing.replace('"format": 1', '"format": 9'))
+    index.write_text(listing.replace('"format": 2', '"format": 9'))
     with pytest.raises(UserError, match="format 9"):
         indexed(tmp_path / "set")
     index.write_text(listing)
@@ -123,6 +124,16 @@ def test_damage_is_seen(tmp_path):
     index.unlink()
     with pytest.raises(UserError, match="expected a data set written by prepare"):
         indexed(tmp_path / "set")
+
+
+def test_a_set_of_format_1_is_read(tmp_path):
+    """Its index has the bytes of its one file."""
+    data = write(stream(5), tmp_path / "set")
+    index = json.loads((tmp_path / "set" / "index.json").read_text())
+    index |= {"format": 1, "bytes": index.pop("files")["records.array_record"][1]}
+    (tmp_path / "set" / "index.json").write_text(json.dumps(index))
+    again = indexed(tmp_path / "set")
+    assert len(again) == 5 and again[4]["text"] == "zoë\n4" and again.content == data.content
 
 
 def test_errors(tmp_path):
