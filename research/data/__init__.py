@@ -40,8 +40,9 @@ Every Source accepts `rows=`, the rows of the global batch that this process hol
 and `mixture(...)` have `size` and `examples`; `eval_batches(...)` also has `len()` and `data`. A batch contains numbers
 only; string fields are dropped. `prefetch` reads batches ahead of the step in a thread. `stratified`, `shuffled`,
 `grouped`, `chronological`, `folds`, `nested_folds` and `time_folds` split a data set. `prepare` downloads or converts a
-data set once. `research.data.balance` resamples training rows; `research.data.labels` combines raters and rules,
-chooses the records to label next, and corrects labels; `research.data.annotations` reads and writes annotation files.
+data set once; `research.data.engines` maps data that do not fit in memory, and cuts streams. `research.data.balance`
+resamples training rows; `research.data.labels` combines raters and rules, chooses the records to label next, and
+corrects labels; `research.data.annotations` reads and writes annotation files.
 
 Importing this package does not import tensorflow_datasets, scikit-learn, pyarrow or Pillow.
 """

@@ -85,6 +85,8 @@ OTHERS = {
         Contender("ours", "speedrun"), Contender("torch-full", "speedrun", ("torch",)),
         Contender("torch-small", "speedrun", ("torch",)),
     ),
+    "prepare-fit": tuple(Contender(name, "preparation") for name in ("ours", "scikit-learn")),
+    "prepare-apply": tuple(Contender(name, "preparation") for name in ("ours", "scikit-learn")),
 }  # fmt: skip
 
 

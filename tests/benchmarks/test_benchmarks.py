@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import pytest
 
+from research.data import table
 from research.errors import UserError
 from research.system import allocator
-from tests.benchmarks import floor, harness, memory, ours, results, stability, turns, waiting, works
+from tests.benchmarks import floor, harness, memory, ours, preparation, results, stability, turns, waiting, works
 from tests.benchmarks.__main__ import main
 
 
@@ -42,6 +43,16 @@ def test_the_step_is_in_place_and_needs_no_more_memory_than_the_floor(name):
     mine, least = memory.of_ours(work), memory.of_floor(work)
     assert mine.aliased == mine.state  # every array of the state and of the open sums is donated, and taken
     assert mine.peak <= 1.05 * least.peak
+
+
+def test_ours_and_the_pipeline_of_scikit_learn_make_the_same_features():
+    columns = preparation.columns(works.work("prepare-fit@rows=3000").sizes)
+    data = table(columns)
+    mine = preparation.ours_fitted(data)(data).columns["features"]
+    theirs = preparation.theirs().fit_transform(preparation.frame(columns))
+    pairs = [np.flatnonzero(np.isclose(mine, column[:, None], atol=1e-5).all(0)) for column in theirs.T]
+    assert mine.shape == theirs.shape == (3000, 62)
+    assert sorted(at for (at,) in pairs) == list(range(62))  # each of theirs is one of ours, in another order
 
 
 def test_a_quick_run_by_the_command(capfd, tmp_path, monkeypatch):

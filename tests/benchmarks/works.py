@@ -54,7 +54,8 @@ DISPATCH = {
     "dispatch-6": (dict(batch=1, leaves=6), {}, "adam", 1e-3),
     "dispatch-152": (dict(batch=1, leaves=152), {}, "adamw", 1e-3),
 }
-# A step of these is one batch of images, one pass over a set, one checkpoint, one fresh process, one whole training.
+# A step of these is one batch of images, one pass over a set, one checkpoint, one fresh process, one whole training,
+# one fit of a preparation, its application to all rows.
 OTHERS = {
     "input": (dict(batch=128, images=50_000, size=32, padding=4), dict(batch=8, images=64), "", 0),
     "evaluation": (dict(batch=500, batches=20, features=784, width=512, classes=10), dict(batch=8, batches=3), "", 0),
@@ -64,6 +65,8 @@ OTHERS = {
     "startup-warm": (TRAINING["mlp"][0], TRAINING["mlp"][1], "", 0),
     "help": ({}, {}, "", 0),
     "speedrun": ({}, {}, "", 0),
+    "prepare-fit": (dict(rows=1_000_000, columns=20), dict(rows=500), "", 0),
+    "prepare-apply": (dict(rows=1_000_000, columns=20), dict(rows=500), "", 0),
 }
 ALL = {**TRAINING, **DISPATCH, **OTHERS}
 SCALING = (
