@@ -335,7 +335,8 @@ def test_the_numbers_of_a_preparation_are_its_identity(people):
 
 def test_kinds_of_a_schema_do_not_depend_on_the_part(tmp_path):
     """A part whose cells are all numbers has the same categories as the others."""
-    (tmp_path / "a.csv").write_text("code,x\n" + "".join(f"{'0' * (i % 2)}{i % 3},{i / 2}\n" for i in range(60)))
+    codes = "01", "1", "1.0", "2.50", "x"
+    (tmp_path / "a.csv").write_text("code,x\n" + "".join(f"{codes[i % 5]},{i / 2}\n" for i in range(60)))
     data = table(tmp_path / "a.csv", schema={"code": Column("category")})
     prepare = fit(data, encode.one_hot())
     with warnings.catch_warnings():

@@ -22,6 +22,7 @@ ROWS = [
 def rows(path, size=3, **reading):
     found = list(blocks(path, rows=size, **reading))
     assert all(len(block) <= size for block in found)
+    assert path.is_dir() or all(len(block) == size for block in found[:-1])
     return list(itertools.chain.from_iterable(b if isinstance(b, list) else b.to_pylist() for b in found))
 
 

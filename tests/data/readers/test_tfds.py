@@ -325,22 +325,26 @@ def test_a_builder_of_ones_own(tmp_path, capfd):
 
 
 class Numbers(Sentences):
-    """Single values of every type; one text is missing, one is empty."""
+    """Single values of every type; a text and a number are missing, a text is empty."""
 
     KINDS = dict(i=np.int64, b=np.uint8, yes=np.bool_, f=np.float32, d=np.float64, big=np.uint64)
-    ROWS = ((-(2**40), 255, True, 0.1, 0.1, 2**63 + 1, "zoë", None), (3, 0, False, np.nan, -1e300, 0, "", "a"))
+    ROWS = (
+        (-(2**40), 255, True, 0.1, 0.1, 2**63 + 1, "zoë", None, None),
+        (3, 0, False, np.nan, -1e300, 0, "", "a", 1.5),
+    )
     LEFT_OUT: tuple[str, ...] = ()
 
     def _info(self):
         features = {name: tfds.features.Scalar(kind) for name, kind in self.KINDS.items() if name not in self.LEFT_OUT}
         features |= {"text": tfds.features.Text(), "maybe": tfds.features.Scalar(np.str_, optional=True)}
+        features["few"] = tfds.features.Scalar(np.float32, optional=True)
         return tfds.core.DatasetInfo(
             builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
         )
 
     def _generate_examples(self):
         for i, row in enumerate(self.ROWS):
-            values = dict(zip((*self.KINDS, "text", "maybe"), row, strict=True))
+            values = dict(zip((*self.KINDS, "text", "maybe", "few"), row, strict=True))
             yield i, {name: value for name, value in values.items() if name not in self.LEFT_OUT}
 
 
@@ -363,7 +367,8 @@ def test_single_values_are_those_that_tfds_decodes(tmp_path, made):
                 expected = expected.decode()
             np.testing.assert_equal(value, expected if isinstance(expected, str | None) else data.kinds[name](expected))
             np.testing.assert_equal(columns[name][i], value)
-            assert columns[name].dtype == (object if isinstance(value, str | None) else data.kinds[name])
+            objects = data.kinds[name] is str or data[0][name] is None
+            assert columns[name].dtype == (object if objects else data.kinds[name])
             assert isinstance(value, data.kinds[name] | None)
     assert data.__getitems__([]) == []
 
