@@ -52,12 +52,14 @@ def map_records(
     out = Path(out).expanduser()
     data, stream, origin = _opened(source, fn, part_size)
     parts.check_function(fn, data)
-    about = {"part_size": part_size, "source": origin, "function": parts.identity(fn)}
+    function = parts.identity(fn)
     if isinstance(fn, Preparation):
         fn = replace(fn, source=None)  # the training table stays here
         classes = classes or (fn.schema[fn.target].categories or None if fn.target else None)
     elif classes is None and data is not None:
         classes = class_names(data)
+    classes = None if classes is None else list(map(str, classes))
+    about = {"part_size": part_size, "source": origin, "function": function, "classes": classes}
     key = combine(sorted(about.items()))
     if out.exists():
         return _finished(out, key)
@@ -76,6 +78,7 @@ def map_records(
         for file in folder.iterdir():
             if file.suffix != ".array_record" and file.name != INDEX:
                 file.unlink()
+        sync_folder(folder)
         os.rename(folder, out)
         sync_folder(out.parent)
     return indexed(out)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from research.data import schema as schemas
 from research.data.fingerprint import combine, hasher, value_bytes
 from research.data.preparation import Preparation, table_rows
 from research.data.readers import records, table_files
@@ -51,13 +52,15 @@ def write_part(piece: Piece, *, fn, data, folder):
     An error is also kept in `failed-NUMBER.json`, because engines report errors in their own forms.
     """
     file, about = part_files(folder, piece.number)
-    partial = file.with_name(f".{file.name}-{uuid.uuid4().hex[:8]}")
+    mine = uuid.uuid4().hex[:8]
+    partial, partial_about = (path.with_name(f".{path.name}-{mine}") for path in (file, about))
     try:
         problems = []
         numbers = range(piece.first, piece.last)
         written = write_file(applied(fn, piece.held, numbers, data=data, report=problems.append), partial)
         os.replace(partial, file)
-        write_json(about, {**written._asdict(), "mark": mark(piece), "problems": problems})
+        write_json(partial_about, {**written._asdict(), "mark": mark(piece), "problems": problems})
+        os.replace(partial_about, about)
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         write_json(Path(folder, f"{FAILED}{piece.number:08d}.json"), {"error": text})
@@ -161,7 +164,7 @@ def identity(fn) -> str:
     """Return a hash of a function: its name and source, or the numbers of a preparation."""
     if isinstance(fn, Preparation):
         arrays = [(name, np.asarray(x).tobytes()) for step in fn.steps for name, x in sorted(step.arrays.items())]
-        return combine([fn.made_of, fn.names, arrays])
+        return combine([fn.made_of, fn.names, arrays, fn.target, sorted(schemas.to_json(fn.schema).items())])
     if isinstance(fn, functools.partial):
         return combine([identity(fn.func), fn.args, sorted(fn.keywords.items())])
     try:

@@ -1,5 +1,6 @@
 """One function, many engines: the same bytes, exact restarts, and errors that name the record."""
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -75,6 +76,8 @@ def test_the_same_call_opens_the_result_and_another_is_refused(tmp_path):
             map_records(*other, tmp_path / "out", HERE)
     with pytest.raises(UserError, match="was made of another"):
         map_records(fn, source(5), tmp_path / "out", HERE, part_size=2)
+    with pytest.raises(UserError, match="was made of another"):
+        map_records(fn, source(5), tmp_path / "out", HERE, classes=("a", "b"))
     map_records(fn, stream(5), tmp_path / "stream", HERE)
     assert len(map_records(fn, stream(5), tmp_path / "stream", HERE)) == 5 and len(calls) == 10
     with pytest.raises(UserError, match="was made of another source or function"):
@@ -187,6 +190,20 @@ def test_one_writer_at_a_time(tmp_path):
     go.set()
     thread.join()
     assert len(indexed(tmp_path / "out")) == 3
+
+
+def test_two_workers_may_write_one_part(tmp_path):
+    """An engine that starts a task twice, as Spark and Beam do."""
+
+    def twice(task, pieces):
+        for piece in pieces:
+            threads = [threading.Thread(target=task, args=(piece,)) for _ in range(2)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+
+    map_records(doubled, source(20), tmp_path / "twice", twice, part_size=2)
+    map_records(doubled, source(20), tmp_path / "once", HERE, part_size=2)
+    assert content(tmp_path / "twice") == content(tmp_path / "once")
 
 
 def test_errors(tmp_path):
@@ -329,6 +346,8 @@ def test_the_numbers_of_a_preparation_are_its_identity(people):
     data, prepare = people
     other = fit(subset(data, range(20)), *STEPS)
     assert parts.identity(prepare) == parts.identity(fit(data, *STEPS)) != parts.identity(other)
+    stricter = {**prepare.schema, "city": prepare.schema["city"]._replace(otherwise="refuse")}
+    assert parts.identity(prepare) != parts.identity(dataclasses.replace(prepare, schema=stricter))
     assert parts.identity(functools.partial(doubled, 1)) != parts.identity(functools.partial(doubled, 2))
     assert parts.identity(len) != parts.identity(sum)
 
