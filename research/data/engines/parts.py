@@ -150,8 +150,8 @@ def check_function(fn, data=None):
     along = [step for step in fn.steps if step.apply and name_of(step.apply) in ALONG_ROWS]
     if along:
         raise UserError(
-            f"the preparation has a step that fills along the rows ({name_of(along[0].apply)}), and parts are prepared "
-            "one by one. Use another step for missing values, such as missing.median()."
+            f"the preparation has a step that needs all rows at once ({name_of(along[0].apply)}), and parts are "
+            "prepared one by one. Use another step, such as missing.median() for missing values, or prepare in memory."
         )
     if fn.source is not None and fn.source[0] is _base(data) and any(step.training for step in fn.steps):
         raise UserError(

@@ -7,7 +7,7 @@ them. Only `savitzky_golay` uses later rows, which a forecast does not have.
 
 import numpy as np
 
-from research.data.steps import Fitted, applied, chosen, matrix, namespace, step
+from research.data.steps import Fitted, along_rows, applied, chosen, matrix, namespace, step
 from research.errors import UserError, check_range
 
 
@@ -22,6 +22,7 @@ def moving_average(frame, window: int, *, columns=None, group: str | None = None
     return Fitted(averaged, {**_series(frame, columns, group, time), "window": window}, {})
 
 
+@along_rows
 @applied
 def averaged(columns, arrays, *, names, window, group, time):
     """Average each column over the last `window` rows of its series."""
@@ -49,6 +50,7 @@ def exponential(frame, alpha: float, *, columns=None, group: str | None = None, 
     return Fitted(decayed, {**_series(frame, columns, group, time), "alpha": alpha}, {})
 
 
+@along_rows
 @applied
 def decayed(columns, arrays, *, names, alpha, group, time):
     """Smooth each column exponentially along its series."""
@@ -95,6 +97,7 @@ def savitzky_golay(
     return Fitted(fitted_value, settings, {"weights": np.array(weights)})
 
 
+@along_rows
 @applied
 def fitted_value(columns, arrays, *, names, group, time):
     """Apply `weights` [place in the window, window] to the window of each row."""

@@ -17,7 +17,7 @@ import pytest
 from research.data import arrays, fit, indexed, subset, table
 from research.data.clean import missing, outliers
 from research.data.engines import local, map_records, parts
-from research.data.features import encode, scale
+from research.data.features import encode, scale, smooth
 from research.data.readers.blocks import BYTES
 from research.data.readers.indexed import INDEX
 from research.data.schema import Column
@@ -329,8 +329,11 @@ def test_unexpected_values_are_one_warning_and_are_kept(tmp_path, people):
 
 def test_a_preparation_that_is_refused(tmp_path, people):
     data, prepare = people
-    with pytest.raises(UserError, match="fills along the rows .clean.missing.last."):
+    with pytest.raises(UserError, match="needs all rows at once .clean.missing.last."):
         map_records(fit(data, missing.forward(), missing.most_frequent()), data, tmp_path / "out", HERE)
+    smoothed = fit(data, missing.median(), missing.most_frequent(), smooth.moving_average(3), encode.one_hot())
+    with pytest.raises(UserError, match="needs all rows at once .features.smooth.averaged."):
+        map_records(smoothed, data, tmp_path / "out", HERE)
     mean = fit(data, missing.median(), missing.most_frequent(), encode.target_mean(folds=2))
     for same in (data, subset(data, range(5))):
         with pytest.raises(UserError, match="table that the preparation was fitted on"):
