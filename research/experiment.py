@@ -271,8 +271,11 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     if strategy == "jit":
         step = jax.jit(step, inline=True)  # traced once: by `check_step`, and not again for the compilation
 
+    def one(state, batch):
+        return step(sharding.on_device(state), batch)
+
     def accumulated(state, sums, batch):
-        new, metrics = step(sharding.on_device(state), batch)
+        new, metrics = one(state, batch)
         first_bad = (sums.bad < 0) & ~jnp.isfinite(metrics["loss"].sum)
         return new, MetricSums.of(sums.total.plus(metrics), jnp.where(first_bad, state.step, sums.bad))
 
@@ -291,7 +294,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     source = stacked(uniform(ex.source), ex.stride)
     batch = source(seed)(0)
     placed = with_shardings(abstract, layout)
-    metrics = check_step(compiled(step, 1), placed, batch)
+    metrics = check_step(compiled(one, 1), placed, batch)
     # Check one update without `many` or `skip_nonfinite`: a loop carries, and thus reads, every array of the state.
     bare = train_step(grad_fn, wired.optimizer, wired.after)
     check_read(

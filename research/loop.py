@@ -100,7 +100,8 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
                 )
                 if progress["stopped"] and not final:
                     continue  # this step is now the final one: run the remaining evaluations
-            if step != saved and (final or interrupted() or built.save_every.ends_at(step)):
+            stop = interrupted()
+            if step != saved and (final or stop or built.save_every.ends_at(step)):
                 interval.settle()
                 interval.pause()
                 interval.check(state, step)
@@ -109,7 +110,7 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
                 tell(events.Saved(step))
                 saved = step
             finished = final and set(ex.evals) <= set(progress["evaluated"])
-            if finished or interrupted():
+            if finished or stop:
                 interval.settle()
                 checkpoints.wait()
                 return LoopResult("finished" if finished else "preempted", step, progress["results"], state)

@@ -195,8 +195,9 @@ def test_rollback_goes_on_with_other_random_numbers_and_survives_interruption(tm
     whole = go(tmp_path / "whole", spoil=bad, on_nonfinite="rollback", tell=notes.append)
     assert sum("Rolling back to step 15" in event.text for event in notes if isinstance(event, events.Message)) == 2
     assert whole.status == "finished" and int(whole.state.salt) == 2
-    for calls in (22, 3, 12):
-        go(tmp_path / "pieces", spoil=bad, on_nonfinite="rollback", interrupted=after(calls))
+    for calls in (10, 3, 20):
+        part = go(tmp_path / "pieces", spoil=bad, on_nonfinite="rollback", interrupted=after(calls))
+    assert part.status == "preempted" and int(part.state.salt) == 2, "the last interruption is after the rollbacks"
     again = go(tmp_path / "pieces", spoil=bad, on_nonfinite="rollback")
     jax.tree.map(np.testing.assert_array_equal, again.state, whole.state)
     assert text(tmp_path / "pieces") == text(tmp_path / "whole")

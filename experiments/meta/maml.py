@@ -11,8 +11,8 @@ of all these classes whose last layer is replaced, and which is then fine-tuned 
     python -m research train experiments/meta/maml.py --method pretrained --batch-size 128
 
 Expected: 80.3, 80.6 and 81.3 % on the test characters with seeds 0 to 2, and 50.7, 48.1 and 50.7 % with first-order
-MAML. The fine-tuned classifier reaches more: 89.4, 90.3 and 88.7 % with its rate tuned on the validation characters, but
-only 31 % at MAML's own rate of 0.1. At this size, MAML therefore does not beat the baseline. Chen et al. 2019
+MAML. The fine-tuned classifier reaches more: 89.4, 90.3 and 88.7 % with its rate tuned on the validation characters,
+but only 31 % at MAML's own rate of 0.1. At this size, MAML therefore does not beat the baseline. Chen et al. 2019
 (arXiv:1904.04232) and Tian et al. 2020 (arXiv:2003.11539) report the same for well-trained classifiers on other data.
 Nothing is claimed. Time: 4.5 minutes of CPU time.
 """

@@ -78,8 +78,9 @@ def test_the_plan_is_one_command():
     job = Job(("train", "experiments/digits.py", "--hidden", "64"), "digits-1", "runs/launched/digits-1", "python")
     resources = {"processes": 2, "devices": 4, "max_restarts": 3, "patience": 60.0}
     assert str(local.plan(job, resources)) == (
-        "$ python -m launch.local --processes=2 --devices=4 --max-restarts=3 --patience=60.0 "
-        "--status-file=runs/launched/digits-1/status.json -- python -m research train experiments/digits.py --hidden 64"
+        "$ python -m launch.local --processes=2 --devices=4 --max-restarts=3 \\\n"
+        "    --patience=60.0 --status-file=runs/launched/digits-1/status.json -- \\\n"
+        "    python -m research train experiments/digits.py --hidden 64"
     )
     assert "--devices" not in str(local.plan(job, {**resources, "devices": None}))
     for name in ("processes", "devices"):
