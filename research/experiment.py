@@ -339,7 +339,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
 
 
 def remarks(built: Built) -> list[str]:
-    """Return what the user should know before the first step: the sharding, and a batch that exceeds the data."""
+    """Return the remarks to print before the first step: the sharding, and a batch that exceeds the data."""
     size, examples = built.experiment.source.size, built.experiment.source.examples
     found = [f"Sharding of the arrays:\n{built.table}"] if built.table else []
     if examples and examples < size:

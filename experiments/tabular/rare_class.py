@@ -9,8 +9,8 @@ same size. `python -m research prepare shuttle` gets the data.
     python -m research train experiments/tabular/rare_class.py --remedy smote
     python -m research train experiments/tabular/rare_class.py --classifier boosting
 
-Expected on the test rows, 58 of which are positive (ours, the networks' are means of 3 seeds; the knobs were chosen on
-the validation rows without a remedy):
+Expected on the test rows, 58 of them positive (ours; means of 3 seeds for the networks; the knobs were chosen on the
+validation rows without a remedy):
 
                                   average precision   precision   recall      F1
     no remedy                                 0.956        0.96     0.88    0.92

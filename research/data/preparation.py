@@ -286,7 +286,7 @@ def origin_of(data) -> Origin | None:
 
 
 def _below(data):
-    """Return the data set of which `data` is a subset, or a subset of a subset, and the selected indices."""
+    """Return the data set below all nested subsets of `data`, and the indices that they select from it."""
     indices = None
     while isinstance(data, Subset):
         indices = data.indices if indices is None else data.indices[indices]

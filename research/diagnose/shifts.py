@@ -1,4 +1,4 @@
-"""Whether the parts of a split are distributed alike: column by column, and all columns together."""
+"""Compare the distributions of the parts of a split, column by column, and all columns together."""
 
 import numpy as np
 

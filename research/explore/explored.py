@@ -65,7 +65,7 @@ class Exploration(NamedTuple):
 
     classes: {class: number of rows} of a target that is a category
     with_target: {column: association with the target}, 0 to 1: |Spearman|, Cramér's V or the correlation ratio
-    findings: what is worth a look, problems first
+    findings: the problems, then the points worth a look
     code: lines of Python that prepare the table
     """
 

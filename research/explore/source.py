@@ -20,7 +20,7 @@ class Source(NamedTuple):
     name: the name for titles and files
     opening: the expression that `table` opened, as code, and the other `arguments` of `table`; None for a Table
     splits: {split: number of records} of a prepared data set, and `split`, the one that was opened
-    facts: what the project knows about a packaged data set
+    facts: the known facts about a packaged data set
     path: the file, if there is one on this machine
     """
 

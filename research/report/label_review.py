@@ -16,7 +16,7 @@ MOST_COLUMNS, MOST_PAIRS, LONGEST = 12, 12, 40
 
 
 class Review(NamedTuple):
-    """What a review found.
+    """The result of a review.
 
     proposals: the most suspicious first
     suspects: the numbers of the records whose label is wrong by confident learning

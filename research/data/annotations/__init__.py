@@ -9,7 +9,7 @@
     yolo           read_yolo          write_yolo
     label_studio   read_label_studio  write_label_studio
 
-What a format holds:
+Contents of each format:
 
                   box  polygons    mask  key points       crowd  attributes                       sizes  classes
     COCO          yes  yes         yes   with a skeleton  yes    yes (as CVAT writes them)        yes    yes

@@ -191,7 +191,7 @@ def check_unique(pictures: Iterable[Picture], *, key=str) -> None:
 
 
 def lost(problems: Sequence[str], *, what: str, lossy: bool) -> None:
-    """Report what a format cannot hold: raise UserError, or with `lossy` warn with LostAnnotation."""
+    """Report content that a format cannot hold: raise UserError, or with `lossy` warn with LostAnnotation."""
     if not problems:
         return
     kinds = list(dict.fromkeys(problems))

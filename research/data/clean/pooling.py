@@ -1,4 +1,4 @@
-"""Multiple imputation: the results of several completed data sets become one, whose variance counts what is missing."""
+"""Multiple imputation: one result from several completed data sets, with a variance that counts the missing values."""
 
 from __future__ import annotations
 

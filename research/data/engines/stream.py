@@ -1,4 +1,4 @@
-"""Cut an unbounded source of records with an event time into windows, each of which is one indexed part."""
+"""Cut an unbounded source of records with an event time into windows, and write each window as an indexed part."""
 
 import itertools
 import math

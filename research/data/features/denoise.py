@@ -1,4 +1,4 @@
-"""Numbers without their noise: what a model of the training rows can reproduce of them."""
+"""Remove noise from numbers: replace them by their reconstruction by a model of the training rows."""
 
 import numpy as np
 
