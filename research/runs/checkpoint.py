@@ -29,6 +29,7 @@ from research.core import State
 from research.distributed.job import job
 from research.errors import UserError
 from research.files import sync_folder, sync_tree
+from research.runs.checkpoint_arrays import read_arrays
 from research.runs.checkpoint_meta import FORMAT, read_meta, scores_by_step, write_meta
 from research.runs.fingerprint import checksums, fingerprints_of
 from research.tree import path_name, shapes
@@ -217,29 +218,21 @@ class Checkpoints:
         meta, state, reason = {}, None, ""
         try:
             meta = read_meta(self.folder / str(step) / "meta")
-            state = self._read(step, abstract)
-        except Exception as error:  # Orbax raises anything from KeyError to FileNotFoundError for damage
+            state = read_arrays(self.folder / str(step) / "state", abstract)
+        except Exception as error:  # damage can raise anything from KeyError to FileNotFoundError
             reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         # Agree on the outcome before the checksums, a collective computation that needs every process.
         if reasons := [reason for reason in job().everyone(reason) if reason]:
             raise ValueError(reasons[0])
         actual = checksums(fingerprints_of(state))
-        wrong = [name for name, checksum in actual.items() if meta["checksums"].get(name) != checksum]
+        names = sorted(actual.keys() | meta["checksums"].keys())
+        wrong = [name for name in names if meta["checksums"].get(name) != actual.get(name)]
         if meta["step"] != step:
             raise ValueError(f"its metadata are those of step {meta['step']}")
         self._check_run(step, meta["about"])
         if wrong:
-            raise ValueError(f"the checksum of {wrong[0]} does not match ({len(wrong)} of {len(actual)} arrays)")
+            raise ValueError(f"the checksum of {wrong[0]} does not match ({len(wrong)} of {len(names)} arrays)")
         return state, meta
-
-    def _read(self, step, abstract):
-        """Return the State as stored, with the shardings of `abstract`. Raises ValueError if it has other shapes."""
-        item = abstract._asdict()
-        args = ocp.args.PyTreeRestore(item, restore_args=jax.tree.map(_restore_args, item))
-        state = State(**self._manager.restore(step, args=ocp.args.Composite(state=args))["state"])
-        if shapes(state) != shapes(abstract):
-            raise ValueError("its arrays have other shapes")
-        return jax.device_put(state, jax.tree.map(lambda x: x.sharding, abstract))
 
     def _check_run(self, step, about):
         """Raise UserError for a checkpoint of another run: it is not damaged, and stays where it is."""
@@ -259,11 +252,13 @@ class Checkpoints:
             saved = read_meta(self.folder / str(step) / "meta")["shapes"]
         except Exception:
             return
-        for name, shape in shapes(abstract).items():
-            if saved.get(name) != shape:
+        expected = shapes(abstract)
+        for name in [*expected, *saved]:
+            if saved.get(name) != expected.get(name):
                 raise UserError(
                     f"{name} is {saved.get(name, 'absent')} in the checkpoint at step {step} in {self.folder}, but "
-                    f"{shape} in this experiment. Has a library or the model changed? Train from scratch with --again."
+                    f"{expected.get(name, 'absent')} in this experiment. Has a library or the model changed? Train "
+                    "from scratch with --again."
                 )
 
     def _move_to_damaged(self, step):
@@ -293,12 +288,6 @@ def error_cause(error: BaseException) -> str:
     return (text.strip().split("\n")[0] or type(error).__name__)[:300]
 
 
-def _restore_args(x):
-    """Return how Orbax reads an array. One that this process holds alone is read in one piece, in half of the time."""
-    alone = x.sharding is None or x.sharding.is_fully_addressable
-    return ocp.RestoreArgs(np.ndarray) if alone else ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape)
-
-
 def _handlers():
     """Return how Orbax stores the items of a checkpoint: `state` without compression.
 
@@ -307,7 +296,6 @@ def _handlers():
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     registry.add("state", ocp.args.PyTreeSave, handler)
-    registry.add("state", ocp.args.PyTreeRestore, handler)
     return registry
 
 

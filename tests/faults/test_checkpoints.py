@@ -163,6 +163,13 @@ def test_a_sound_checkpoint_of_another_model_is_not_damaged(folder):
         pytest.raises(UserError, match=r"w is float32\[4\] in the check"),
     ):
         saved.restore(other, step=3)
+    fewer = abstract()._replace(params={})
+    with (
+        Checkpoints(folder, read_only=True) as saved,
+        pytest.raises(UserError, match=r"params/w is float32\[4\] in the checkpoint .* but absent in this experiment"),
+    ):
+        saved.restore(fewer)
+    assert (folder / "3").is_dir()
 
 
 def test_an_array_without_a_checksum_is_damage(folder, monkeypatch):
