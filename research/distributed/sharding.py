@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.errors import UserError, unknown
@@ -48,7 +49,11 @@ def make_mesh(axes, *, devices=None) -> Mesh:
             f"{len(devices)}, or -1 for one of them. The nearest is {_nearest_mesh(axes, len(devices))}."
         )
     kinds = (AxisType.Auto,) * len(sizes)
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=kinds, devices=devices)
+    try:
+        return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=kinds, devices=devices)
+    except NotImplementedError:  # the sizes are no products of the torus's own, such as 8 x 8 on one of 4 x 4 x 4
+        grid = mesh_utils.create_device_mesh(tuple(sizes.values()), devices, allow_split_physical_axes=True)
+        return Mesh(grid, AXES, axis_types=kinds)
 
 
 def _nearest_mesh(axes, devices):

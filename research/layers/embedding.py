@@ -9,18 +9,22 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 
 from research.axes import Array, Float, Integer
-from research.distributed.sharding import constrain
+from research.distributed.sharding import constrain, num_shards
 
 
 def gathered(arrays: tuple[Float[Array, "..."], ...], **_) -> tuple[Float[Array, "..."], ...]:
     """Promote the arrays of an nnx.Embed to a common dtype, and gather the table (the last array) if a mesh splits it.
 
-    Without the gather, the partitioner would split the result like the table, and could not then split it by rows. The
-    dtype is that of the arrays. nnx.Embed would use the dtype that its table was created with, and would undo
+    Without the gather, the partitioner would split the result like the table, and could not then split it by rows. As
+    an output layer, which has an input too, the table stays split by "tensor", and so do the logits, by far the largest
+    activations of a model with a large vocabulary.
+
+    The dtype is that of the arrays. nnx.Embed would use the dtype that its table was created with, and would undo
     `research.wrappers.mixed_precision.mixed` for all later layers.
     """
     *inputs, table = promote_dtype(arrays)
-    return *inputs, constrain(table, None, None)
+    divisible = table.shape[0] % num_shards("tensor") == 0
+    return *inputs, constrain(table, "tensor" if inputs and divisible else None, None)
 
 
 Embed = functools.partial(nnx.Embed, promote_dtype=gathered)

@@ -23,12 +23,20 @@ from research.layers.transformer import Block
 def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
     """Return the sharding rules of a GPT's params for any mesh, for `Experiment.rules`.
 
-    The axis "tensor" splits heads and hidden units (Shoeybi et al. 2019, Megatron-LM), "expert" the experts, and
-    "pipeline" the layers if they are stacked. "fsdp" splits the largest remaining dimension of every array that has at
-    least `min_size` entries. Set `experts` for a model with a mixture of experts.
+    The axis "tensor" splits heads, hidden units and the vocabulary (Shoeybi et al. 2019, Megatron-LM), "expert" the
+    experts, and "pipeline" the layers if they are stacked. A vocabulary that "tensor" does not divide is not split over
+    it: round its size up. "fsdp" splits the largest remaining dimension of every array that has at least `min_size`
+    entries. Set `experts` for a model with a mixture of experts.
     """
     lead = ("expert",) if experts else ()
+
+    def vocabulary(path, shape, mesh):
+        parts = mesh.shape["tensor"]
+        base = ("tensor",) if parts > 1 and shape[0] % parts == 0 else ()
+        return fsdp(*base, min_size=min_size)(path, shape, mesh)
+
     return (
+        (r"(^|/)embed/embedding$", vocabulary),
         (r"attention/[qkv]/kernel$", fsdp(None, "tensor", min_size=min_size)),
         (r"attention/[qkv]/bias$", P("tensor")),
         (r"attention/out/kernel$", fsdp("tensor", min_size=min_size)),

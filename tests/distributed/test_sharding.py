@@ -1,5 +1,6 @@
 """Rules and meshes; and one step function on every mesh of eight devices (tests/sharded.py) against one device."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -235,6 +236,36 @@ def test_the_rules_of_the_gpt_leave_nothing_large_whole(experts):
     assert blocks["blocks/0/feed_forward/down/kernel"][: len(first) + 1] == (*first, "tensor")
     assert blocks["blocks/0/attention/q/bias"] == ("tensor",)
     assert blocks["blocks/0/attention/out/kernel"][0] == "tensor"
+
+
+def test_the_vocabulary_is_split_if_the_axis_divides_it():
+    def spec(vocabulary, **axes):
+        found = specs(state({"embed/embedding": (vocabulary, 16)}), mesh_of(**axes), rules(min_size=0)[:1])
+        return found.get("params/embed/embedding")
+
+    assert spec(24, data=2, tensor=2) == ("tensor",) and spec(24, fsdp=2, tensor=2) == ("tensor", "fsdp")
+    assert spec(23, data=2, tensor=2) is None and spec(23, fsdp=2, tensor=2) == (None, "fsdp")
+    assert spec(24, fsdp=4) == ("fsdp", None)  # as any other array
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A chip of a TPU v5p slice of 4 x 4 x 4."""
+
+    id: int
+    coords: tuple[int, int, int]
+    platform = "tpu"
+    device_kind = "TPU v5"
+    core_on_chip = slice_index = process_index = 0
+
+
+def test_a_mesh_may_share_a_dimension_of_the_torus_between_two_axes():
+    chips = [Chip(i, (i % 4, i // 4 % 4, i // 16)) for i in range(64)]
+    mesh = make_mesh({"data": 8, "tensor": 8}, devices=chips)
+    assert set(mesh.devices.flat) == set(chips)
+    for group in mesh.devices.reshape(8, 8):  # eight chips that exchange most are neighbours: a part of one plane
+        low, high = (fold([chip.coords for chip in group], axis=0) for fold in (np.min, np.max))
+        assert np.prod(high - low + 1) == 8
 
 
 FAST = ("data fsdp tensor", "expert pipeline")
