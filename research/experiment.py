@@ -174,12 +174,27 @@ def wire(ex: Experiment) -> Wired:
     )  # fmt: skip
 
 
+class CompiledStep(NamedTuple):
+    """The compiled step: `step(state, sums, batch)` returns the new state, and `sums` with the step's metrics added.
+
+    `on_leaves(leaves, batch)` is the same for `leaves`, the list of the arrays of (state, sums), and `form` is the tree
+    of (state, sums). Between two steps the loop needs only the arrays: the NamedTuples of a State and of its optimizer
+    would cost the host a tenth of a small step.
+    """
+
+    on_leaves: Callable[[list, Any], list]
+    form: jax.tree_util.PyTreeDef
+
+    def __call__(self, state: State, sums: MetricSums, batch: Any) -> tuple[State, MetricSums]:
+        return self.form.unflatten(self.on_leaves(jax.tree.leaves((state, sums)), batch))
+
+
 class Built(NamedTuple):
     """A checked experiment with its seed, device mesh and compiled step.
 
-    `fresh()` returns the State at step 0, and `fresh_sums()` the metric sums of an empty interval.
-    `step(state, sums, batch)` is the compiled step, which also adds its metrics to `sums`. `abstract` and
-    `abstract_sums` are the shapes, dtypes and shardings of its first two arguments. `total` is the length of the run.
+    `fresh()` returns the State at step 0, and `fresh_sums()` the metric sums of an empty interval. `step` is the
+    CompiledStep. `abstract` and `abstract_sums` are the shapes, dtypes and shardings of its first two arguments.
+    `total` is the length of the run.
     `evaluators` {name: (state, interrupted) -> Results} are the evaluations (see `research.evaluate.evaluator`).
     `table` lists the sharding of every array; it is empty on one device.
     """
@@ -196,7 +211,7 @@ class Built(NamedTuple):
     abstract_sums: MetricSums
     fresh: Callable[[], State]
     fresh_sums: Callable[[], MetricSums]
-    step: Callable[[State, MetricSums, Any], tuple[State, MetricSums]]
+    step: CompiledStep
     evaluators: Mapping[str, Callable]
     source: Callable[[int], BatchAt]
     table: str
@@ -274,17 +289,18 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     def one(state, batch):
         return step(sharding.on_device(state), batch)
 
-    def accumulated(state, sums, batch):
+    def accumulated(leaves, batch):
+        state, sums = form.unflatten(leaves)
         new, metrics = one(state, batch)
         first_bad = (sums.bad < 0) & ~jnp.isfinite(metrics["loss"].sum)
-        return new, MetricSums.of(sums.total.plus(metrics), jnp.where(first_bad, state.step, sums.bad))
+        sums = MetricSums.of(sums.total.plus(metrics), jnp.where(first_bad, state.step, sums.bad))
+        return jax.tree.leaves((new, sums))
 
-    def compiled(function, carried, out_shardings=None):
-        """Compile a function whose first `carried` arguments are donated and returned."""
-        donated = tuple(range(carried))
+    def compiled(function, out_shardings=None):
+        """Compile a function whose first argument is donated and returned."""
         if strategy == "pmap":
-            return pmapped(function, mesh, carried=carried, axis=int(ex.stride > 1), donated=donated)
-        return jax.jit(sharding.under(mesh, function), donate_argnums=donated, out_shardings=out_shardings)
+            return pmapped(function, mesh, axis=int(ex.stride > 1))
+        return jax.jit(sharding.under(mesh, function), donate_argnums=0, out_shardings=out_shardings)
 
     def with_shardings(tree, shardings):
         return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
@@ -294,7 +310,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     source = stacked(uniform(ex.source), ex.stride)
     batch = source(seed)(0)
     placed = with_shardings(abstract, layout)
-    metrics = check_step(compiled(one, 1), placed, batch)
+    metrics = check_step(compiled(one), placed, batch)
     # Check one update without `many` or `skip_nonfinite`: a loop carries, and thus reads, every array of the state.
     bare = train_step(grad_fn, wired.optimizer, wired.after)
     check_read(
@@ -314,6 +330,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     sums = jax.eval_shape(no_sums)
     replicated = sharding.shardings(sums, mesh)
     fresh_sums = jax.jit(no_sums, out_shardings=replicated)
+    form = jax.tree.structure((abstract, sums))
 
     return Built(
         experiment=ex,
@@ -332,7 +349,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         fresh=fresh,
         evaluators={name: evaluator(ev, ex.apply, mesh=mesh) for name, ev in evals.items()},
         fresh_sums=fresh_sums,
-        step=compiled(accumulated, 2, (layout, replicated)),
+        step=CompiledStep(compiled(accumulated, jax.tree.leaves((layout, replicated))), form),
         source=source,
         table=sharding.table(placed) if mesh.size > 1 else "",
     )

@@ -115,14 +115,16 @@ def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):
                 checkpoints.wait()
                 return LoopResult("finished" if finished else "preempted", step, progress["results"], state)
             interval.resume()
-            boundary = built.boundary(step)
+            boundary, leaves = built.boundary(step), jax.tree.leaves((state, sums))
+            del state, sums  # the step donates their arrays
             while True:  # the steps between boundaries: each microsecond here counts
                 batch, waited = next(batches)
-                state, sums = built.step(state, sums, batch)
+                leaves = built.step.on_leaves(leaves, batch)
                 step += ex.stride
                 interval.waited += waited
                 if step >= boundary or interrupted():
                     break
+            state, sums = built.step.form.unflatten(leaves)
             progress["evaluated"] = []
             if built.log_every.ends_at(step) or step >= built.total:
                 interval.close(step, sums)

@@ -89,10 +89,10 @@ def trained(mesh, options, *, devices, split=True):
     built = build(experiment(mesh, options, split=split), devices=devices)
     state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
     batch = place(batch_at(0), built.mesh)
-    program = built.step.lower(state, sums, batch).compile()
+    program = built.step.on_leaves.lower(jax.tree.leaves((state, sums)), batch).compile()
     losses = []
     for step in range(3):
-        state, sums = program(state, sums, place(batch_at(step), built.mesh))
+        state, sums = built.step._replace(on_leaves=program)(state, sums, place(batch_at(step), built.mesh))
         losses.append({name: float(metric.value()) for name, metric in sums.total.sum.items()})
     # Seven rows do not divide over the devices: one more is put in, which does not count.
     evaluate = evaluator(built.experiment.evals["test"], built.experiment.apply, mesh=built.mesh)

@@ -34,7 +34,7 @@ def test_step_compiles_once_donates_and_never_syncs():
         for step in range(15):  # 6 batches of 8 are an epoch of 50 and a wrap
             state, sums = built.step(state, sums, batch_at(step))
     assert first.is_deleted()
-    assert built.step._cache_size() == 1
+    assert built.step.on_leaves._cache_size() == 1
     assert float(sums.total.sum["loss"].weight) == 15 * 8 and int(sums.bad) == -1
 
 

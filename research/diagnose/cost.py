@@ -60,7 +60,7 @@ def plan(built: Built, *, batch_size: int | None = None, options: Mapping | None
         return jax.ShapeDtypeStruct(entire, jax.dtypes.canonicalize_dtype(x.dtype), sharding=place)
 
     batch = jax.tree.map(shape, jax.tree.map(np.asarray, built.source(built.seed)(0)))
-    traced = built.step.trace(state, built.abstract_sums, batch)
+    traced = built.step.on_leaves.trace(jax.tree.leaves((state, built.abstract_sums)), batch)
     try:
         compiled = traced.lower().compile(compiler_options=dict(options or {}))
     except jax.errors.JaxRuntimeError as error:

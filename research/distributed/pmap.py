@@ -15,10 +15,10 @@ from research.errors import UserError
 AXIS = "data"
 
 
-def pmapped(function, mesh, *, carried: int, axis: int = 0, donated: tuple[int, ...] = ()):
-    """Run `function(*carried, batch)` under pmap, over an axis named "data".
+def pmapped(function, mesh, *, axis: int = 0):
+    """Run `function(carried, batch)` under pmap, over an axis named "data".
 
-    Carried arguments and results are replicated; the batch is split along `axis` of every leaf.
+    `carried` is replicated and donated, as are the results; the batch is split along `axis` of every leaf.
     """
     devices = list(mesh.devices.flat)
     alone = jax.sharding.Mesh(devices, AXIS)
@@ -28,10 +28,9 @@ def pmapped(function, mesh, *, carried: int, axis: int = 0, donated: tuple[int, 
 
     apart = jax.jit(split, out_shardings=NamedSharding(alone, PartitionSpec(*(None,) * axis, AXIS)))
     run = jax.pmap(
-        function, axis_name=AXIS, in_axes=(*(None,) * carried, axis), out_axes=None, devices=devices,
-        donate_argnums=donated,
+        function, axis_name=AXIS, in_axes=(None, axis), out_axes=None, devices=devices, donate_argnums=0
     )  # fmt: skip
-    return lambda *inputs: run(*inputs[:-1], apart(inputs[-1]))
+    return lambda carried, batch: run(carried, apart(batch))
 
 
 def check_replicated(layout, mesh):

@@ -19,17 +19,17 @@ class Memory(NamedTuple):
 def of_ours(work: works.Work) -> Memory:
     """Of the step that the loop calls."""
     built = build(ours.experiment(work), devices=jax.devices()[:1])
-    return _memory(built.step, (built.abstract, built.abstract_sums), work.batch)
+    return _memory(built.step.on_leaves, jax.tree.leaves((built.abstract, built.abstract_sums)), work.batch)
 
 
 def of_floor(work: works.Work) -> Memory:
     """Of the hand-written step."""
     compiled = jax.jit(lambda state, batch: floor.step(work, state, batch), donate_argnums=0)
-    return _memory(compiled, (jax.eval_shape(lambda: floor.start(work)),), work.batch)
+    return _memory(compiled, jax.eval_shape(lambda: floor.start(work)), work.batch)
 
 
 def _memory(compiled, donated, batch) -> Memory:
-    found = compiled.lower(*donated, batch).compile().memory_analysis()
+    found = compiled.lower(donated, batch).compile().memory_analysis()
     state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(donated))
     kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return Memory(kept + found.temp_size_in_bytes, found.alias_size_in_bytes, state)

@@ -1,6 +1,5 @@
 """This codebase through its public path: an Experiment, `build`, and the real loop with all that listens to it."""
 
-import dataclasses
 import functools
 import tempfile
 from pathlib import Path
@@ -99,26 +98,32 @@ def train(work: works.Work, gate: Gate, *, stride: int = 1):
     built = build(experiment(work, stride=stride), devices=jax.devices()[: work.sizes.devices])
     gate.facts |= {"parameters": sum(x.size for x in jax.tree.leaves(built.abstract.params)), "stride": stride}
     left = 0
+    sums = lambda leaves: built.step.form.unflatten(leaves)[1]
 
-    def step(state, sums, batch):
+    def on_leaves(leaves, batch):
         nonlocal left
         if not left:  # before the first step of all
             left = gate.turn()
-        before = dataclasses.replace(sums, bits=jnp.copy(sums.bits)) if left <= stride else None
-        state, sums = built.step(state, sums, batch)
+        before = jax.tree.map(jnp.copy, sums(leaves)) if left <= stride else None
+        leaves = built.step.on_leaves(leaves, batch)
         left -= stride
         if left <= 0:
-            jax.block_until_ready((state, sums))
-            left = gate.turn(loss=lambda: mean_between(before, sums))
+            jax.block_until_ready(leaves)
+            left = gate.turn(loss=lambda: mean_between(before, sums(leaves)))
             if not left:
                 raise Over
-        return state, sums
+        return leaves
 
     with tempfile.TemporaryDirectory() as folder, Record(Path(folder, "metrics.jsonl")) as record:
         with Checkpoints(Path(folder, "checkpoints")) as checkpoints:
             tell = timing_writer(Path(folder, "timing.jsonl"))
             try:
-                run(built._replace(step=step), checkpoints=checkpoints, record=record, tell=tell)
+                run(
+                    built._replace(step=built.step._replace(on_leaves=on_leaves)),
+                    checkpoints=checkpoints,
+                    record=record,
+                    tell=tell,
+                )
             except Over:
                 pass
 
@@ -133,14 +138,17 @@ def step_alone(work: works.Work, gate: Gate):
     """Takes turns with the compiled step that the loop calls, its batch on the device as in the other contenders."""
     built = build(experiment(work), devices=jax.devices()[: work.sizes.devices])
     gate.facts["parameters"] = sum(x.size for x in jax.tree.leaves(built.abstract.params))
-    state, sums, batch = built.fresh(), built.fresh_sums(), jax.device_put(work.batch)
+    leaves, batch = jax.tree.leaves((built.fresh(), built.fresh_sums())), jax.device_put(work.batch)
 
     def one():
-        nonlocal state, sums
-        state, sums = built.step(state, sums, batch)
-        return sums
+        nonlocal leaves
+        leaves = built.step.on_leaves(leaves, batch)
+        return leaves
 
-    turns(gate, one, wait=jax.block_until_ready, loss=lambda sums: float(sums.total.sum["loss"].value()))
+    def loss(leaves):
+        return float(built.step.form.unflatten(leaves)[1].total.sum["loss"].value())
+
+    turns(gate, one, wait=jax.block_until_ready, loss=loss)
 
 
 class Over(Exception):

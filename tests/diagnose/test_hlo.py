@@ -1,6 +1,8 @@
 """What a device executes: closed forms of FLOPs, memory traffic and collectives, alone and in a GPT on four devices."""
 
+import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -191,6 +193,22 @@ def test_tensor_parallel_blocks_reduce_twice_in_the_forward_pass():
     assert (number, sent) == (2 * SIZE.depth, 2 * SIZE.depth * 2 * 3 / 4 * 4 * TOKENS * SIZE.width)
 
 
+def test_tensor_parallel_chips_hold_a_part_of_the_vocabulary():
+    whole = plan(build(dataclasses.replace(gpt({"tensor": 4}), rules=rules(min_size=0)[1:]), devices=FOUR))
+    split = cost(tensor=4)
+    table = 4 * SIZE.vocabulary * SIZE.width  # bytes
+    assert whole.bytes["params"] - split.bytes["params"] == table * 3 / 4
+    assert split.bytes["total"] <= whole.bytes["total"] - table * 3 / 4
+    built = build(gpt({"tensor": 4}), devices=FOUR)
+    tokens = jax.ShapeDtypeStruct((ROWS, SIZE.length), jnp.int32, sharding=placement(built.mesh))
+    batch = {name: tokens for name in ("tokens", "segments", "positions")}
+    leaves = jax.tree.leaves((built.abstract, built.abstract_sums))
+    text = built.step.on_leaves.lower(leaves, batch).compile().as_text()
+    logits = rf"f32\[(?:{ROWS},{SIZE.length}|{TOKENS}),(\d+)\]"
+    assert str(SIZE.vocabulary // 4) in re.findall(logits, text)
+    assert str(SIZE.vocabulary) not in re.findall(logits, text)
+
+
 def test_a_pipeline_computes_idle_ticks_and_permutes_activations():
     stages = 2
     made = gpt({"pipeline": stages, "data": 2}, stack=functools.partial(Stack, microbatches=4))
@@ -207,6 +225,7 @@ def test_memory_is_that_of_xlas_own_analysis():
     built = build(gpt({"fsdp": 4}), devices=FOUR)
     place = placement(built.mesh)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), built.source(0)(0))
-    memory = built.step.lower(built.abstract, built.abstract_sums, batch).compile().memory_analysis()
+    leaves = jax.tree.leaves((built.abstract, built.abstract_sums))
+    memory = built.step.on_leaves.lower(leaves, batch).compile().memory_analysis()
     entire = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     assert cost(fsdp=4).bytes["total"] == entire + memory.temp_size_in_bytes

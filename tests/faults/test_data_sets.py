@@ -183,4 +183,4 @@ def test_a_run_ends_at_a_batch_unlike_the_first(tmp_path, stride):
         pytest.raises(UserError, match="the batch of step 17 differs"),
     ):
         run(built, checkpoints=checkpoints, record=record, tell=lambda event: None)
-    assert built.step._cache_size() == 1
+    assert built.step.on_leaves._cache_size() == 1
