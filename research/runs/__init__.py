@@ -1,8 +1,8 @@
 """Runs on disk: experiment files, run folders, checkpoints, and trained networks loaded from them.
 
     input        experiment_file (load an experiment), knobs (its typed arguments)
-    run folder   folder (create and lock), record (metrics.jsonl), checkpoint, checkpoint_meta, checkpoint_arrays (Orbax),
-                 fingerprint (checksums)
+    run folder   folder (create and lock), record (metrics.jsonl), checkpoint, checkpoint_meta and checkpoint_arrays,
+                 which Orbax writes, fingerprint (checksums)
     reading      named_checkpoint (RUN@step), opened (`open_run`: the experiment and a Trained), pretrained (weights of
                  another run), reader (tolerates missing and damaged files), trust (who made the folder),
                  claims (expected against measured results)
