@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")  # before JAX starts
+# As the command line does: with fewer threads, devices wait at a collective for one that has none.
+os.environ.setdefault("NPROC", str(4 * int(os.environ["JAX_NUM_CPU_DEVICES"])))
 
 import jax
 import jax.numpy as jnp
