@@ -106,6 +106,7 @@ def test_the_page_keeps_the_newest_and_marks_what_was_not_quiet(tmp_path):
     assert path.name == "chip-r-9-x2.jsonl" and harness.store(new, folder=tmp_path) == path
     assert [json.loads(text)["time"] for text in path.read_text().splitlines()] == [old["time"], new["time"]]
     page = results.page(results.read(tmp_path))
+    assert page.count("## Limits") == 1
     assert page.count("### mlp (batch 8)") == 1 and "2026-02-02" in page and "2026-01-01" not in page
     assert "others took 20.0% of the cores, **NOT QUIET**." in page and "took 1.0% of the cores." in results.table(old)
 
