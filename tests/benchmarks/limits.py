@@ -1,9 +1,9 @@
 """The parts of an LSTM's step alone, in XLA or in PyTorch: the section "Limits" of RESULTS.md has the figures.
 
-    taskset -c 0 python -m tests.benchmarks.limits xla
-    OMP_NUM_THREADS=1 taskset -c 0 python -m tests.benchmarks.limits torch
+    python -m tests.benchmarks.limits xla
+    OMP_NUM_THREADS=1 python -m tests.benchmarks.limits torch
 
-One core, because CPU time of one thread is comparable on a machine with other work, and PyTorch's threads spin.
+CPU time is comparable on a machine with other work; several threads of PyTorch would spin there.
 """
 
 import statistics

@@ -142,37 +142,38 @@ LIMITS = """\
 
 Goals that were not reached, with what limits them. Further attempts: `tests/benchmarks/__init__.py`.
 
-**LSTM: 1.40 times the time of tuned PyTorch (goal 1.0).** XLA's matrix products are the limit. CPU time on one core, \
-least of five, 2026-11-30, on a machine with other work, of the parts of one layer (128 steps of 64 x 256 by \
-256 x 1024) and of the step; `python -m tests.benchmarks.limits` measures such a table:
+**LSTM: 1.40 times the time of tuned PyTorch (goal 1.0).** The products are not the limit, but what the step does \
+besides them. CPU time, least of five, 2026-11-30, on a machine with other work, of the parts of one layer (128 steps \
+of 64 x 256 by 256 x 1024) and of the step (`python -m tests.benchmarks.limits`):
 
 | part | XLA, ms | PyTorch, ms |
 |---|--:|--:|
-| h U, step by step | 69 | 79 |
-| dz U^T, step by step | 83 | 94 |
-| h^T dz, the gradient of a kernel: step by step in XLA, one product in PyTorch | 145 | 86 |
-| whole step of two layers | 1,724 | 1,058 |
+| h U, step by step | 75 | 107 |
+| dz U^T, step by step | 96 | 99 |
+| h^T dz, the gradient of a kernel: step by step in XLA, one product in PyTorch | 93 | 87 |
+| gates and their gradient | 57 | |
+| whole step of two layers | 1,670 | 1,144 |
 
-A layer has two kernels, thus a step has four of each product: 1,188 ms in XLA and 1,036 ms in PyTorch. XLA's \
-products alone take 1.12 times PyTorch's whole step, of which the products are nearly all. Tried: the gradient of a \
-kernel as one product after the loop (125 instead of 145 ms, 3 % of a step); the loop unrolled 2, 4 and 8 times (1.03, \
-1.27 and 1.84 times the CPU time); the sigmoid by tanh or exp (75 and 79 ms for the gates of a layer with their \
-gradient, not 60).
+A layer has two kernels, thus a step has four of each product: about 1,060 ms in XLA, as in PyTorch, whose step has \
+little else. The gates are 115 of the other 610 ms of XLA; the rest was not attributed to an operation. Pinned to one \
+core, XLA's gradient of a kernel took 145 ms. Tried: that gradient as one product after the loop (3 % of a step); the \
+loop unrolled 2, 4 and 8 times (1.03, 1.27 and 1.84 times the CPU time); the sigmoid by tanh or exp (75 and 79 ms for \
+the gates of a layer with their gradient, not 60).
 
 **GPT .93, LSTM 1.00 and ResNet-18 .93 of the time of tuned Linen (goal .9).** The hand-written floor is at .93, .99 \
 and .87 of it. For GPT and LSTM the goal is below the floor, and ours is at .98 and 1.00 of the floor.
 
 **ResNet-18: 1.06 times the floor (goal 1.03).** A part of the difference is BatchNorm: the floor computes the \
-variance as E[x^2] - E[x]^2, which loses the variance of features far from 0, and `layers.batch_norm` does not. A layer alone, \
-forward and backward, takes 18.5 instead of 13.9 ms of CPU time for 64 images of 32 x 32 x 64, and 4.5 instead of 4.1 \
-for 8 x 8 x 256: for all layers about 40 of the 150 ms by which the steps differ. The rest is not attributed to an \
-operation. Tried: another size of the pieces of a kernel's gradient.
+variance as E[x^2] - E[x]^2, which loses the variance of features far from 0, and `layers.batch_norm` does not. A \
+layer alone, forward and backward, takes 18.5 instead of 13.9 ms of CPU time for 64 images of 32 x 32 x 64, and 4.5 \
+instead of 4.1 for 8 x 8 x 256: for all layers about 40 of the 150 ms by which the steps differ. The rest is not \
+attributed to an operation. Tried: another size of the pieces of a kernel's gradient.
 
 **Dispatch of 6 arrays: 1.30 times the floor (goal 1.2)** in the table above, which is older than the remedy. The \
 arithmetic is not the reason. The floor's own step takes 1.19 times the CPU time if its arrays are in a State and in \
-the NamedTuples of optax; ours takes 1.01 if its arrays are in one list, although it has four more. The loop therefore \
-carries a list between two steps. Alternating in one process, on a machine with other work, its step and batches took \
-1.17 of the floor's CPU time, and 1.16 of its time; reading and checking the batches is .15 of this."""
+the NamedTuples of optax; ours takes 1.01 if its arrays are in one list, although it has four more. The loop \
+therefore carries a list between two steps. Alternating in one process, on a machine with other work, its step and \
+batches took 1.17 of the floor's CPU time, and 1.16 of its time; reading and checking the batches is .15 of this."""
 
 
 def page(lines: Iterable[Mapping[str, Any]]) -> str:
