@@ -68,12 +68,14 @@ def run(built: Built, *, checkpoints: Checkpoints, record: Record, tell, interru
             return _run_once(built, checkpoints, record, tell, interrupted, rollbacks)
         except NonFinite as error:
             checkpoints.wait()
-            newest = max(checkpoints.steps(), default=0)
-            last, rollbacks = newest, rollbacks + 1 if newest == last else 1
+            base = checkpoints.rollback_step()
+            last, rollbacks = base, rollbacks + 1 if base == last else 1
             if built.experiment.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
+                newest = max(checkpoints.steps(), default=0)
                 saved = f"The last good checkpoint is of step {newest}." if newest else "No checkpoint was saved yet."
                 raise NonFinite(error.step, f"{error}\n{saved} {nonfinite.ADVICE}") from None
-            tell(events.Message(error.step, f"{error}\nRolling back to step {newest}, with different random numbers."))
+            checkpoints.delete_after(base)
+            tell(events.Message(error.step, f"{error}\nRolling back to step {base}, with different random numbers."))
 
 
 def _run_once(built, checkpoints, record, tell, interrupted, rollbacks):

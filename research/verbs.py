@@ -210,6 +210,7 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
             keep=experiment.keep,
             about=run_folder.identity(about),
             required=bool(about["start_from"]),
+            regular=built.save_every.ends_at,
         ) as checkpoints,
         job.guard(),
     ):

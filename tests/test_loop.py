@@ -37,7 +37,7 @@ def go(folder, built=None, *, interrupted=lambda: False, tell=lambda event: None
     keep = built.experiment.keep
     with (
         Record(folder / "metrics.jsonl") as record,
-        Checkpoints(folder / "checkpoints", keep=keep) as checkpoints,
+        Checkpoints(folder / "checkpoints", keep=keep, regular=built.save_every.ends_at) as checkpoints,
     ):
         return run(built, checkpoints=checkpoints, record=record, tell=tell, interrupted=interrupted)
 
@@ -184,14 +184,17 @@ def test_skip_leaves_the_bad_step_out(tmp_path, optimised):
     assert not np.array_equal(outcome.state.params["w"], plain.state.params["w"])
 
 
-def test_rollback_goes_on_with_other_random_numbers_and_survives_interruption(tmp_path):
+def unlucky():
+    """A `spoil` with a bad step 17: the draw of the first try is unlucky, and so is that of the first rollback."""
     luck = lambda key: jax.random.uniform(jax.random.fold_in(key, 1))
     draws = [float(luck(draw(3, "step", salt, 17))) for salt in range(3)]
-    # The draw of the first try is unlucky, and so is that of the first rollback; that of the second is not.
     limit = max(draws[:2]) + 1e-4
     assert draws[2] > limit
-    bad = lambda step, key: jnp.where((step == 17) & (luck(key) < limit), jnp.nan, 1.0)
-    notes = []
+    return lambda step, key: jnp.where((step == 17) & (luck(key) < limit), jnp.nan, 1.0)
+
+
+def test_rollback_goes_on_with_other_random_numbers_and_survives_interruption(tmp_path):
+    bad, notes = unlucky(), []
     whole = go(tmp_path / "whole", spoil=bad, on_nonfinite="rollback", tell=notes.append)
     assert sum("Rolling back to step 15" in event.text for event in notes if isinstance(event, events.Message)) == 2
     assert whole.status == "finished" and int(whole.state.salt) == 2
@@ -201,6 +204,29 @@ def test_rollback_goes_on_with_other_random_numbers_and_survives_interruption(tm
     again = go(tmp_path / "pieces", spoil=bad, on_nonfinite="rollback")
     jax.tree.map(np.testing.assert_array_equal, again.state, whole.state)
     assert text(tmp_path / "pieces") == text(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("every", "base"), [(5, 15), (40, 0)])
+def test_a_rollback_starts_where_that_of_an_uninterrupted_run_does(tmp_path, every, base):
+    """A preemption just before the bad step leaves newer checkpoints, which the uninterrupted run does not have."""
+    built, notes = toy(spoil=unlucky(), on_nonfinite="rollback", save_every=every), []
+    whole = go(tmp_path / "whole", built, tell=notes.append)
+    assert (
+        sum(f"Rolling back to step {base}," in event.text for event in notes if isinstance(event, events.Message)) == 2
+    )
+    pieces, ends, calls = tmp_path / "pieces", [0], 1
+    for _ in range(60):  # lives of one step, or of as many questions as an evaluation asks
+        ends.append(go(pieces, built, interrupted=after(calls)).step)
+        calls = calls + 1 if ends[-1] == ends[-2] else 1
+        if ends[-1] == 17:
+            break
+    assert ends[-2:] == [16, 17], f"preempted at {ends}"
+    again = go(pieces, built)
+    jax.tree.map(np.testing.assert_array_equal, again.state, whole.state)
+    assert text(pieces) == text(tmp_path / "whole")
+    assert sorted(path.name for path in (pieces / "checkpoints").iterdir() if path.name.isdigit()) == sorted(
+        path.name for path in (tmp_path / "whole" / "checkpoints").iterdir() if path.name.isdigit()
+    )
 
 
 def test_rollback_gives_up_when_it_does_not_help(tmp_path):

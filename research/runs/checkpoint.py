@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,9 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: a context manager that keeps the newest `keep` and the one with the best score.
 
+    `regular(step)` is true for the steps at which an uninterrupted run saves. A rollback starts from the newest such
+    checkpoint, which is therefore kept too: see `rollback_step`.
+
     `about` identifies the run (see `research.runs.folder.identity`). It is stored in the metadata of each checkpoint,
     and `restore` refuses a checkpoint of another run. With `required`, as for a run that started from a checkpoint of
     another run, `restore` raises UserError if no checkpoint is valid. With `read_only`, nothing in the folder is
@@ -76,9 +80,10 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder, *, keep: int = 2, about: dict | None = None, required: bool = False, read_only: bool = False
-    ):
-        self.folder = Path(folder).absolute()
+        self, folder, *, keep: int = 2, about: dict | None = None, required: bool = False, read_only: bool = False,
+        regular: Callable[[int], bool] = lambda step: True,
+    ):  # fmt: skip
+        self.folder, self._regular = Path(folder).absolute(), regular
         self._required = required
         self._about = about or {}
         self._keep, self._unsynced = keep, None
@@ -136,19 +141,23 @@ class Checkpoints:
             raise self._write_error(error) from error
 
     def _sync_and_prune(self, step):
-        """Sync the checkpoint of `step` to disk, and only then delete all but the newest `keep` and the best.
-
-        A deleted checkpoint first gets the name of an unfinished one, so that a killed process leaves no half of it
-        under its own name.
-        """
-        scores = scores_by_step(self.folder)
-        kept = {step, *sorted(scores)[-self._keep :], *sorted(scores, key=lambda s: (scores[s], s))[-1:]}
-        # The first process decides, because the others may see the folder later.
-        expendable = job().everyone(sorted(set(scores) - kept))[0]
+        """Sync the checkpoint of `step` to disk, and only then delete all but those to keep; see the class."""
         if jax.process_index() == 0:
             sync_tree(self.folder / str(step))
             sync_folder(self.folder)
             sync_folder(self.folder.parent)  # it has the names of this folder and of the record
+        scores = scores_by_step(self.folder)
+        newest, best = sorted(scores)[-self._keep :], sorted(scores, key=lambda s: (scores[s], s))[-1:]
+        self._delete(set(scores) - {step, *newest, *best, self._rollback_step(sorted(scores))})
+
+    def _delete(self, steps):
+        """Delete checkpoints.
+
+        Each first gets the name of an unfinished one, so that a killed process leaves no half of it under its own name.
+        """
+        # The first process decides, because the others may see the folder later.
+        expendable = job().everyone(sorted(steps))[0]
+        if jax.process_index() == 0:
             for old in expendable:
                 unfinished = self.folder / f"{old}.orbax-checkpoint-tmp"
                 (self.folder / str(old)).rename(unfinished)
@@ -177,6 +186,21 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Return the steps with a committed checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
+
+    def rollback_step(self) -> int:
+        """Return the step from which a rollback starts, or 0 for a new start.
+
+        A preempted run has more checkpoints than an uninterrupted one. To draw the same numbers, it must start from a
+        checkpoint that both have. A run that began with a checkpoint of another run starts no earlier than there.
+        """
+        return self._rollback_step(self.steps())
+
+    def _rollback_step(self, steps):
+        return max(filter(self._regular, steps), default=min(steps, default=0) if self._required else 0)
+
+    def delete_after(self, step: int):
+        """Delete the checkpoints that are newer than `step`, as a rollback to it does."""
+        self._delete({s for s in self.steps() if s > step})
 
     def best(self) -> int | None:
         """Return the step of the best checkpoint, or of the newest one if none has a score."""

@@ -5,7 +5,8 @@ that are read, its licence, split and fields, the best known number, and a funct
 in `research.data.builders.packaged` makes a TFDS data set of it: `tfds_source("adult", "train")`. No data are
 distributed with this project: each user gets them from the publisher.
 
-    classes       adult, compas, dna, kdd_census, letter, musk, satellite, shuttle, soybean, spambase, votes, yeast (several labels)
+    classes       adult, compas, dna, kdd_census, letter, musk, satellite, shuttle, soybean, spambase, votes, yeast
+                  (several labels)
     amounts       ames, diamonds, flights; flchain (survival), lalonde (causal effect)
     texts         brown, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions, udhr
 
