@@ -51,10 +51,14 @@ def targets(batch: Mapping) -> Targets:
     """Return the next token of each position and its weight: 0 at the end of a document, and for padding (segment 0).
 
     The arrays are not shortened by one position, because accelerators are more efficient with round lengths. The last
-    position of each row has weight 0 instead.
+    position of each row has weight 0 instead. If the batch has the field "response", [batch, time], it is multiplied by
+    that of the token to predict: 0 for the tokens of a prompt, 1 for those of a response.
     """
     tokens, segments, _ = inputs(batch)
-    next_segments = jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
+    following = lambda x: jnp.pad(x[:, 1:], ((0, 0), (0, 1)))
+    next_segments = following(segments)
     weights = (next_segments == segments) & (next_segments > 0)
-    labels = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))).astype(jnp.int32)
+    if "response" in batch:
+        weights = weights * following(batch["response"])
+    labels = following(tokens).astype(jnp.int32)
     return Targets(labels, weights * example_weights(batch, len(tokens))[:, None])

@@ -11,6 +11,7 @@ examples and classes there.
     regions            tversky, dice, lovasz
     numbers            squared_error, absolute_error, huber, smooth_l1, log_cosh, quantile, poisson, tweedie
     embeddings         contrastive, triplet, mined_triplet, info_nce; l2_normalize
+    preferences        dpo, ipo
     trees of classes   ancestors, hierarchical
     sequences          ctc
     survival           cox
@@ -34,6 +35,7 @@ from research.losses.classification import (
 from research.losses.combined import combined
 from research.losses.embeddings import check_mining, contrastive, info_nce, l2_normalize, mined_triplet, triplet
 from research.losses.hierarchy import ancestors, hierarchical
+from research.losses.preference import dpo, ipo
 from research.losses.regions import dice, lovasz, tversky
 from research.losses.regression import (
     absolute_error,
@@ -66,6 +68,7 @@ __all__ = [
     "cross_entropy",
     "ctc",
     "dice",
+    "dpo",
     "entropy",
     "focal",
     "forward_corrected",
@@ -75,6 +78,7 @@ __all__ = [
     "hits",
     "huber",
     "info_nce",
+    "ipo",
     "kl_divergence",
     "l2_normalize",
     "log_cosh",

@@ -13,6 +13,7 @@ terms on arrays are in `research.losses`. An objective with a memory, such as a 
     few labels        pseudo_label, fixmatch (alignment), mean_teacher, distil (teacher)
     other domains     domain_adversarial, mmd
     generative        gan, vae
+    preferences       preference (DPO, IPO)
 
 To add one, copy `classify.py`; copy `adversarial.py` for `Loss -> Loss`, and `moco.py` for one with a memory.
 """

@@ -48,7 +48,7 @@ def with_teacher(model: Model, teacher: Model, *, name: str = "teacher") -> With
 
 
 def teacher_outputs(
-    apply: Callable, view: View, params: Tree, ctx: Ctx, inputs: Shaped[Array, "batch ..."], *,
+    apply: Callable, view: View, params: Tree, ctx: Ctx, *inputs: Shaped[Array, "batch ..."],
     key: Key[Array, ""] | None = None, train: bool = False,
 ) -> Tree:  # fmt: skip
     """Compute the outputs of the teacher (`apply`, `view`) for `inputs`, without gradient.
@@ -57,5 +57,5 @@ def teacher_outputs(
     None. Stats that the teacher changes are discarded.
     """
     weights, stats = view(State(None, None, ctx.step, params, ctx.stats, None))
-    outputs, _ = apply(weights, stats, inputs, key=key, train=train)
+    outputs, _ = apply(weights, stats, *inputs, key=key, train=train)
     return jax.lax.stop_gradient(outputs)
