@@ -199,8 +199,7 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, listen
             tell(events.Message(0, f"--watch records no layer statistics: {error}"))
     for text in remarks(built):
         tell(events.Message(0, text))
-    changed = {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}
-    if changed:
+    if changed := {k: v for k, v in versions().items() if about["versions"].get(k) not in (v, None)}:
         tell(events.Message(0, f"Versions changed since the run started: {changed}. Results may not be bit-identical."))
     with (
         job.signals() as interruption,
