@@ -12,10 +12,12 @@ have no cost. The tests check them at every call.
     classes                  classes of a classifier
     height width channels    axes of an image, in this order (NHWC)
     time                     positions of a token sequence, or steps of a rollout; `keys` if the keys differ in length
+    memory_time              positions of a second sequence, to which the first attends; `memory_features` its features
     vocabulary               distinct tokens
     instances                members of a bag, in multiple-instance learning
     features                 size of the vector of an example or a position; `outputs` for the result of a layer
-    heads head               attention heads, and the features of one head
+    heads head               attention heads, and the features of one head; `kv_heads` for heads of keys and values
+    pairs                    pairs of features that a rotary embedding rotates
     patches visible hidden   patches of an image; those that the encoder sees; those that are masked
     pixels                   values of one patch
     space window             spatial axes of a convolution's input, and of its kernel

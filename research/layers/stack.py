@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from research.axes import Array, Bool, Float, PyTree, Shaped
+from research.axes import Array, Float, PyTree, Shaped
 from research.core import draw, repeat
 from research.distributed.sharding import num_shards
 from research.errors import UserError, unknown
@@ -20,9 +20,10 @@ class Stack(nnx.Module):
 
     The result equals that of a list of these layers with the same params. The params are under `stacked`, with a
     leading axis of layers. On a mesh with an axis "pipeline", each of its n devices holds depth / n layers, and a batch
-    passes through them in `microbatches` parts (default: n); see `layers.pipeline`. `mask` is one mask for all
-    examples, or has one row per example. Layer i draws random numbers from a key folded with i, and in a pipeline also
-    with the microbatch number.
+    passes through them in `microbatches` parts (default: n); see `layers.pipeline`. `inputs` are the further arguments
+    of a layer, such as a mask. An input is one for all examples if it is a vector, a boolean matrix or has a leading
+    axis of 1; otherwise it has one row per example. Layer i draws random numbers from a key folded with i, and in a
+    pipeline also with the microbatch number.
 
     With `remat`, the backward pass recomputes a layer's intermediate values instead of storing them (Chen et al. 2016,
     arXiv:1604.06174). `remat` names the policy for the values to store: "nothing_saveable",
@@ -49,13 +50,15 @@ class Stack(nnx.Module):
         self,
         x: PyTree[Float[Array, "batch ..."], " form"],
         *,
-        mask: Bool[Array, "time time"] | Shaped[Array, "batch ..."] | None = None,
         train: bool,
         rngs: nnx.Rngs | None = None,
+        **inputs: Shaped[Array, "..."] | None,
     ) -> PyTree[Float[Array, "batch ..."], " form"]:
         graph, params = nnx.split(self.stacked)
         keys = None if rngs is None else draw(rngs.dropout(), jnp.arange(self.depth))
-        shared_mask = mask is not None and mask.dtype == bool and mask.ndim == 2
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        shared = {name: value for name, value in inputs.items() if _is_shared(value)}
+        rows = {name: value for name, value in inputs.items() if name not in shared}
 
         def through(params, keys, x, rows, part=None):
             def body(x, layer):
@@ -63,16 +66,19 @@ class Stack(nnx.Module):
                 if key is not None and part is not None:
                     key = draw(key, part)
                 streams = None if key is None else nnx.Rngs(key)
-                layer_mask = mask if shared_mask else rows
-                return nnx.merge(graph, params)(x, mask=layer_mask, train=train, rngs=streams), None
+                return nnx.merge(graph, params)(x, **shared, **rows, train=train, rngs=streams), None
 
             if self.remat:
                 body = jax.checkpoint(body, policy=getattr(jax.checkpoint_policies, self.remat))
             return repeat(body, x, (params, keys))[0]
 
-        rows = None if shared_mask else mask
         if num_shards("pipeline") == 1:
             return through(params, keys, x, rows)
         if self.depth % num_shards("pipeline"):
             raise UserError(f"{self.depth} layers cannot be split over {num_shards('pipeline')} pipeline stages.")
         return pipelined(through, (params, keys), x, rows, microbatches=self.microbatches)
+
+
+def _is_shared(x: Shaped[Array, "..."]) -> bool:
+    """Return whether an input of the layers is the same for all examples."""
+    return x.ndim == 1 or (x.ndim == 2 and x.dtype == bool) or len(x) == 1

@@ -1,73 +1,113 @@
-"""The pre-LN transformer block of ViT and GPT."""
+"""The transformer block, pre-LN or post-LN, and its feed-forward layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import jax
 from flax import nnx
 
-from research.axes import Array, Float, Integer
-from research.errors import UserError
-from research.layers.attention import Mask, SelfAttention, attention
+from research.axes import Array, Bool, Float, Integer
+from research.layers.activations import gelu_tanh
+from research.layers.attention import Mask, MultiHeadAttention
 from research.layers.experts import Experts, Routed
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import Linear
 
 
 class FeedForward(nnx.Module):
-    """Two linear layers with a (tanh-approximated) GELU between them."""
+    """Two linear layers with an activation between them: down(activation(up(x))).
 
-    def __init__(self, width, *, hidden, kernel_init, out_init=None, rngs: nnx.Rngs):
-        self.up = Linear(width, hidden, kernel_init=kernel_init, rngs=rngs)
-        self.down = Linear(hidden, width, kernel_init=out_init or kernel_init, rngs=rngs)
+    With `gated` it is down(activation(gate(x)) * up(x)), a gated linear unit (Shazeer 2020, arXiv:2002.05202).
+    `dropout` is the rate on the hidden units.
+    """
+
+    def __init__(
+        self, width, *, hidden, activation: Callable = gelu_tanh, gated=False, use_bias=True, dropout=0.0, kernel_init,
+        out_init=None, rngs: nnx.Rngs,
+    ):  # fmt: skip
+        self.up = Linear(width, hidden, use_bias=use_bias, kernel_init=kernel_init, rngs=rngs)
+        self.down = Linear(hidden, width, use_bias=use_bias, kernel_init=out_init or kernel_init, rngs=rngs)
+        self.gate = Linear(width, hidden, use_bias=use_bias, kernel_init=kernel_init, rngs=rngs) if gated else None
+        self.dropout, self.activation = nnx.Dropout(dropout), activation
 
     def __call__(
         self, x: Float[Array, "*batch features"], *, train: bool, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*batch features"]:
-        return self.down(jax.nn.gelu(self.up(x), approximate=True))
+        hidden = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
+        return self.down(self.dropout(hidden, deterministic=not train, rngs=rngs))
 
 
 class Block(nnx.Module):
-    """A pre-LN block: x + attention(norm(x)), then x + feed_forward(norm(x)), with dropout on each branch.
+    """A transformer block: attention, optionally attention to another sequence, and feed-forward layers.
 
-    Xiong et al. 2020. `hidden` defaults to four times the width. `out_init` initialises the two layers that write to
-    the residual stream. `attend` is passed to `SelfAttention`. With `experts`, the options of `Experts`, a mixture of
-    experts replaces the feed-forward layers; the block then maps Routed to Routed and adds its load-balancing loss.
+    Each of these branches has a norm and dropout. The block is pre-LN: x + dropout(branch(norm(x))) (Xiong et al.
+    2020). With `post_norm` it is norm(x + dropout(branch(x))) (Vaswani et al. 2017, BERT).
 
-    Raises UserError if the width is not a multiple of the number of heads.
+    `hidden` defaults to four times the width. `norm(width, epsilon=)` is LayerNorm, RMSNorm or the like. `attention`
+    and `feed_forward` contain further options of `MultiHeadAttention` and `FeedForward`. With `cross_attention`, the
+    options of a second `MultiHeadAttention` such as {}, the block also attends to `memory`. `out_init` initialises the
+    layers that write to the residual stream. With `experts`, the options of `Experts`, a mixture of experts replaces
+    the feed-forward layers; the block then maps Routed to Routed and adds its load-balancing loss.
+
+    Raises UserError for options that do not fit; see `MultiHeadAttention`, `Experts`.
     """
 
     def __init__(
-        self, width: int, *, heads: int, hidden: int | None = None, experts: Mapping | None = None,
-        dropout: float = 0.0, epsilon: float = 1e-6, kernel_init, out_init=None, attend: Callable = attention,
-        rngs: nnx.Rngs,
+        self, width: int, *, heads: int, hidden: int | None = None, attention: Mapping | None = None,
+        cross_attention: Mapping | None = None, feed_forward: Mapping | None = None, experts: Mapping | None = None,
+        norm: Callable = LayerNorm, post_norm: bool = False, dropout: float = 0.0, epsilon: float = 1e-6, kernel_init,
+        out_init=None, rngs: nnx.Rngs,
     ):  # fmt: skip
-        if width % heads:
-            raise UserError(f"a width of {width} cannot be split over {heads} heads; use a multiple of {heads}.")
         inits = dict(kernel_init=kernel_init, out_init=out_init, rngs=rngs)
-        self.attention_norm = LayerNorm(width, epsilon=epsilon)
-        self.attention = SelfAttention(width, heads=heads, attend=attend, **inits)
-        self.feed_forward_norm = LayerNorm(width, epsilon=epsilon)
-        if experts is None:
-            self.feed_forward = FeedForward(width, hidden=hidden or 4 * width, **inits)
+        self.attention_norm = norm(width, epsilon=epsilon)
+        self.attention = MultiHeadAttention(width, heads=heads, **{**inits, **(attention or {})})
+        if cross_attention is None:
+            self.cross_attention_norm = self.cross_attention = None
         else:
-            self.feed_forward = Experts(width, **experts, **inits)
-        self.dropout = nnx.Dropout(dropout)
+            self.cross_attention_norm = norm(width, epsilon=epsilon)
+            self.cross_attention = MultiHeadAttention(width, heads=heads, **{**inits, **cross_attention})
+        self.feed_forward_norm = norm(width, epsilon=epsilon)
+        if experts is None:
+            self.feed_forward = FeedForward(width, hidden=hidden or 4 * width, **{**inits, **(feed_forward or {})})
+        else:
+            self.feed_forward = Experts(width, **{**inits, **experts})
+        self.dropout, self.post_norm = nnx.Dropout(dropout), post_norm
 
     def __call__(
         self,
         x: Float[Array, "batch time features"] | Routed,
         *,
         mask: Mask | Integer[Array, "batch time"] | None = None,
+        bias: Float[Array, "#batch #heads time time"] | None = None,
+        positions: Integer[Array, " time"] | Integer[Array, "#batch time"] | None = None,
+        memory: Float[Array, "batch memory_time memory_features"] | None = None,
+        memory_mask: Bool[Array, "#batch #heads #time memory_time"] | None = None,
         train: bool,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch time features"] | Routed:
         routed = isinstance(x, Routed)
         x, balance = x if routed else (x, 0.0)
-        y = self.attention(self.attention_norm(x), mask=mask, train=train, rngs=rngs)
-        x = x + self.dropout(y, deterministic=not train, rngs=rngs)
-        y = self.feed_forward(self.feed_forward_norm(x), train=train, rngs=rngs)
-        y, block_balance = y if routed else (y, 0.0)
-        x = x + self.dropout(y, deterministic=not train, rngs=rngs)
-        return Routed(x, balance + block_balance) if routed else x
+
+        def add(x, branch, norm):
+            if self.post_norm:
+                return norm(x + self.dropout(branch(x), deterministic=not train, rngs=rngs))
+            return x + self.dropout(branch(norm(x)), deterministic=not train, rngs=rngs)
+
+        def attend(x):
+            return self.attention(x, mask=mask, bias=bias, positions=positions, train=train, rngs=rngs)
+
+        def cross_attend(x):
+            return self.cross_attention(x, memory, mask=memory_mask, train=train, rngs=rngs)
+
+        def feed_forward(x):
+            nonlocal balance
+            y = self.feed_forward(x, train=train, rngs=rngs)
+            y, block_balance = y if routed else (y, 0.0)
+            balance = balance + block_balance
+            return y
+
+        x = add(x, attend, self.attention_norm)
+        if self.cross_attention is not None:
+            x = add(x, cross_attend, self.cross_attention_norm)
+        x = add(x, feed_forward, self.feed_forward_norm)
+        return Routed(x, balance) if routed else x

@@ -83,8 +83,8 @@ class GPT(nnx.Module):
 
         def build():
             return Block(
-                width, heads=heads, experts=experts, dropout=dropout, epsilon=1e-5, kernel_init=normal(0.02),
-                out_init=out, attend=attend, rngs=rngs,
+                width, heads=heads, attention={"attend": attend}, experts=experts, dropout=dropout, epsilon=1e-5,
+                kernel_init=normal(0.02), out_init=out, rngs=rngs,
             )  # fmt: skip
 
         self.blocks = stack(build, depth) if stack else nnx.List(build() for _ in range(depth))

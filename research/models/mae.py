@@ -13,8 +13,9 @@ from research.core import Model, Tree
 from research.errors import UserError
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import Linear
+from research.layers.positions import sincos2d
 from research.layers.transformer import Block
-from research.models.vit import patches, sincos2d
+from research.models.vit import patches
 
 
 class PatchEncoder(nnx.Module):

@@ -11,6 +11,7 @@ from research.axes import Array, Float, Num
 from research.errors import UserError
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import Linear
+from research.layers.positions import sincos2d
 from research.layers.transformer import Block
 
 TI = {"width": 192, "depth": 12, "heads": 3}
@@ -87,15 +88,3 @@ def patches(
     b, h, w, c = images.shape
     cut = images.reshape(b, h // size, size, w // size, size, c).swapaxes(2, 3)
     return cut.reshape(b, (h // size) * (w // size), size * size * c)
-
-
-def sincos2d(grid: int, width: int, *, temperature: float = 10_000.0) -> Float[Array, "{grid}*{grid} {width}"]:
-    """Return fixed position embeddings of a square grid: a quarter each of sin x, cos x, sin y and cos y.
-
-    As in MoCo v3 and Beyer et al. 2022. Raises UserError if the width is not a multiple of 4, or is 4.
-    """
-    if width % 4 or width < 8:
-        raise UserError(f"sincos2d positions of width {width}; expected 8, 12, 16, ...")
-    y, x = jnp.mgrid[:grid, :grid].reshape(2, -1, 1)
-    frequency = temperature ** -(jnp.arange(width // 4) / (width // 4 - 1))
-    return jnp.concatenate([f(p * frequency) for p in (x, y) for f in (jnp.sin, jnp.cos)], -1)

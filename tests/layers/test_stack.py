@@ -7,8 +7,11 @@ from flax import nnx
 
 from research.distributed.sharding import make_mesh, under
 from research.errors import UserError
+from research.layers.attention import causal_mask, padding_mask
 from research.layers.batch_norm import BatchNorm
+from research.layers.rotary import rotate
 from research.layers.stack import Stack
+from research.layers.transformer import Block
 from research.model import from_nnx
 from tests.models.fresh import fresh
 
@@ -93,3 +96,34 @@ def test_what_is_computed_anew_changes_no_number_and_keeps_less():
     assert kept.count("tanh") < some.count("tanh")
     with pytest.raises(UserError, match="remat policy.*dots_saveable"):
         stacked(remat="dots_savable").init(jax.random.key(0))
+
+
+def test_every_kind_of_input_reaches_every_layer():
+    """Inputs for all examples and inputs for each, in a loop and in a pipeline."""
+    rng = np.random.default_rng(1)
+    x, memory = rng.normal(size=(2, 4, 5, 8)).astype(np.float32)
+    inputs = dict(
+        mask=causal_mask(5), positions=rng.integers(9, size=(4, 5)), bias=rng.normal(size=(1, 2, 5, 5)).astype("f4"),
+        memory=memory, memory_mask=padding_mask(rng.integers(1, 3, size=(4, 5)) * (np.arange(5) < 3)),
+    )  # fmt: skip
+
+    class Decoder(nnx.Module):
+        def __init__(self, stack, rngs):
+            options = dict(attention={"rope": rotate}, cross_attention={}, kernel_init=nnx.initializers.zeros_init())
+            build = lambda: Block(8, heads=2, **options, rngs=rngs)
+            self.blocks = Stack(build, 2) if stack else nnx.List(build() for _ in range(2))
+
+        def __call__(self, x, *, train, rngs=None):
+            for block in self.blocks if isinstance(self.blocks, nnx.List) else [self.blocks]:
+                x = block(x, **inputs, train=train)
+            return x
+
+    models = [from_nnx(lambda rngs, stack=stack: Decoder(stack, rngs)) for stack in (False, True)]
+    params, _ = fresh(models[0])
+    stacked = jax.tree.map(lambda *x: np.stack(x), *(params["blocks"][i] for i in "01"))
+    expected = jax.jit(models[0].apply)(params, {}, x)[0]
+    run = lambda x: models[1].apply({"blocks": {"stacked": stacked}}, {}, x)[0]
+    np.testing.assert_allclose(jax.jit(run)(x), expected, atol=1e-5)
+    mesh = make_mesh({"pipeline": 2}, devices=jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        np.testing.assert_allclose(jax.jit(run)(x), expected, atol=1e-5)

@@ -6,7 +6,9 @@ import scipy.special
 from flax import nnx
 
 from research.errors import UserError
-from research.layers.attention import SelfAttention, attention, causal_mask, segment_mask
+from research.layers.attention import MultiHeadAttention, attention, causal_mask, padding_mask, segment_mask
+from research.layers.ring import ring_attention
+from research.layers.rotary import rotate
 from research.layers.transformer import Block
 from research.model import from_nnx
 from tests.models.fresh import fresh
@@ -19,7 +21,7 @@ class Layer(nnx.Module):
     """Self-attention with a mask of its own."""
 
     def __init__(self, causal, *, rngs):
-        self.inner = SelfAttention(8, heads=2, kernel_init=INIT, rngs=rngs)
+        self.inner = MultiHeadAttention(8, heads=2, kernel_init=INIT, rngs=rngs)
         self.causal = causal
 
     def __call__(self, x, *, train, rngs=None):
@@ -98,3 +100,90 @@ def test_a_query_that_may_attend_to_nothing_gets_0_and_no_gradient():
     np.testing.assert_allclose(found, np.einsum("bhts,bshd->bthd", weights, v), rtol=1e-4, atol=1e-6)
     assert (found[:, 1] == 0).all() and (dq[:, 1] == 0).all()
     assert all(np.isfinite(slope).all() and np.abs(slope).max() > 0.01 for slope in (dq, dk, dv))
+
+
+def test_a_window_hides_keys_that_are_too_far():
+    mask = np.asarray(causal_mask(6, window=3))
+    distance = np.arange(6)[:, None] - np.arange(6)
+    np.testing.assert_array_equal(mask, (distance >= 0) & (distance < 3))
+    np.testing.assert_array_equal(causal_mask(6, window=6), causal_mask(6))
+
+
+def test_padding_is_hidden_from_all_queries():
+    np.testing.assert_array_equal(padding_mask(np.array([[1, 2, 0]]))[0, 0], [[True, True, False]])
+
+
+def test_a_group_of_heads_shares_a_key_and_a_value():
+    rng = np.random.default_rng(2)
+    q, k, v = (rng.normal(size=(2, 5, heads, 4)).astype(np.float32) for heads in (6, 2, 2))
+    both = jax.jit(lambda: (attention(q, k, v), attention(q, *(jnp.repeat(x, 3, axis=2) for x in (k, v)))))
+    np.testing.assert_allclose(*both(), atol=1e-6)
+
+
+def test_dropout_of_weights_is_that_of_an_explicit_mask():
+    q, k, v = np.random.default_rng(3).normal(size=(3, 2, 5, 2, 4)).astype(np.float32)
+    kept = np.random.default_rng(4).random((2, 2, 5, 5)) < 0.5
+    found = jax.jit(lambda: attention(q, k, v, dropout=lambda w: jnp.where(kept, 2 * w, 0)))()
+    weights = scipy.special.softmax(np.einsum("bthd,bshd->bhts", q, k) / 2, -1) * 2 * kept
+    np.testing.assert_allclose(found, np.einsum("bhts,bshd->bthd", weights, v), atol=1e-5)
+    model = from_nnx(lambda rngs: Block(8, heads=2, attention={"dropout": 1.0}, kernel_init=INIT, rngs=rngs))
+    params, _ = fresh(model)
+    params["feed_forward"]["down"] = jax.tree.map(np.zeros_like, params["feed_forward"]["down"])
+    run = jax.jit(lambda train: model.apply(params, {}, X, key=jax.random.key(0), train=train)[0], static_argnums=0)
+    np.testing.assert_allclose(run(True), X + params["attention"]["out"]["bias"], atol=1e-6)
+    assert np.abs(run(True) - run(False)).max() > 0.1
+
+
+def test_scores_depend_on_the_difference_of_rotary_positions():
+    def build(rngs):
+        attention = {"rope": rotate, "use_bias": ("q",), "head_width": 6, "kv_heads": 1}
+        return Positioned(Block(8, heads=2, attention=attention, kernel_init=INIT, rngs=rngs))
+
+    class Positioned(nnx.Module):
+        def __init__(self, block):
+            self.block = block
+
+        def __call__(self, x, positions=None, *, train, rngs=None):
+            return self.block(x, positions=positions, train=train)
+
+    model = from_nnx(build)
+    params, _ = fresh(model)
+    assert {name for name, layer in params["block"]["attention"].items() if "bias" in layer} == {"q"}
+    assert params["block"]["attention"]["k"]["kernel"].shape == (8, 6)
+    run = jax.jit(lambda *inputs: model.apply(params, {}, *inputs)[0])
+    np.testing.assert_allclose(run(X), run(X, np.arange(5) + 7), atol=1e-4)
+    np.testing.assert_allclose(run(X), run(X, np.arange(5) + np.array([[0], [3]])), atol=1e-4)
+    assert np.abs(run(X) - run(X, 2 * np.arange(5))).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kv_heads": 3}, "kv_heads=3 does not divide heads=2"),
+        ({"use_bias": ("q", "o")}, "unknown layer in use_bias 'o'.*Valid: k, out, q, v"),
+        ({"attend": ring_attention, "scale": 1.0}, "ring_attention accepts no scale; use `attention`"),
+        ({"rope": rotate, "head_width": 3}, "heads of even width; this width is 3"),
+    ],
+)
+def test_options_that_do_not_fit_are_errors(options, message):
+    model = from_nnx(lambda rngs: Block(8, heads=2, attention=options, kernel_init=INIT, rngs=rngs))
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(lambda key: model.apply(*model.init(key), X), jax.random.key(0))
+
+
+def test_ring_attention_shares_keys_as_attention_does():
+    def build(rngs, **options):
+        return Causal(MultiHeadAttention(8, heads=4, kv_heads=2, kernel_init=INIT, rngs=rngs, **options))
+
+    class Causal(nnx.Module):
+        def __init__(self, layer):
+            self.layer = layer
+
+        def __call__(self, x, *, train, rngs=None):
+            mask = causal_mask(5) if self.layer.attend is attention else None
+            return self.layer(x, mask=mask, train=train)
+
+    plain, ring = (from_nnx(lambda rngs, o=o: build(rngs, **o)) for o in ({}, {"attend": ring_attention}))
+    params, _ = fresh(plain)
+    both = jax.jit(lambda: [model.apply(params, {}, X)[0] for model in (plain, ring)])
+    np.testing.assert_allclose(*both(), atol=1e-5)

@@ -4,8 +4,9 @@ import pytest
 from flax import nnx
 
 from research.errors import UserError
+from research.layers.positions import sincos2d
 from research.model import from_nnx
-from research.models.vit import ViT, patches, sincos2d
+from research.models.vit import ViT, patches
 from tests.models.fresh import fresh
 
 X = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
