@@ -37,7 +37,9 @@ from research.errors import UserError, unknown
 from research.evaluate import evaluator
 from research.gradients.averaged import averaged
 from research.metric_sums import MetricSums, Total
+from research.model import started
 from research.technique import Technique, check_names, check_read, memories, select_hook
+from research.weights.layout import Layout
 
 
 class Claim(NamedTuple):
@@ -68,7 +70,9 @@ class Experiment:
 
     Model:
       init, apply     the two functions of a Model
-      init_from       (params, stats) -> (params, stats): replaces the initial weights; not called on resume
+      init_from       (params, stats) -> (params, stats): replaces initial weights; not called on resume. It receives
+                      shapes with shardings (jax.ShapeDtypeStruct); the initialisers draw those that it leaves
+      published       the Layout of a public checkpoint, which `weights export` writes (`research.weights`)
       predict         (trained, batch) -> {name: [B, ...]}: predictions for records without labels
       preparation     the fitted Preparation of a table, saved with the run; `predict` applies it to the rows of a file
 
@@ -116,6 +120,7 @@ class Experiment:
     preparation: Preparation | None = None
     schedules: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     init_from: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    published: Layout | None = None
     mesh: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
     rules: tuple = ()
     claims: tuple[Claim, ...] = ()
@@ -266,14 +271,17 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
     abstract = jax.eval_shape(lambda seed: init_state(seed, *init_model(seed)), np.uint32(0))
     layout = sharding.shardings(abstract, mesh, ex.rules)
 
+    placed = sharding.with_shardings(abstract, layout)
+
     # The seed is an argument, not a constant, so that several seeds share one compilation.
-    fresh_model, state_from = jax.jit(init_model), jax.jit(init_state, out_shardings=layout)
+    state_from = jax.jit(init_state, out_shardings=layout)
     fresh_state = jax.jit(lambda seed: init_state(seed, *init_model(seed)), out_shardings=layout)
 
     def fresh():
         if ex.init_from is None:
             return fresh_state(np.uint32(seed))
-        return state_from(np.uint32(seed), *ex.init_from(*fresh_model(np.uint32(seed))))
+        start = started(ex.init_from, init_model, (placed.params, placed.stats), seed=np.uint32(seed))
+        return state_from(np.uint32(seed), *start)
 
     grad_fn = wired.grad_fn or gradient(wired.loss)
     step = train_step(averaged(grad_fn, axis=AXIS) if strategy == "pmap" else grad_fn, wired.optimizer, wired.after)
@@ -302,14 +310,10 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
             return pmapped(function, mesh, axis=int(ex.stride > 1))
         return jax.jit(sharding.under(mesh, function), donate_argnums=0, out_shardings=out_shardings)
 
-    def with_shardings(tree, shardings):
-        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
-
     if strategy == "pmap":
         check_replicated(layout, mesh)
     source = stacked(uniform(ex.source), ex.stride)
     batch = source(seed)(0)
-    placed = with_shardings(abstract, layout)
     metrics = check_step(compiled(one), placed, batch)
     # Check one update without `many` or `skip_nonfinite`: a loop carries, and thus reads, every array of the state.
     bare = train_step(grad_fn, wired.optimizer, wired.after)
@@ -345,7 +349,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
             for name, ev in ex.evals.items()
         },
         abstract=placed,
-        abstract_sums=with_shardings(sums, replicated),
+        abstract_sums=sharding.with_shardings(sums, replicated),
         fresh=fresh,
         evaluators={name: evaluator(ev, ex.apply, mesh=mesh) for name, ev in evals.items()},
         fresh_sums=fresh_sums,

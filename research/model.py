@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from research.axes import Array, Key, Shaped
 from research.core import Model, Tree, draw
 from research.errors import UserError
+from research.tree import differences
 
 
 def from_nnx(build: Callable, *, name: str = "model") -> Model:
@@ -114,6 +115,28 @@ def init_together(**models: Model) -> Callable[[Key[Array, ""]], tuple[Tree, Tre
         return params, stats
 
     return init
+
+
+def started(init_from: Callable, init: Callable, like: tuple[Tree, Tree], *, seed) -> tuple[Tree, Tree]:
+    """Return the initial params and stats by `init_from(params, stats)`, which replaces shapes by arrays.
+
+    `like` holds the shapes, with shardings, of the params and at least the stats of `init(seed)`. The initialisers draw
+    the arrays that `init_from` leaves as shapes. No other initialiser is compiled or run.
+
+    Raises UserError if `init_from` changes a name, a shape or a dtype.
+    """
+    _, own_stats = jax.eval_shape(init, seed)
+    params, stats = like
+    like = params, {name: stats[name] for name in own_stats}
+    start = init_from(*like)
+    if different := differences(like, start):
+        raise UserError(f"init_from= must return params and stats of the shapes that it receives, but {different}.")
+    leaves, tree = jax.tree.flatten(start)
+    if left := [i for i, x in enumerate(leaves) if isinstance(x, jax.ShapeDtypeStruct)]:
+        some = lambda seed: [jax.tree.leaves(init(seed))[i] for i in left]
+        for i, x in zip(left, jax.jit(some, out_shardings=[leaves[i].sharding for i in left])(seed), strict=True):
+            leaves[i] = x
+    return tree.unflatten(leaves)
 
 
 def _with_string_keys(tree: Tree) -> Tree:

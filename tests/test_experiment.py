@@ -183,7 +183,7 @@ def test_a_batch_larger_than_the_data_is_remarked():
 
 def test_start_replaces_fresh_weights():
     def start(params, stats):
-        return {**params, "w": params["w"] * 0 + 7}, stats
+        return {**params, "w": jnp.full(params["w"].shape, 7.0)}, stats
 
     built = build(toys.experiment(init_from=start), devices=ONE)
     assert built.fresh().params["w"].tolist() == [7, 7, 7]

@@ -16,7 +16,7 @@ core distributed duration fields files losses
 technique model nonfinite data layers html
 augment privacy robust tracking wrappers
 gradients models optim rl
-objectives
+objectives weights
 metrics evaluate
 checks
 experiment

@@ -128,6 +128,11 @@ def shardings(tree, mesh, rules=()):
     return result
 
 
+def with_shardings(tree, shardings):
+    """Return the shapes and dtypes of a tree, with the shardings of another one."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
+
+
 def _spec_of_param(name, leaf, params):
     """The spec of the param with the longest path that `name` ends with; None without one, or if its shape differs."""
     parts = name.split("/")

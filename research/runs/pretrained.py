@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from research.distributed.sharding import put
 from research.errors import UserError, format_names, nearest
-from research.tree import path_name
-from research.wrappers.frozen import FROZEN
+from research.wrappers.frozen import array_name, named_arrays
 
 
 def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
@@ -21,13 +21,14 @@ def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
     a source name stacks all matching arrays on a new leading axis, in numerical order, and `[i]` at its end selects one
     entry of a stack: `{r"blocks/(.*)": r"blocks/*/\\1"}` and `{r"blocks/(\\d+)/(.*)": r"blocks/\\2[\\1]"}`.
 
-    `tell` receives a table of the loaded, reshaped and missing arrays. The function is not called when a run resumes.
+    `tell` receives a table of the loaded, reshaped and missing arrays; missing ones keep their initial values. The
+    function is not called when a run resumes.
     Raises UserError if a source name does not exist, if a pattern matches no target, or if two sizes differ.
     """
 
     def start(params, stats):
-        sources = _named_arrays(*read_arrays(run))
-        targets = _named_arrays(params, stats)
+        sources = named_arrays(*read_arrays(run))
+        targets = named_arrays(params, stats)
         table, loaded, used = [], {}, set()
         for name, target in targets.items():
             source_name, pattern = _source_name(name, names, sources)
@@ -39,14 +40,16 @@ def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
             if source.size != target.size:
                 raise UserError(f"{name} has shape {target.shape}, but {source_name} in {run} has {source.shape}.")
             table.append(("loaded" if source.shape == target.shape else "reshaped", name, source_name, source.shape))
-            loaded[name] = jax.device_put(source.reshape(target.shape).astype(target.dtype), target.sharding)
+            loaded[name] = put(source.reshape(target.shape).astype(target.dtype), target.sharding)
         if unused := set(names or {}) - used:
             raise UserError(
                 f"the pattern {sorted(unused)[0]!r} matches no array here. Available: {format_names(sorted(targets))}."
             )
         tell("\n".join(f"  {kind:<9}{name}  {('<- ' + source) if source else ''} {shape}"
                        for kind, name, source, shape in table))  # fmt: skip
-        load = lambda prefix, tree: jax.tree.map_with_path(lambda path, x: loaded.get(_name(prefix, path), x), tree)
+        load = lambda prefix, tree: jax.tree.map_with_path(
+            lambda path, x: loaded.get(array_name(prefix, path), x), tree
+        )
         return load("", params), load("stats", stats)
 
     return start
@@ -60,19 +63,6 @@ def read_arrays(run):
     checkpoint = find_checkpoint(run)
     state = read_raw(checkpoint.folder / "checkpoints" / str(checkpoint.step))
     return state["params"], state.get("stats") or {}
-
-
-def _name(prefix, path):
-    name = "/".join(part for part in (prefix, path_name(path)) if part)
-    return name.removeprefix(f"stats/{FROZEN}/")
-
-
-def _named_arrays(params, stats):
-    return {
-        _name(prefix, path): x
-        for prefix, tree in (("", params), ("stats", stats))
-        for path, x in jax.tree.leaves_with_path(tree)
-    }
 
 
 def _source_name(name, names, sources):

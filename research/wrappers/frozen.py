@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
+
+import jax
 
 from research.axes import Array, Key
 from research.core import Model, Tree
 from research.errors import UserError, format_names
-from research.tree import shapes
+from research.tree import path_name, shapes
 
 FROZEN = "frozen"  # the stats entry that holds the frozen params
 
@@ -55,3 +58,21 @@ def _split_by_path(tree: dict, select: Callable, prefix: str = "") -> tuple[dict
 def _merge(a: dict, b: dict) -> dict:
     both = {key: _merge(a[key], b[key]) for key in a.keys() & b.keys()}
     return {**a, **b, **both}
+
+
+def named_arrays(params: Tree, stats: Tree) -> dict[str, Any]:
+    """Return {name: array} of params and stats. A name is a path such as `layers/0/kernel`, or `stats/model/norm/mean`.
+
+    Frozen arrays have the names of params.
+    """
+    return {
+        array_name(prefix, path): x
+        for prefix, tree in (("", params), ("stats", stats))
+        for path, x in jax.tree.leaves_with_path(tree)
+    }
+
+
+def array_name(prefix: str, path: tuple) -> str:
+    """Return the name of the array at a key path of params (`prefix` "") or of stats ("stats")."""
+    name = "/".join(part for part in (prefix, path_name(path)) if part)
+    return name.removeprefix(f"stats/{FROZEN}/")

@@ -14,7 +14,7 @@ from research.model import from_nnx
 from research.models.mlp import MLP
 from research.objectives.classify import classify
 from research.runs import pretrained
-from research.wrappers.frozen import frozen
+from research.wrappers.frozen import frozen, named_arrays
 
 RNG = np.random.default_rng(0)
 DATA = arrays(image=RNG.normal(size=(32, 4)).astype(np.float32), label=RNG.integers(0, 3, 32).astype(np.int32))
@@ -111,4 +111,4 @@ def test_frozen_with_nothing_trained_computes_the_same():
     kept, moved = model.init(draw(1))
     x = DATA.columns["image"]
     np.testing.assert_array_equal(model.apply(kept, moved, x)[0], MODEL.apply(params, stats, x)[0])
-    assert all("kernel" in path for path in pretrained._named_arrays({}, moved))
+    assert all("kernel" in path for path in named_arrays({}, moved))
