@@ -13,6 +13,9 @@ from research.layers.convolution import Conv
 from research.layers.initializers import he_normal
 from research.layers.linear import Linear
 
+# Of the ImageNet family: the blocks in each stage, by the number of layers.
+PLANS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
 
 def cifar_resnet(depth: int, **arguments) -> ResNet:
     """Build the three-stage ResNet with 6n + 2 layers for 32 x 32 images; the paper's shortcuts are option "A".
@@ -31,10 +34,9 @@ def imagenet_resnet(depth: int, **arguments) -> ResNet:
     The 3 x 3 convolution of a bottleneck has the stride, as in all later implementations; in the paper, the first 1 x 1
     convolution has it. Raises UserError for another depth.
     """
-    plans = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-    if depth not in plans:
-        raise UserError(f"an ImageNet ResNet of {depth} layers is not in the paper. Valid: {sorted(plans)}.")
-    return ResNet(**{"blocks": plans[depth], "bottleneck": depth >= 50, "num_classes": 1000, **arguments})
+    if depth not in PLANS:
+        raise UserError(f"an ImageNet ResNet of {depth} layers is not in the paper. Valid: {sorted(PLANS)}.")
+    return ResNet(**{"blocks": PLANS[depth], "bottleneck": depth >= 50, "num_classes": 1000, **arguments})
 
 
 class ResNet(nnx.Module):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import nnx
 
 from research.axes import Array, Float, Num
 from research.errors import UserError
+from research.layers.activations import gelu_tanh
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import Linear
 from research.layers.positions import sincos2d
@@ -24,14 +26,15 @@ class ViT(nnx.Module):
 
     `positions` is "learned" or "sincos2d" (fixed). `pool` is "cls" (a class token) or "gap" (the mean of the patches).
     `representation` adds a tanh layer of that width before the head. The head starts at zero. `positions="learned",
-    pool="cls"` is the paper of 2021: ViT-S/16 has 22.05 M parameters, ViT-B/16 86.57 M.
+    pool="cls"` is the paper of 2021: ViT-S/16 has 22.05 M parameters, ViT-B/16 86.57 M. Public checkpoints use
+    `activation=gelu`; `epsilon` is that of the norms.
 
     Raises UserError if the size is not a multiple of the patch, and for unknown positions or pooling.
     """
 
     def __init__(
         self, *, size=224, patch=16, channels=3, width=384, depth=12, heads=6, num_classes=1000, positions="learned",
-        pool="cls", representation=None, dropout=0.0, rngs: nnx.Rngs,
+        pool="cls", representation=None, activation: Callable = gelu_tanh, epsilon=1e-6, dropout=0.0, rngs: nnx.Rngs,
     ):  # fmt: skip
         if size % patch:
             raise UserError(f"patches of {patch} pixels do not tile an image of {size}; use a multiple of {patch}.")
@@ -49,9 +52,18 @@ class ViT(nnx.Module):
         self.cls = nnx.Param(jnp.zeros(width)) if pool == "cls" else None
         self.dropout = nnx.Dropout(dropout)
         self.blocks = nnx.List(
-            Block(width, heads=heads, dropout=dropout, kernel_init=xavier, rngs=rngs) for _ in range(depth)
+            Block(
+                width,
+                heads=heads,
+                feed_forward={"activation": activation},
+                dropout=dropout,
+                epsilon=epsilon,
+                kernel_init=xavier,
+                rngs=rngs,
+            )
+            for _ in range(depth)
         )
-        self.norm = LayerNorm(width)
+        self.norm = LayerNorm(width, epsilon=epsilon)
         hidden = Linear(width, representation, rngs=rngs) if representation else None
         self.representation = hidden
         zeros = nnx.initializers.zeros_init()

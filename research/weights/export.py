@@ -14,7 +14,7 @@ from research.wrappers.frozen import named_arrays
 
 
 def export(trained: Trained, layout: Layout, *, folder) -> Path:
-    """Write config.json and model.safetensors for the library of the layout, and return the folder.
+    """Write model.safetensors and, if the layout has one, config.json. Return the folder.
 
     Import followed by export gives the same bytes for every array (except summands and converted types). Raises
     UserError if the folder has weights already, if an array has no place in the layout, and if the types of the arrays
@@ -41,13 +41,15 @@ def export(trained: Trained, layout: Layout, *, folder) -> Path:
             yield parts[0] if len(parts) == 1 else np.concatenate(parts, group.slots[0].at.along)
             for _ in group.names[1:]:
                 yield np.zeros(group.shape, dtype)
+        yield from layout.constants.values()
 
     folder.mkdir(parents=True, exist_ok=True)
     names = {name: (dtype, group.shape) for group in groups for name in group.names}
+    names |= {name: (x.dtype, x.shape) for name, x in layout.constants.items()}
     write_safetensors(folder / "model.safetensors", names, values())
-    config = dict(layout.config)
-    if "dtype" in config:
-        config["dtype"] = dtype.name
+    if not layout.config:
+        return folder
+    config = {**layout.config, **({"dtype": dtype.name} if "dtype" in layout.config else {})}
     with atomic_write(folder / "config.json") as part:
         part.write_text(json.dumps(config, indent=2) + "\n")
     return folder

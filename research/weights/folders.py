@@ -5,7 +5,6 @@ Nothing is downloaded.
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,21 +134,3 @@ def read_config(source) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{folder}/config.json holds a {type(config).__name__}; expected an object.")
     return config
-
-
-def check_options(config: Mapping[str, Any], *, model_type: str | tuple[str, ...], **supported: tuple):
-    """Check options of a config.json that change the numbers. `supported` is {option: its possible values}.
-
-    The first value is the default, which an absent option has. Raises UserError for another architecture, and for an
-    option whose value our model does not support.
-    """
-    types = (model_type,) if isinstance(model_type, str) else model_type
-    given = config.get("model_type", config.get("architecture"))
-    if given not in types:
-        raise UserError(f"the config is of the architecture {given!r}; expected {' or '.join(map(repr, types))}.")
-    for name, values in supported.items():
-        if name in config and config[name] not in values:
-            raise UserError(
-                f"the option {name}={config[name]!r} of the config is not supported; expected "
-                f"{' or '.join(map(repr, values))}."
-            )

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from research.weights.folders import check_options
 from research.weights.layout import At, Layout
+from research.weights.options import check_options
 
 
 def transformers(*, vocabulary=50_257, length=1024, width=768, depth=12, heads=12, dropout=0.0) -> Layout:

@@ -51,10 +51,11 @@ class Layout:
     """The layout of one architecture in the files of one library.
 
     table     {our module or array: the name of theirs, or an At}
-    config    the content of config.json
+    config    the content of config.json; {} for none
     prefix    the first part of all names but the heads', which files of the bare network lack, such as "bert."
     tied      {name: name}: theirs that are copies of others; they may be absent, and are not written
-    ignored   a regular expression of names that have no counterpart here, such as constant buffers
+    constants {name: array}: theirs that have no counterpart here; export writes them
+    ignored   a regular expression of names that have no counterpart here, such as constants
     aliases   {regular expression: replacement}: names in older files
     """
 
@@ -62,6 +63,7 @@ class Layout:
     config: Mapping[str, Any]
     prefix: str = ""
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     ignored: str = NOTHING
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -1,0 +1,35 @@
+"""The content of a config.json that several architectures share: checks of options, and classes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from research.errors import UserError
+
+
+def check_options(config: Mapping[str, Any], *, model_type: str | tuple[str, ...], **supported: tuple):
+    """Check options of a config.json that change the numbers. `supported` is {option: its possible values}.
+
+    The first value is the default, which an absent option has. Raises UserError for another architecture, and for an
+    option whose value our model does not support.
+    """
+    types = (model_type,) if isinstance(model_type, str) else model_type
+    given = config.get("model_type", config.get("architecture"))
+    if given not in types:
+        raise UserError(f"the config is of the architecture {given!r}; expected {' or '.join(map(repr, types))}.")
+    for name, values in supported.items():
+        if name in config and config[name] not in values:
+            raise UserError(
+                f"the option {name}={config[name]!r} of the config is not supported; expected "
+                f"{' or '.join(map(repr, values))}."
+            )
+
+
+def class_names(num_classes: int) -> dict[str, Any]:
+    """Return the entries of a config that state the number of classes to transformers."""
+    names = {i: f"LABEL_{i}" for i in range(num_classes)}
+    return {"id2label": {str(i): name for i, name in names.items()}, "label2id": {name: i for i, name in names.items()}}
+
+
+def num_classes_of(config: Mapping[str, Any]) -> int:
+    """Return the number of classes in a config of transformers, by default 2."""
+    return len(config["id2label"]) if config.get("id2label") else config.get("num_labels", 2)
