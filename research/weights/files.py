@@ -36,19 +36,17 @@ class Stored(NamedTuple):
 
     def map(self) -> np.ndarray:
         """Map the array into memory, read-only. Only the parts that are used are read, and only while it is in use."""
-        strides = self.strides or _row_major(self.shape)
         if 0 in self.shape:
             return np.empty(self.shape, self.dtype)
-        span = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, strides, strict=True))
+        span = math.prod(self.shape)
+        if self.strides is not None:
+            span = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         raw = np.memmap(self.file, np.uint8, "r", self.offset, span * self.dtype.itemsize)
-        # One byte at a time: the offset may not be a multiple of the size of an element.
-        values = raw.view(np.ndarray).view(self.dtype)
-        byte_strides = [stride * self.dtype.itemsize for stride in strides]
+        values = raw.view(np.ndarray).view(self.dtype)  # from bytes: the offset may not be a multiple of the item size
+        if self.strides is None:
+            return values.reshape(self.shape)
+        byte_strides = [stride * self.dtype.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(values, self.shape, byte_strides, writeable=False)
-
-
-def _row_major(shape):
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def read_header(file: Path) -> dict[str, Stored]:
