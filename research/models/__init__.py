@@ -7,7 +7,7 @@ outside (preprocessing, freezing, 16 bits), use `research.wrappers`.
     vectors    mlp, heads (several outputs)
     images     cnn, fashion_cnn, patch_cnn, strided_cnn, resnet, vit, mae (masked autoencoder)
     bags       bags (multiple instances)
-    tokens     gpt, lstm, generate (sampling)
+    tokens     gpt, bert (also RoBERTa, DistilBERT, ALBERT), lstm, generate (sampling)
     baseline   a fitted classifier of scikit-learn as a Model
 
 To add a model, copy `mlp.py`; for a model with options, copy `vit.py`.

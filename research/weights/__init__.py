@@ -6,7 +6,8 @@
 A Layout has the table {our module: their module} and the config.json; the same one serves both directions. Models know
 nothing of it. Reading runs no code, fetches nothing and maps one array at a time.
 
-Contents: `load` (import), `export`, `layout` (tables); `folders`, `files`, `pickled` (files); and a file per
+Contents: `load` (import), `export`, `layout` (tables); `folders`, `files`, `pickled`, `options` (files); and a file per
 architecture with a function per library, which returns its Layout, and `arguments(config)`, which returns the
-arguments of our model for a config.json: `gpt`, `resnet`. For a new architecture, copy `gpt.py`.
+arguments of our model for a config.json: `gpt`, `bert`, `resnet`, `vit`. For a new architecture, copy `gpt.py`, and
+`tests/truth/transformers_gpt.py` with its test.
 """

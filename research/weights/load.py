@@ -131,13 +131,13 @@ def match(
     for name, stored in there.items():
         if name in used or name in unused:
             continue
-        if name in layout.tied:
-            _check_tied(name, stored, layout, there)
-            unused[name] = f"a copy of {layout.tied[name]}"
+        if re.search(drop, name):
+            unused[name] = "dropped"
         elif re.search(layout.ignored, name):
             unused[name] = "has no counterpart"
-        elif re.search(drop, name):
-            unused[name] = "dropped"
+        elif name in layout.tied:
+            _check_tied(name, stored, layout, there)
+            unused[name] = f"a copy of {layout.tied[name]}"
     if extra := [name for name in there if name not in used and name not in unused]:
         raise UserError(
             f"{len(extra)} arrays of the checkpoint are not used: {format_names(extra)}. If they are not wanted, name "
