@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 
-from research.__main__ import main
 from research.core import Model
 from research.data import arrays, batches
 from research.distributed.sharding import fsdp
@@ -22,7 +21,7 @@ from research.objectives.classify import classify
 from research.weights.layout import Layout
 from research.weights.load import weights
 from research.wrappers.frozen import frozen
-from tests.weights.disk import arrays_in, safetensors
+from tests.weights.disk import safetensors
 
 RNG = np.random.default_rng(0)
 LAYOUT = Layout(
@@ -202,43 +201,3 @@ def test_peak_memory_is_that_of_the_network_and_a_few_arrays(tmp_path):
     arguments = [sys.executable, "-c", MEMORY, str(tmp_path), str(count)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
     assert 2 * count * 0.9 < float(done.stdout) < 2 * count + 60  # a second copy would be 128 MiB
-
-
-SOURCE = '''
-"""A network that starts from a file of weights and is exported again."""
-import jax.numpy as jnp, numpy as np, optax
-from research.core import Model
-from research.data import arrays, batches
-from research.experiment import Experiment
-from research.objectives.classify import classify
-from research.weights.layout import Layout
-from research.weights.load import weights
-
-def experiment(*, folder: str = "", published: bool = True) -> Experiment:
-    layout = Layout(table={"head": "head"}, config={"model_type": "linear", "dtype": "float32"})
-    init = lambda key: ({"head": {"kernel": jnp.zeros((4, 3))}}, {})
-    model = Model(init, lambda params, stats, x, key=None, train=False: (x @ params["head"]["kernel"], {}))
-    data = arrays(image=np.ones((8, 4), np.float32), label=np.arange(8) % 3)
-    return Experiment(
-        init=model.init, apply=model.apply, loss=classify(model), optimizer=optax.sgd(0.0), source=batches(data, 4),
-        steps=1, init_from=weights(folder, layout), published=layout if published else None,
-    )
-'''
-
-
-def test_the_command(tmp_path, capsys, monkeypatch):
-    (tmp_path / "linear.py").write_text(SOURCE)
-    (tmp_path / "from").mkdir()
-    head = RNG.normal(size=(3, 4)).astype(np.float32)
-    safetensors(tmp_path / "from" / "model.safetensors", {"head.weight": head})
-    monkeypatch.chdir(tmp_path)
-    common = ["train", "linear.py", "--folder", str(tmp_path / "from"), "--no-report"]
-    assert main([*common, "--run-dir", "run"]) == 0
-    assert main(["weights", "export", "run", "out"]) == 0
-    assert arrays_in(tmp_path / "out")["head.weight"].tobytes() == head.tobytes()
-    assert '"model_type": "linear"' in (tmp_path / "out" / "config.json").read_text()
-    assert main(["weights", "export", "run", "out"]) == 2
-    assert "already has a model.safetensors; choose a new folder" in capsys.readouterr().err
-    assert main([*common, "--published", "false", "--run-dir", "other"]) == 0
-    assert main(["weights", "export", "other", "new"]) == 2
-    assert "names no layout to export; set Experiment(published=...)" in capsys.readouterr().err
