@@ -1,12 +1,13 @@
-"""Load an exported folder with transformers or timm, in an environment that has them; nothing here is imported.
+"""Load exported folders with transformers and timm, in an environment that has them; nothing here is imported.
 
-    python tests/weights/reload.py FOLDER CLASS INPUTS OUTPUTS
+    python tests/weights/reload.py FOLDER
 
-INPUTS and OUTPUTS are .npz files. CLASS is one of transformers, or "timm". The program fails if an array is missing or
-left over.
+FOLDER has a folder per case: KIND/out is the exported one, KIND/in.npz the inputs, KIND/theirs.npz the output.
+KIND is a class of transformers, or a network of timm. The program fails if an array is missing or left over.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,18 +16,15 @@ library = torch.library.Library("torchvision", "FRAGMENT")  # of a PyTorch for C
 for name in ("nms", "qnms"):
     library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-folder, kind, inputs, outputs = sys.argv[1:]
-given = {key: torch.tensor(x) for key, x in np.load(inputs).items()}
-if kind == "timm":
-    import timm
+import timm  # noqa: E402
+import transformers  # noqa: E402
 
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()  # strict
-    out = model(**given)
-else:
-    import transformers
-
-    model, report = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
-    assert not any(report.values()), report
-    out = model.eval()(**given)
-    out = out[0]
-np.savez(outputs, out=out.detach().numpy())
+for case in sorted(Path(sys.argv[1]).iterdir()):
+    given = {key: torch.tensor(x) for key, x in np.load(case / "in.npz").items()}
+    if hasattr(transformers, case.name):
+        model, report = getattr(transformers, case.name).from_pretrained(case / "out", output_loading_info=True)
+        assert not any(report.values()), (case.name, report)
+        out = model.eval()(**given)[0]
+    else:
+        out = timm.create_model(f"local-dir:{case / 'out'}", pretrained=True).eval()(given["pixel_values"])  # strict
+    np.savez(case / "theirs.npz", out=out.detach().numpy())

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,7 +16,7 @@ from research.layers.activations import gelu
 from research.model import from_nnx
 from research.models.bert import BERT
 from research.models.gpt import GPT
-from research.models.resnet import imagenet_resnet
+from research.models.resnet import PLANS, ResNet, imagenet_resnet
 from research.models.vit import ViT
 from research.weights import bert, gpt, resnet, vit
 from research.weights.export import export
@@ -47,56 +46,40 @@ CASES = {
     "DistilBertForSequenceClassification": (BERT, {**DISTIL, "num_classes": 3, "pooler": jax.nn.relu}, bert.distilbert),
     "AlbertForMaskedLM": (BERT, {**ALBERT, "masked": True, "pooler": None}, bert.albert),
     "AlbertForSequenceClassification": (BERT, {**ALBERT, "num_classes": 3}, bert.albert),
-    "ResNetForImageClassification": (None, RESNET, resnet.transformers),
+    "ResNetForImageClassification": (ResNet, RESNET, resnet.transformers),
     "ViTForImageClassification": (ViT, {**TINY, "epsilon": 1e-12}, vit.transformers),
 }
 
 
-def network(module, arguments):
-    from research.models.resnet import ResNet
-
-    model = from_nnx(lambda rngs: (module or ResNet)(**arguments, rngs=rngs))
-    return Trained(model.apply, *fresh(model))
-
-
-def theirs(folder, kind, inputs, tmp_path):
-    np.savez(tmp_path / "in.npz", **inputs)
-    arguments = [PYTHON, str(SCRIPT), str(folder), kind, str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    assert not done.returncode, done.stderr[-3000:]
-    return np.load(tmp_path / "out.npz")["out"]
+TIMM = {
+    "resnet18": (imagenet_resnet, {"depth": 18, "num_classes": 3}, resnet.timm(blocks=PLANS[18], num_classes=3)),
+    "resnet50": (
+        imagenet_resnet, {"depth": 50, "num_classes": 3},
+        resnet.timm(blocks=PLANS[50], bottleneck=True, num_classes=3),
+    ),
+    "vit_tiny_patch16_224": (ViT, NAMED, vit.timm(**NAMED)),
+}  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def environment():
+@pytest.mark.slow
+def test_their_libraries_load_what_is_exported(tmp_path):
     if not Path(PYTHON).exists():
         pytest.skip(f"needs the environment of `make truth`, or RESEARCH_TRUTH_PYTHON: {PYTHON} does not exist")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", CASES)
-def test_transformers_loads_what_is_exported(tmp_path, kind):
-    module, arguments, layout = CASES[kind]
-    trained, is_image = network(module, arguments), "Image" in kind
-    folder = export(trained, layout(**arguments), folder=tmp_path / "out")
-    inputs = {"pixel_values": IMAGES.transpose(0, 3, 1, 2)} if is_image else {"input_ids": TOKENS}
-    ours = trained(IMAGES if is_image else TOKENS)
-    ours = ours[0] if isinstance(ours, tuple) else ours
-    np.testing.assert_allclose(ours, theirs(folder, kind, inputs, tmp_path), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["resnet18", "resnet50", "vit_tiny_patch16_224"])
-def test_timm_loads_what_is_exported(tmp_path, kind):
-    if kind.startswith("resnet"):
-        depth = int(kind.removeprefix("resnet"))
-        model = from_nnx(lambda rngs: imagenet_resnet(depth, num_classes=3, rngs=rngs))
-        layout, size = resnet.timm(blocks=resnet.PLANS[depth], bottleneck=depth >= 50, num_classes=3), 32
-    else:
-        model, layout, size = from_nnx(lambda rngs: ViT(**NAMED, rngs=rngs)), vit.timm(**NAMED), 224
-    trained = Trained(model.apply, *fresh(model, scale=0.05))
-    folder = export(trained, layout, folder=tmp_path / "out")
-    images = np.asarray(jnp.resize(IMAGES, (2, size, size, 3)))
-    ours = np.asarray(jax.jit(lambda trained, x: trained(x))(trained, images))
-    there = theirs(folder, "timm", {"x": images.transpose(0, 3, 1, 2)}, tmp_path)
-    np.testing.assert_allclose(ours, there, rtol=1e-3, atol=1e-4 * np.abs(ours).max())
+    ours = {}
+    cases = {kind: (module, options, layout(**options)) for kind, (module, options, layout) in CASES.items()} | TIMM
+    for kind, (module, options, layout) in cases.items():
+        model = from_nnx(lambda rngs, module=module, options=options: module(**options, rngs=rngs))
+        trained = Trained(model.apply, *fresh(model, scale=0.1 if kind in TIMM else 0.3))
+        export(trained, layout, folder=tmp_path / kind / "out")
+        size = 224 if kind.startswith("vit_") else 32
+        images = np.resize(IMAGES, (2, size, size, 3))
+        is_image = kind in TIMM or "Image" in kind
+        given = {"pixel_values": images.transpose(0, 3, 1, 2)} if is_image else {"input_ids": TOKENS}
+        np.savez(tmp_path / kind / "in.npz", **given)
+        out = jax.jit(lambda trained, x: trained(x))(trained, images if is_image else TOKENS)
+        ours[kind] = np.asarray(out[0] if isinstance(out, tuple) else out)
+    done = subprocess.run([PYTHON, str(SCRIPT), str(tmp_path)], capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-3000:]
+    for kind, out in ours.items():
+        theirs = np.load(tmp_path / kind / "theirs.npz")["out"]
+        np.testing.assert_allclose(out, theirs, rtol=1e-3, atol=1e-4 * np.abs(out).max(), err_msg=kind)
