@@ -88,8 +88,9 @@ class MultiHeadAttention(nnx.Module):
     """Multi-head attention (Vaswani et al. 2017, section 3.2.2) of x to itself, or to another sequence `memory`.
 
     `kv_heads` and `scale` are those of `attention`. `head_width` defaults to width / heads, and `memory_width` to the
-    width. `use_bias` is True, False or the names of the layers with a bias, such as ("q", "k", "v"). `out_init`
-    initialises the output layer (default: `kernel_init`). `dropout` is the rate on the attention weights.
+    width. `use_bias` is True, False or the names of the layers with a bias, such as ("q", "k", "v"). `q_init` and
+    `out_init` initialise the layers `q` and `out` (default: `kernel_init`). `dropout` is the rate on the attention
+    weights.
 
     `rope(x, positions)` rotates queries and keys by their position, for example
     `functools.partial(rotary.rotate, base=500_000.0)`; positions are 0, 1, ... unless they are given. `qk_norm(width)`
@@ -107,8 +108,8 @@ class MultiHeadAttention(nnx.Module):
     def __init__(
         self, width: int, *, heads: int, kv_heads: int | None = None, head_width: int | None = None,
         memory_width: int | None = None, use_bias: bool | Collection[str] = True, scale: float | None = None,
-        rope: Callable | None = None, qk_norm: Callable | None = None, dropout: float = 0.0, kernel_init, out_init=None,
-        attend: Callable = attention, rngs: nnx.Rngs,
+        rope: Callable | None = None, qk_norm: Callable | None = None, dropout: float = 0.0, kernel_init, q_init=None,
+        out_init=None, attend: Callable = attention, rngs: nnx.Rngs,
     ):  # fmt: skip
         kv_heads = kv_heads or heads
         if head_width is None and width % heads:
@@ -125,7 +126,7 @@ class MultiHeadAttention(nnx.Module):
 
         # Three separate matrices make a ViT step 11 % faster on CPU than one fused matrix. Sharding rules and LoRA can
         # also address each of them.
-        self.q = layer("q", width, heads * head_width)
+        self.q = layer("q", width, heads * head_width, q_init or kernel_init)
         self.k = layer("k", memory_width or width, kv_heads * head_width)
         self.v = layer("v", memory_width or width, kv_heads * head_width)
         self.out = layer("out", heads * head_width, width, out_init or kernel_init)

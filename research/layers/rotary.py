@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +27,7 @@ def rotate(
 
     Su et al. 2021, arXiv:2104.09864, section 3.4. The product of a rotated query and key depends only on the difference
     of their positions. This is the layout of Hugging Face's files. The paper, GPT-J and Meta's own LLaMA files rotate
-    neighbours (x[2i], x[2i + 1]) instead. `scaling` is `linear(...)`, `llama3(...)` or `yarn(...)`.
+    neighbours (x[2i], x[2i + 1]) instead. `scaling` is a `Linear`, `Llama3` or `Yarn`.
 
     Raises UserError if the head's width is odd.
     """
@@ -40,29 +41,34 @@ def rotate(
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)
 
 
-def linear(*, factor: float) -> Scaling:
+class Linear(NamedTuple):
     """Divide all frequencies by `factor` (Chen et al. 2023, arXiv:2306.15595, position interpolation)."""
-    return lambda frequencies: (frequencies / factor, 1.0)
+
+    factor: float
+
+    def __call__(self, frequencies: Frequencies) -> tuple[Frequencies, float]:
+        return frequencies / self.factor, 1.0
 
 
-def llama3(*, factor: float = 8.0, low: float = 1.0, high: float = 4.0, length: int = 8192) -> Scaling:
+class Llama3(NamedTuple):
     """Divide low frequencies by `factor` and keep high ones, as LLaMA 3.1 (Grattafiori et al. 2024).
 
     A frequency that turns fewer than `low` times within the original context of `length` positions is divided; one that
     turns more than `high` times is kept. Between them the weight of the two is linear in the number of turns.
     """
 
-    def scale(frequencies):
-        turns = frequencies * length / (2 * math.pi)
-        kept = np.clip((turns - low) / (high - low), 0, 1)
-        return kept * frequencies + (1 - kept) * frequencies / factor, 1.0
+    factor: float
+    length: int = 8192
+    low: float = 1.0
+    high: float = 4.0
 
-    return scale
+    def __call__(self, frequencies: Frequencies) -> tuple[Frequencies, float]:
+        turns = frequencies * self.length / (2 * math.pi)
+        kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)
+        return kept * frequencies + (1 - kept) * frequencies / self.factor, 1.0
 
 
-def yarn(
-    *, factor: float, length: int, fast: float = 32.0, slow: float = 1.0, attention_factor: float | None = None
-) -> Scaling:
+class Yarn(NamedTuple):
     """Divide low frequencies by `factor` and scale the scores, as YaRN (Peng et al. 2023, arXiv:2309.00071).
 
     A frequency that turns fewer than `slow` times within the original context of `length` positions is divided; one
@@ -70,14 +76,19 @@ def yarn(
     from bounds that are rounded to whole pairs. Queries and keys are multiplied by `attention_factor`, by default
     0.1 ln(factor) + 1 (equation 22).
     """
-    if attention_factor is None:
-        attention_factor = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
 
-    def scale(frequencies):
-        pairs = np.arange(len(frequencies))
-        pair = lambda turns: math.log(length / (2 * math.pi * turns)) / -math.log(frequencies[1])
-        first, last = max(math.floor(pair(fast)), 0), min(math.ceil(pair(slow)), 2 * len(frequencies) - 1)
-        divided = np.clip((pairs - first) / max(last - first, 1e-3), 0, 1)
-        return (1 - divided) * frequencies + divided * frequencies / factor, attention_factor
+    factor: float
+    length: int
+    fast: float = 32.0
+    slow: float = 1.0
+    attention_factor: float | None = None
 
-    return scale
+    def __call__(self, frequencies: Frequencies) -> tuple[Frequencies, float]:
+        pair = lambda turns: math.log(self.length / (2 * math.pi * turns)) / -math.log(frequencies[1])
+        first = max(math.floor(pair(self.fast)), 0)
+        last = min(math.ceil(pair(self.slow)), 2 * len(frequencies) - 1)
+        divided = np.clip((np.arange(len(frequencies)) - first) / max(last - first, 1e-3), 0, 1)
+        scale = self.attention_factor
+        if scale is None:
+            scale = 0.1 * math.log(self.factor) + 1 if self.factor > 1 else 1.0
+        return (1 - divided) * frequencies + divided * frequencies / self.factor, scale

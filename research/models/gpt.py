@@ -11,13 +11,13 @@ from jax.sharding import PartitionSpec as P
 
 from research.axes import Array, Float, Integer
 from research.distributed.sharding import BATCH_AXES, constrain, fsdp
-from research.errors import UserError
-from research.layers.attention import attention, causal_mask, segment_mask
+from research.layers.attention import attention, causal_mask
 from research.layers.embedding import Embed, embed_tokens
 from research.layers.experts import Routed
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import flatten_leading_axes
 from research.layers.transformer import Block
+from research.models.decoder import apply_blocks, check_length, packed_mask
 
 
 def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
@@ -100,20 +100,14 @@ class GPT(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch time vocabulary"] | Routed:
-        if tokens.shape[1] > self.length:
-            raise UserError(f"rows of {tokens.shape[1]} tokens are longer than the model's length of {self.length}.")
+        check_length(tokens, self.length)
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions
         x = embed_tokens(self.embed, tokens) + embed_tokens(self.place, positions)
         x = constrain(self.dropout(x, deterministic=not train, rngs=rngs), BATCH_AXES, "context")
-        mask = segments
-        if self.mask is not None:
-            mask = self.mask(tokens.shape[1])
-            if segments is not None:
-                mask = mask & segment_mask(segments)
         if self.routed:
             x = Routed(x, jnp.zeros(len(tokens)))
-        for block in self.blocks if isinstance(self.blocks, nnx.List) else [self.blocks]:
-            x = block(x, mask=mask, train=train, rngs=rngs)
+        mask = packed_mask(self.mask, segments, length=tokens.shape[1])
+        x = apply_blocks(self.blocks, x, mask=mask, train=train, rngs=rngs)
         x, balance = x if self.routed else (x, None)
         logits = flatten_leading_axes(self.embed.attend, self.norm(x))
         return Routed(logits, balance / self.depth) if self.routed and train else logits

@@ -165,9 +165,9 @@ def test_gated_layers_are_llama_s():
 @pytest.mark.parametrize(
     ("name", "scaling"),
     [
-        ("default", None), ("linear", rotary.linear(factor=4.0)), ("llama3", rotary.llama3(length=64)),
-        ("yarn", rotary.yarn(factor=4.0, length=64)),
-        ("yarn_short", rotary.yarn(factor=4.0, length=1024, fast=16, slow=2, attention_factor=1.5)),
+        ("default", None), ("linear", rotary.Linear(4.0)), ("llama3", rotary.Llama3(8.0, length=64)),
+        ("yarn", rotary.Yarn(4.0, length=64)),
+        ("yarn_short", rotary.Yarn(4.0, length=1024, fast=16, slow=2, attention_factor=1.5)),
     ],
 )  # fmt: skip
 def test_rotary_positions_are_those_of_transformers(name, scaling):
