@@ -44,6 +44,8 @@ def values():
     stored = {"seed": SEED}
     for name, (kind, config) in cases.items():
         shapes, written = saved(kind(config))
+        if name == "t5_gated":  # the files of T5 1.1 have an output layer of its own, which a new model does not
+            shapes["lm_head.weight"], written["tie_word_embeddings"] = shapes["shared.weight"], False
         model = reloaded(kind(config), drawn(shapes, seed=SEED))
         case = {"shapes": as_text(shapes), "config": as_text(written)}
         case |= (_seq2seq if name.startswith("t5") else _causal)(torch, model)
