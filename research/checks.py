@@ -10,6 +10,7 @@ from research.data.preparation import Preparation
 from research.data.readers.arrays import class_names
 from research.data.sampling.batches import Batches, EvalBatches
 from research.data.sampling.source import check_evaluation_source
+from research.data.text.preparation import TextPreparation
 from research.errors import UserError, format_names, nearest, unknown
 from research.evaluate import trace_measure
 from research.tree import differences, format_shapes, shapes
@@ -47,8 +48,10 @@ def check_settings(ex):
             part = name.split()[-1].removesuffix("=")
             hint = f", such as its .{part}" if callable(getattr(function, part, None)) else ""
             raise UserError(f"{name} is of type {type(function).__name__}; expected a function{hint}.")
-    if ex.preparation is not None and not isinstance(ex.preparation, Preparation):
-        raise UserError(f"preparation= is {ex.preparation!r}; expected the result of research.data.fit(train, steps).")
+    if ex.preparation is not None and not isinstance(ex.preparation, Preparation | TextPreparation):
+        raise UserError(
+            f"preparation= is {ex.preparation!r}; expected the result of research.data.fit(train, steps) or fit_text()."
+        )
     if not isinstance(ex.keep, int) or ex.keep < 1:
         raise UserError(f"keep={ex.keep!r}; expected 1 or more newest checkpoints, in addition to the best.")
     if ex.best and ex.best.mode not in ("max", "min"):

@@ -30,6 +30,7 @@ from research.core import (
 )
 from research.data.preparation import Preparation
 from research.data.sampling.source import BatchAt, TrainingSource, check_source
+from research.data.text.preparation import TextPreparation
 from research.distributed import sharding
 from research.distributed.pmap import AXIS, check_replicated, pmapped
 from research.duration import Period
@@ -74,7 +75,8 @@ class Experiment:
                       shapes with shardings (jax.ShapeDtypeStruct); the initialisers draw those that it leaves
       published       the Layout of a public checkpoint, which `weights export` writes (`research.weights`)
       predict         (trained, batch) -> {name: [B, ...]}: predictions for records without labels
-      preparation     the fitted Preparation of a table, saved with the run; `predict` applies it to the rows of a file
+      preparation     the fitted Preparation of a table, or TextPreparation, saved with the run; `predict` applies it to
+                      the rows of a file
 
     Training:
       source          a TrainingSource (`research.data.sampling.source`), such as the result of `batches(data, size)`
@@ -117,7 +119,7 @@ class Experiment:
     stride: int = 1
     evals: Mapping[str, Eval] = dataclasses.field(default_factory=dict)
     predict: Callable[..., Mapping[str, Any]] | None = None
-    preparation: Preparation | None = None
+    preparation: Preparation | TextPreparation | None = None
     schedules: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     init_from: Callable[[Any, Any], tuple[Any, Any]] | None = None
     published: Layout | None = None

@@ -18,6 +18,11 @@ def field(batch: Mapping, name: str) -> Shaped[Array, "..."]:
     return batch[name]
 
 
+def arguments(batch: Mapping, names: str | tuple[str, ...]) -> tuple[Shaped[Array, "batch ..."], ...]:
+    """Return the fields that are the arguments of a model, in their order; `names` is one name or several."""
+    return tuple(field(batch, name) for name in ((names,) if isinstance(names, str) else names))
+
+
 def class_numbers(batch: Mapping, name: str) -> Integer[Array, " batch"]:
     """Return the class numbers `batch[name]`. Raises UserError if they have another shape or dtype, such as one-hot."""
     labels = field(batch, name)

@@ -13,7 +13,7 @@ from research import losses
 from research.axes import Array, Float, Integer, Num, Scalar
 from research.core import Rows, Trained, weighted_mean
 from research.errors import UserError
-from research.fields import class_numbers, example_weights, field
+from research.fields import arguments, class_numbers, example_weights
 
 
 class Confusion(NamedTuple):
@@ -110,8 +110,8 @@ def brier(probabilities: Float[Array, "batch classes"], labels: Integer[Array, "
 
 
 def measure_classification(
-    *, num_classes: int, inputs: str = "image", labels: str = "label", top: tuple[int, ...] = (), bins: int = 15,
-    keep: int = 20,
+    *, num_classes: int, inputs: str | tuple[str, ...] = "image", labels: str = "label", top: tuple[int, ...] = (),
+    bins: int = 15, keep: int = 20,
 ) -> Callable:  # fmt: skip
     """Return the measure of a classifier's Eval: loss, accuracy, calibration, confusion and rows.
 
@@ -131,11 +131,11 @@ def measure_classification(
     """
 
     def measure(trained: Trained, batch: Mapping) -> dict:
-        x, y = field(batch, inputs), class_numbers(batch, labels)
-        logits = trained(x)
+        x, y = arguments(batch, inputs), class_numbers(batch, labels)
+        logits = trained(*x)
         if logits.shape[-1] != num_classes:
             raise UserError(f"the model returns {logits.shape[-1]} classes; the measure expects {num_classes}.")
-        weights = example_weights(batch, len(x))
+        weights = example_weights(batch, len(logits))
         loss, hits = losses.cross_entropy(logits, y), losses.hits(logits, y)
         preds = predicted(logits)
         calibration = reliability(preds["confidence"], hits, bins=bins, weights=weights)
@@ -158,11 +158,11 @@ def measure_classification(
     return measure
 
 
-def predict_classes(*, inputs: str = "image") -> Callable:
+def predict_classes(*, inputs: str | tuple[str, ...] = "image") -> Callable:
     """Return the `predict` of a classification Experiment: prediction, confidence, probabilities, as in `predicted`."""
 
     def predict(trained: Trained, batch: Mapping) -> dict[str, Num[Array, "batch ..."]]:
-        return predicted(trained(field(batch, inputs)))
+        return predicted(trained(*arguments(batch, inputs)))
 
     return predict
 

@@ -11,16 +11,17 @@ from research import losses
 from research.axes import Array, Float
 from research.core import Loss, Model, Out, draw, weighted_mean
 from research.errors import UserError
-from research.fields import example_weights, field
+from research.fields import arguments, example_weights, field
 
 
 def classify(
-    model: Model | Callable, *, smoothing: float = 0.0, inputs: str = "image", labels: str = "label",
+    model: Model | Callable, *, smoothing: float = 0.0, inputs: str | tuple[str, ...] = "image", labels: str = "label",
     augment: Callable | None = None, per_example: Callable | None = None,
     class_weights: Float[Array, " classes"] | tuple[float, ...] | None = None,
 ) -> Loss:  # fmt: skip
     """Make the Loss of a classifier; `model` is a Model or its `apply` and returns logits [batch, classes].
 
+    `inputs` is the field that the model reads, or several fields, its arguments in order.
     Labels are class numbers, int [batch], or probabilities, float [batch, classes], as mixing examples produces.
     `augment(key, batch) -> batch` runs first, on the device. Metrics are loss (nats) and accuracy. Examples of mask 0
     have no weight. Effect on `stats`: all the model's stats are passed on. The key is folded with "augment" and
@@ -40,9 +41,9 @@ def classify(
 
     def loss(params, ctx):
         batch = augment(draw(ctx.key, "augment"), ctx.batch) if augment else ctx.batch
-        x, y = field(batch, inputs), field(batch, labels)
-        logits, stats = apply(params, ctx.stats, x, key=draw(ctx.key, "model"), train=True)
-        weights = example_weights(batch, len(x))
+        x, y = arguments(batch, inputs), field(batch, labels)
+        logits, stats = apply(params, ctx.stats, *x, key=draw(ctx.key, "model"), train=True)
+        weights = example_weights(batch, len(logits))
         values = per_example(logits, y)
         if jnp.shape(values) != weights.shape:
             shape = list(jnp.shape(values))

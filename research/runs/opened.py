@@ -14,6 +14,7 @@ from research.core import State, Trained, View, live
 from research.data.fingerprint import data_changes, source_fingerprints
 from research.data.preparation import load_preparation
 from research.data.stored import reopening
+from research.data.text.preparation import load_text
 from research.errors import UserError, check_path, own_line
 from research.experiment import Experiment, build
 from research.files import read_json
@@ -70,7 +71,7 @@ def load_run(folder, *, trust: bool = False) -> Reopened:
     check_trusted(folder, trust=trust)
     about = read_json(folder / "run.json")
     loaded = load(source_file(folder, about.get("file")))
-    with own_line(loaded.files), reopening(load_preparation(folder)) as reopened:
+    with own_line(loaded.files), reopening(load_preparation(folder) or load_text(folder)) as reopened:
         experiment = make_experiment(loaded, knob_values(loaded, about["knobs"]))
     return Reopened(folder, about, experiment, tuple(reopened.absent))
 

@@ -170,7 +170,7 @@ def table(
         else:
             columns = table_files.read_frame(source, what=what)
     except UserError:
-        if kept is None or not is_absent(source, query):
+        if kept is None or not kept.preparation.schema or not is_absent(source, query):
             raise
         kept.absent.append(what)
         was = kept.preparation
