@@ -10,6 +10,7 @@ loss of an objective, therefore this subpackage may import `research.objectives`
     numbers      regression
     survival     survival (concordance)
     tokens       language, masked_tokens
+    words        word_vectors (similarity, analogies, neighbours), on the host
     features     probe, adaptation (few-shot)
     raters       agreement (Fleiss' kappa, Krippendorff's alpha)
     samples      generative

@@ -7,6 +7,7 @@ outside (preprocessing, freezing, 16 bits), use `research.wrappers`.
     vectors    mlp, heads (several outputs)
     images     cnn, fashion_cnn, patch_cnn, strided_cnn, resnet, vit, mae (masked autoencoder)
     bags       bags (multiple instances)
+    words      sparse (TF-IDF, fastText), word_vectors
     tokens     gpt, bert (also RoBERTa, DistilBERT, ALBERT), lstm, generate (sampling)
     baseline   a fitted classifier of scikit-learn as a Model
 

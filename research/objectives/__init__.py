@@ -12,6 +12,7 @@ terms on arrays are in `research.losses`. An objective with a memory, such as a 
     self-supervised   simclr, moco, byol, masked_patches, masked_tokens
     few labels        pseudo_label, fixmatch (alignment), mean_teacher, distil (teacher)
     other domains     domain_adversarial, mmd
+    word vectors      word_vectors (skip-gram, CBOW, GloVe)
     generative        gan, vae
     preferences       preference (DPO, IPO)
 

@@ -5,6 +5,7 @@
     labels      label_review: the page of proposed corrections
     several     compare (statistics), compare_page (text and HTML), groups, rows, overlay
     many        runs: list, filter and sort
+    words       word_map: neighbours of words in a plane
     shared      direction: the main metric, and whether higher or lower is better
 
 Each part of a page is a function of a `research.runs.reader.Run` (or of one Evaluation). It returns Html, and "" if

@@ -5,6 +5,7 @@
       tokens         rows of token ids of one length
     clean, words     Unicode forms, markup, control characters; segmentation, stop words, stems
     tokenizer        read a tokenizer from the files of a checkpoint; train_tokenizer trains one
+    windows          words with their contexts, and counts of pairs, for word vectors; vectors reads public files
     byte_text        byte-level tokens, the default
     pack             concatenate documents in rows, with segment ids and positions
     dialogue         prompt templates, with a mark on the responses; pairs of responses
