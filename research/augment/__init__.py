@@ -5,7 +5,7 @@ A device augmentation runs inside the step. It is a pure function `(key, batch) 
 to `batches(augment=)`.
 
     device   image (normalize, crop, flip), strong (affine, colour, cutout), view (two views of an image)
-    host     host (inception crop, flip, centre crop), rand_augment
+    host     host (inception crop, flip, centre crop), rand_augment, text (synonyms, insertion, swaps, deletion)
 
 To add one, copy `image.py` (device) or `host.py` (host). Mixup and cutmix also change labels, thus they are objectives:
 `research.objectives.mix`.
