@@ -89,7 +89,7 @@ def uniform(source):
     """Wrap a training source: it raises UserError for a batch of other fields, shapes or dtypes than its first one.
 
     The compiled step would accept such a batch and be compiled again. Dtypes are those on the device: float64 and
-    float32 are the same there.
+    float32 are the same there. A source whose batches have several shapes states their number as `forms`.
     """
     first, known = None, set()  # `known` are the accepted forms of batches
 
@@ -109,7 +109,7 @@ def uniform(source):
                 first = first or abstract
                 if not (isinstance(rows, slice) and rows == slice(None)):  # the rows of one process of several
                     abstract = _with_rows_of(first, abstract)
-                if changes := differences(first, abstract):
+                if (changes := differences(first, abstract)) and len(known) >= getattr(source, "forms", 1):
                     raise UserError(
                         f"the batch of step {step} differs from the first batch of the source: {changes}. All batches "
                         "of a run need the same fields, shapes and dtypes: pad or drop a smaller last batch."

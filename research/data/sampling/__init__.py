@@ -3,7 +3,8 @@
 `source.py` defines the protocols. A TrainingSource is `source(seed)(step, rows=) -> batch`; an EvaluationSource is
 `source(step, rows=) -> batch`, with a mask. Sources have no state to restore: random access makes resuming exact.
 
-    training      batches, mixture, paired (with unlabelled), poisson, clients (federated), few_shot, sequence
+    training      batches, mixture, paired (with unlabelled), poisson, clients (federated), few_shot, sequence,
+                  by_length (few entries of padding)
     evaluation    batches (eval_batches)
     splits        splits (stratified, shuffled, grouped, chronological, folds, nested_folds, time_folds)
     the loop      prefetch, process_rows
