@@ -58,7 +58,7 @@ TINY = {
     "tabular/soybean": {"hidden": 4, "epochs": 1},
     "tabular/survival": {"hidden": 4, "batch_size": 64, "epochs": 1},
     "multiple_instances": {"hidden": 4, "epochs": 1},
-    "language/topics": {"hidden": 4, "words": 64, "epochs": 1},
+    "language/topics": {"hidden": 4, "entries": 8, "epochs": 1},
     "semi/fixmatch": {"features": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
 CATEGORIES = {

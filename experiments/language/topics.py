@@ -1,16 +1,16 @@
-"""Sort news and messages by topic, from the words alone: linear and small networks on TF-IDF, and fastText.
+"""Sort news and messages by topic, from the words alone: fastText, a network on TF-IDF, and a linear machine.
 
 Three corpora on the splits of Cachopo that Yao, Mao & Luo 2019 ("Graph Convolutional Networks for Text Classification")
-and later papers use: the 8 and the 52 largest topics of Reuters-21578, and 20 Newsgroups.
-`python -m research prepare reuters_r8` gets the data.
+and later papers use: the 8 and the 52 largest topics of Reuters-21578, and 20 Newsgroups. fastText is the mean of
+vectors of words and a linear layer (Joulin et al. 2016, arXiv:1607.01759). `python -m research prepare reuters_r8` gets
+the data.
 
     python -m research train experiments/language/topics.py
-    python -m research train experiments/language/topics.py --corpus reuters_r52
-    python -m research train experiments/language/topics.py --corpus newsgroups
+    python -m research train experiments/language/topics.py --corpus reuters_r52 --classifier mlp
     python -m research train experiments/language/topics.py --classifier svm
 
-The knobs of each classifier were chosen by `--validate`, which trains on nine tenths of the training texts, evaluates
-on the rest, and does not read the test texts. RESULTS
+The knobs were chosen for R8 with `--validate true`, which trains on nine tenths of the training texts, evaluates on the
+rest, and does not read the test texts.
 """
 
 from typing import Literal
@@ -23,7 +23,7 @@ from research.data import batches, column, eval_batches, labelled, stratified, s
 from research.data.text.bag import bag
 from research.data.text.preparation import fit_text
 from research.duration import percent
-from research.experiment import Experiment
+from research.experiment import Claim, Experiment
 from research.metrics.classification import measure_classification, predict_classes
 from research.metrics.scores import class_scores
 from research.model import from_nnx
@@ -38,17 +38,17 @@ INPUTS = ("ids", "values")
 def experiment(
     *,
     corpus: Literal["reuters_r8", "reuters_r52", "newsgroups"] = "reuters_r8",
-    classifier: Literal["mlp", "linear", "fasttext", "svm"] = "mlp",
+    classifier: Literal["fasttext", "mlp", "svm"] = "fasttext",
     longest: int = 1,
     least: int = 2,
-    hidden: int = 256,
-    dropout: float = 0.5,
-    dropped: float = 0.3,
-    smoothing: float = 0.1,
-    learning_rate: float = 2e-3,
-    weight_decay: float = 0.1,
+    entries: int = 128,
+    hidden: int = 16,
+    dropout: float = 0.0,
+    dropped: float = 0.0,
+    learning_rate: float = 0.05,
+    weight_decay: float = 0.0,
     batch_size: int = 64,
-    epochs: int = 15,
+    epochs: int = 10,
     c: float = 1.0,
     validate: bool = False,
 ) -> Experiment:
@@ -56,7 +56,8 @@ def experiment(
 
     longest: words of the longest n-gram
     least: training texts that a term must be in
-    hidden: units of the hidden layer of mlp and fasttext
+    entries: terms of a text that are kept, those with the largest values
+    hidden: width of the vectors of words
     dropped: probability that a term of a text is left out in training
     c: inverse regularisation of the support-vector machine
     validate: hold out a tenth of the training texts, and evaluate on it instead of the test texts
@@ -70,12 +71,11 @@ def experiment(
         parts["test"] = labelled(tfds_source(corpus, "test"), "label", classes=rows.classes)
     fasttext = {"weights": "mean", "buckets": 100_000 if longest > 1 else None}
     weights = fasttext if classifier == "fasttext" else {"sublinear": True}
-    prepare = fit_text(parts["train"], bag(ngrams=(1, longest), least=least, entries=600, **weights))
+    prepare = fit_text(parts["train"], bag(ngrams=(1, longest), least=least, entries=entries, **weights))
     parts, classes = {name: prepare(part) for name, part in parts.items()}, len(rows.classes)
-    widths = () if classifier == "linear" else (hidden,)
     options = {"relu": classifier == "mlp", "dropout": dropout, "dropped": dropped}
     model = from_nnx(
-        lambda rngs: SparseClassifier(prepare.vocabulary, hidden=widths, num_classes=classes, **options, rngs=rngs)
+        lambda rngs: SparseClassifier(prepare.vocabulary, hidden=(hidden,), num_classes=classes, **options, rngs=rngs)
     )
     optimizer = lambda rate: optax.adamw(rate, weight_decay=weight_decay)
     if classifier == "svm":
@@ -88,7 +88,7 @@ def experiment(
     return Experiment(
         init=model.init,
         apply=model.apply,
-        loss=classify(model, inputs=INPUTS, smoothing=smoothing),
+        loss=classify(model, inputs=INPUTS),
         learning_rate=warmup_cosine(learning_rate, steps=steps, warmup=max(1, steps // 20)),
         optimizer=optimizer,
         source=source,
@@ -102,4 +102,7 @@ def experiment(
         },  # fmt: skip
         predict=predict_classes(inputs=INPUTS),
         preparation=prepare if classifier != "svm" else None,
+        claims=(Claim("test/accuracy", at_least=0.967, reference="ours: a linear SVM on TF-IDF, minus 0.007"),)
+        if (corpus, classifier, validate) == ("reuters_r8", "fasttext", False)
+        else (),
     )
