@@ -9,8 +9,17 @@ the data.
     python -m research train experiments/language/topics.py --corpus reuters_r52 --classifier mlp
     python -m research train experiments/language/topics.py --classifier svm
 
-The knobs were chosen for R8 with `--validate true`, which trains on nine tenths of the training texts, evaluates on the
-rest, and does not read the test texts.
+The knobs are the best of one setting of fastText, four of the network and three values of `c`, with `--validate true`
+on R8: it trains on nine tenths of the training texts, evaluates on the rest, and does not read the test texts. The
+other corpora have no measured results.
+
+Expected on the test texts of R8 (ours, that of fastText is the mean of 3 seeds):
+
+                                 accuracy   F1 macro
+    fastText                     97.2 %     0.923
+    linear machine on TF-IDF     97.4 %     0.936
+
+TensorGCN, a graph network, reaches 98.0 % (Liu et al. 2020). Time: 21 to 48 seconds on two shared cores.
 """
 
 from typing import Literal
