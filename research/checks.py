@@ -14,6 +14,7 @@ from research.data.text.preparation import TextPreparation
 from research.errors import UserError, format_names, nearest, unknown
 from research.evaluate import trace_measure
 from research.tree import differences, format_shapes, shapes
+from research.weights.layout import Layout
 
 MAX_NAME_BYTES = 200  # file systems allow 255, and a file name has a prefix and suffixes
 RESERVED = ("train", "layers", "timing")  # prefixes of the metrics of training, `train --watch` and the clock
@@ -52,6 +53,8 @@ def check_settings(ex):
         raise UserError(
             f"preparation= is {ex.preparation!r}; expected the result of research.data.fit(train, steps) or fit_text()."
         )
+    if ex.published is not None and not isinstance(ex.published, Layout):
+        raise UserError(f"published= is {ex.published!r}; expected a Layout, such as gpt.transformers(**arguments).")
     if not isinstance(ex.keep, int) or ex.keep < 1:
         raise UserError(f"keep={ex.keep!r}; expected 1 or more newest checkpoints, in addition to the best.")
     if ex.best and ex.best.mode not in ("max", "min"):

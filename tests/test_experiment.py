@@ -204,6 +204,7 @@ def test_optimizer_state_is_a_plain_tree():
         (dict(evals={"../test": TEST}), "invalid evaluation name"),
         (dict(evals={"é" * 101: TEST}), "at most 200 bytes"),
         (dict(keep=0), "keep=0; expected 1 or more"),
+        (dict(published="gpt2"), "published= is .gpt2.; expected a Layout"),
         (
             dict(best=Best("tset/mse", "min")),
             "best= names the metric 'tset/mse'.*Did you mean 'test'",
