@@ -274,7 +274,6 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
 
     abstract = jax.eval_shape(lambda seed: init_state(seed, *init_model(seed)), np.uint32(0))
     layout = sharding.shardings(abstract, mesh, ex.rules)
-
     placed = sharding.with_shardings(abstract, layout)
 
     # The seed is an argument, not a constant, so that several seeds share one compilation.

@@ -5,8 +5,8 @@ from typing import Any
 
 from research.errors import UserError, format_names, unknown
 from research.layers.rotary import Linear, Llama3, Scaling, Yarn
-from research.weights.options import check_options
 from research.weights.layout import Layout
+from research.weights.options import check_options
 
 QKV = ("q", "k", "v")
 # What a config.json of each architecture means if it lacks these entries.

@@ -7,8 +7,8 @@ import jax
 
 from research.errors import UserError
 from research.layers.activations import gelu_tanh
-from research.weights.options import check_options
 from research.weights.layout import Layout
+from research.weights.options import check_options
 
 # {name in a config.json: (activation, gated)}
 FEED_FORWARD = {"relu": (jax.nn.relu, False), "gated-gelu": (gelu_tanh, True), "gated-silu": (jax.nn.silu, True)}
