@@ -249,9 +249,7 @@ def build(experiment: Experiment, *, seed: int = 0, devices=None, strategy: str 
         raise unknown("on_nonfinite", ex.on_nonfinite, nonfinite.POLICIES)
     wired = wire(ex)
     check_settings(ex)
-    check_source(ex.source)
-    if ex.stride > 1 and (forms := getattr(ex.source, "forms", 1)) > 1:
-        raise UserError(f"stride={ex.stride}: batches by length have {forms} shapes and do not stack; use stride=1.")
+    check_source(ex.source, stride=ex.stride)
     check_classes(ex.source, ex.evals)
     mesh = sharding.make_mesh(ex.mesh, devices=devices)
     sharding.check_batch(ex.source.size, mesh)

@@ -118,11 +118,13 @@ def check_evaluation_source(name: str, source):
         )
 
 
-def check_source(source):
-    """Raise UserError unless `source` is a TrainingSource."""
+def check_source(source, *, stride: int):
+    """Raise UserError unless `source` is a TrainingSource, whose batches have one shape if `stride` exceeds 1."""
     if not isinstance(source, TrainingSource):
         missing = [name for name in ("size", "examples", "data") if not hasattr(source, name)]
         raise UserError(
             f"Experiment(source=) is {source!r}, which lacks {', '.join(missing) or '__call__'}. Expected a "
             "TrainingSource, such as batches(data, size), or research.data.generated(make, size) for a function."
         )
+    if stride > 1 and (forms := getattr(source, "forms", 1)) > 1:
+        raise UserError(f"stride={stride}: batches by length have {forms} shapes and do not stack; use stride=1.")
