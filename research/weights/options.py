@@ -33,3 +33,11 @@ def class_names(num_classes: int) -> dict[str, Any]:
 def num_classes_of(config: Mapping[str, Any]) -> int:
     """Return the number of classes in a config of transformers, by default 2."""
     return len(config["id2label"]) if config.get("id2label") else config.get("num_labels", 2)
+
+
+def timm_entries(num_classes: int, size: int) -> dict[str, Any]:
+    """Return the entries of a config that timm needs besides the architecture, for images of `size` x `size` pixels.
+
+    They do not state the mean and the deviation of pixels, which belong to the experiment.
+    """
+    return {"num_classes": num_classes, "pretrained_cfg": {"input_size": [3, size, size], "num_classes": num_classes}}

@@ -8,7 +8,7 @@ import numpy as np
 from research.errors import UserError
 from research.models.resnet import PLANS
 from research.weights.layout import Layout
-from research.weights.options import check_options, class_names, num_classes_of
+from research.weights.options import check_options, class_names, num_classes_of, timm_entries
 
 COUNTER = "num_batches_tracked"  # of BatchNorm; its momentum does not need it
 
@@ -28,7 +28,7 @@ def timm(*, blocks, width=64, bottleneck=False, num_classes=1000) -> Layout:
         table |= {f"blocks/{i}/projection/norm": f"{there}.downsample.1"}
     depth = 2 + sum(blocks) * (3 if bottleneck else 2)
     known = PLANS.get(depth) == tuple(blocks) and bottleneck == (depth >= 50) and width == 64
-    config = {"architecture": f"resnet{depth}", "num_classes": num_classes} if known else {}
+    config = {"architecture": f"resnet{depth}", **timm_entries(num_classes, 224)} if known else {}
     return Layout(table=table, config=config, constants=_counters(table, blocks, bottleneck), ignored=COUNTER)
 
 

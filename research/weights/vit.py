@@ -11,7 +11,7 @@ from research.errors import UserError
 from research.layers.activations import gelu, gelu_tanh
 from research.models import vit
 from research.weights.layout import At, Layout
-from research.weights.options import check_options, class_names, num_classes_of
+from research.weights.options import check_options, class_names, num_classes_of, timm_entries
 
 SIZES = {
     "tiny": vit.TI, "small": vit.S, "base": vit.B, "large": {"width": 1024, "depth": 24, "heads": 16},
@@ -36,7 +36,7 @@ def timm(
     named = [name for name in SIZES if SIZES[name] == sizes and (channels, activation, epsilon) == (3, gelu, 1e-6)]
     known = named and (patch, size) in ((16, 224), (16, 384), (32, 224), (32, 384))
     name = f"vit_{named[0]}_patch{patch}_{size}" if known else None
-    config = {"architecture": name, "num_classes": num_classes, "global_pool": "token"} if name else {}
+    config = {"architecture": name, "global_pool": "token", **timm_entries(num_classes, size)} if name else {}
     return Layout(table=table, config=config)
 
 

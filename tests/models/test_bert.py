@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from research.core import Ctx, draw
@@ -74,15 +75,18 @@ def test_the_masking_of_the_paper_trains_it():
     rows = np.random.default_rng(1).integers(3, 11, (100, 16, 1)) * np.ones((1, 1, 9), int)
     batch = {"segments": np.ones((16, 9), int), "positions": np.tile(np.arange(9), (16, 1))}
 
+    optimizer = optax.adam(0.02)
+
     @jax.jit
-    def step(params, tokens, key):
+    def step(params, opt, tokens, key):
         ctx = Ctx({**batch, "tokens": tokens}, {}, key, jnp.int32(0))
         value, grads = jax.value_and_grad(lambda params: loss(params, ctx)[0])(params)
-        return jax.tree.map(lambda x, g: x - 0.3 * g, params, grads), value
+        updates, opt = optimizer.update(grads, opt)
+        return optax.apply_updates(params, updates), opt, value
 
-    losses = []
+    losses, opt = [], optimizer.init(params)
     for i, tokens in enumerate(rows):
-        params, value = step(params, tokens, draw(i))
+        params, opt, value = step(params, opt, tokens, draw(i))
         losses.append(float(value))
     assert losses[0] > 1.9 and np.mean(losses[-20:]) < 0.8
 
