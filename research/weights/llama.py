@@ -159,6 +159,6 @@ def _rope_scaling(rope: Mapping[str, Any], *, length: int) -> Scaling | None:
     if extra := sorted(set(rope) - set(names.values())):
         raise UserError(
             f"the option {extra[0]}={rope[extra[0]]!r} of {kind} in the config is not supported; supported are "
-            f"{format_names(names.values())}."
+            f"{format_names(list(names.values()))}."
         )
     return build(**{ours: rope[theirs] for ours, theirs in names.items() if theirs in rope})

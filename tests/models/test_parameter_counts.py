@@ -5,10 +5,12 @@ import pytest
 from flax import nnx
 
 from research.errors import UserError
-from research.models import vit
+from research.models import llama, t5, vit
 from research.models.cnn import CNN
 from research.models.gpt import GPT
+from research.models.llama import LLaMA
 from research.models.resnet import cifar_resnet, imagenet_resnet
+from research.models.t5 import T5
 from research.models.vit import ViT
 
 
@@ -23,6 +25,21 @@ from research.models.vit import ViT
         (lambda rngs: ViT(**vit.S, rngs=rngs), 22_050_664),
         (lambda rngs: ViT(**vit.B, rngs=rngs), 86_567_656),
         (lambda rngs: GPT(rngs=rngs), 124_439_808),  # GPT-2 small
+        (lambda rngs: LLaMA(**llama.LLAMA2_7B, rngs=rngs), 6_738_415_616),
+        (lambda rngs: LLaMA(**llama.LLAMA3_8B, rngs=rngs), 8_030_261_248),
+        (lambda rngs: LLaMA(**llama.LLAMA32_1B, rngs=rngs), 1_235_814_400),
+        (lambda rngs: LLaMA(**llama.MISTRAL_7B, rngs=rngs), 7_241_732_096),
+        (lambda rngs: LLaMA(**llama.QWEN2_05B, rngs=rngs), 494_032_768),
+        # embedding, 28 layers of attention, SwiGLU and norms, and the last norm
+        (
+            lambda rngs: LLaMA(**llama.QWEN3_06B, rngs=rngs),
+            151_936 * 1024 + 28 * (1024 * 128 * (16 + 8 + 8 + 16) + 3 * 1024 * 3072 + 2 * 1024 + 2 * 128) + 1024,
+        ),
+        (lambda rngs: T5(**t5.SMALL, rngs=rngs), 60_506_624),
+        (lambda rngs: T5(**t5.BASE, rngs=rngs), 222_903_552),
+        (lambda rngs: T5(**t5.LARGE, rngs=rngs), 737_668_096),
+        (lambda rngs: T5(**t5.SMALL_V11, rngs=rngs), 76_961_152),
+        (lambda rngs: T5(**t5.BASE_V11, rngs=rngs), 247_577_856),
         (lambda rngs: CNN(rngs=rngs), 3_818),
     ],
 )
