@@ -229,7 +229,9 @@ def many(step: Step, k: int) -> Step:
     return steps
 
 
-def repeat(body: Callable, carry: Tree, xs: Tree = None, *, length: int | None = None) -> tuple[Tree, Tree]:
+def repeat(
+    body: Callable, carry: Tree, xs: Tree = None, *, length: int | None = None, reverse: bool = False
+) -> tuple[Tree, Tree]:
     """Call `lax.scan`, unrolled if that is faster. Combinators must use this loop and no other.
 
     On CPU, XLA runs a convolution inside a loop about twenty times slower than outside. A body with a convolution is
@@ -239,7 +241,7 @@ def repeat(body: Callable, carry: Tree, xs: Tree = None, *, length: int | None =
     if jax.default_backend() == "cpu":
         first = jax.tree.map(lambda x: x[0], xs)
         unroll = "conv_general_dilated" in str(jax.make_jaxpr(body)(carry, first))
-    return jax.lax.scan(body, carry, xs, length=length, unroll=unroll)
+    return jax.lax.scan(body, carry, xs, length=length, reverse=reverse, unroll=unroll)
 
 
 def draw(

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from research.layers.recurrent import LSTMLayer
 from research.model import from_nnx
-from research.models.lstm import LSTM, LSTMLayer
+from research.models.lstm import LSTM
 from tests.models.fresh import fresh
 
 RNG = np.random.default_rng(0)
