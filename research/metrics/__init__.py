@@ -11,9 +11,12 @@ loss of an objective, therefore this subpackage may import `research.objectives`
     survival     survival (concordance)
     tokens       language, masked_tokens
     words        word_vectors (similarity, analogies, neighbours), on the host
+    texts        texts (the `finish` of an Eval), bleu, chrf, rouge (with stem), edits (WER, CER), answers (SQuAD)
+    tags         tagging, entities (BIO, IOBES), attachment (dependency trees)
     features     probe, adaptation (few-shot)
     raters       agreement (Fleiss' kappa, Krippendorff's alpha)
     samples      generative
 
-To add a measure, copy `regression.py`.
+Metrics of texts are functions of two lists, `bleu(hypotheses, references)`, that return a state; `text_scores` makes a
+`finish` of them. To add a measure, copy `regression.py`; for a metric of texts, `chrf.py`.
 """

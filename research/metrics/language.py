@@ -15,14 +15,14 @@ from research.fields import inputs, targets
 
 
 class Perplexity(NamedTuple):
-    """exp of the mean loss in nats per token. States add up."""
+    """exp of the mean loss in nats per unit: a token, a word or a byte. States add up."""
 
     nats: Scalar
-    tokens: Scalar
+    units: Scalar
 
     def value(self) -> Scalar:
-        """Return the perplexity, or 1 without tokens."""
-        return jnp.exp(self.nats / (self.tokens + (self.tokens == 0)))
+        """Return the perplexity, or 1 without units."""
+        return jnp.exp(self.nats / (self.units + (self.units == 0)))
 
 
 class BitsPerByte(NamedTuple):
@@ -39,11 +39,12 @@ class BitsPerByte(NamedTuple):
         return self.nats / (self.bytes + (self.bytes == 0)) / math.log(2)
 
 
-def measure_language(*, bytes_of: Callable | None = None) -> Callable:
+def measure_language(*, bytes_of: Callable | None = None, words_of: Callable | None = None) -> Callable:
     """Return the measure of a language model's Eval: loss (nats per token), accuracy and perplexity.
 
     Batches hold "tokens", "segments" and "positions". If `bytes_of(labels)` returns the number of bytes of each token's
-    text, the measure adds bits_per_byte.
+    text, the measure adds bits_per_byte and byte_perplexity. If `words_of(labels)` returns the number of words that
+    each token ends, it adds word_perplexity. Unlike the perplexity per token, these do not depend on the vocabulary.
     """
 
     def measure(trained: Trained, batch: Mapping) -> dict:
@@ -56,7 +57,10 @@ def measure_language(*, bytes_of: Callable | None = None) -> Callable:
             "perplexity": Perplexity(*loss),
         }
         if bytes_of:
-            metrics["bits_per_byte"] = BitsPerByte(loss.sum, jnp.sum(bytes_of(labels) * weights))
+            count = jnp.sum(bytes_of(labels) * weights)
+            metrics |= {"bits_per_byte": BitsPerByte(loss.sum, count), "byte_perplexity": Perplexity(loss.sum, count)}
+        if words_of:
+            metrics["word_perplexity"] = Perplexity(loss.sum, jnp.sum(words_of(labels) * weights))
         return metrics
 
     return measure

@@ -62,7 +62,7 @@ def test_a_missing_field_is_an_error():
 
 
 def test_measures_merge_over_ragged_batches():
-    measure = measure_language(bytes_of=lambda labels: labels < 6)
+    measure = measure_language(bytes_of=lambda labels: labels < 6, words_of=lambda labels: labels == 6)
     one = jax.jit(lambda batch: measure(TRAINED, batch))
     halves = [one(jax.tree.map(lambda x, i=i: x[i : i + 1], BATCH)) for i in (0, 1)]
     found = {name: float(state.value()) for name, state in merge(*halves).items()}
@@ -71,6 +71,8 @@ def test_measures_merge_over_ragged_batches():
     np.testing.assert_allclose(found["perplexity"], np.exp(expected.mean()), rtol=1e-6)
     # Of the eight targets 6 and 7 are no bytes (twice 6, once 7), yet they are part of the text's cost.
     np.testing.assert_allclose(found["bits_per_byte"], expected.sum() / math.log(2) / 5, rtol=1e-6)
+    np.testing.assert_allclose(found["byte_perplexity"], np.exp(expected.sum() / 5), rtol=1e-5)
+    np.testing.assert_allclose(found["word_perplexity"], np.exp(expected.sum() / 2), rtol=1e-5)
     assert "bits_per_byte" not in jax.eval_shape(measure_language(), TRAINED, BATCH)
 
 
