@@ -14,7 +14,7 @@ __init__ axes errors
 events metric_sums system tree
 core distributed duration fields files losses
 technique model nonfinite data layers html
-augment privacy robust tracking wrappers
+augment decoding privacy robust tracking wrappers
 gradients models optim rl
 objectives weights
 metrics evaluate

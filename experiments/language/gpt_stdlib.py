@@ -20,11 +20,13 @@ import numpy as np
 from research.core import Eval, Rows
 from research.data import batches, column, eval_batches, stdlib_text, subset
 from research.data.text.byte_text import BEGIN, VOCABULARY, byte_prompts, byte_rows, decoded
+from research.decoding.decoder import recomputed
+from research.decoding.rules import temperature
+from research.decoding.sampling import generate
 from research.duration import percent
 from research.experiment import Best, Claim, Experiment
 from research.metrics.language import measure_language
 from research.model import from_nnx
-from research.models.generate import generate
 from research.models.gpt import GPT
 from research.objectives.language import language
 from research.optim.muon import muon
@@ -50,11 +52,11 @@ def experiment(
     length: context length in tokens
     learning_rate: peak rate of Muon, for the matrices of the blocks
     adam_learning_rate: peak rate of Adam, for embeddings, norms and biases
-    sample_length: bytes per printed sample, prompt included; at most `length`
+    sample_length: tokens per printed sample, at most `length`: half for the prompt, half for its continuation
     """
     splits = ("train", "validation", "test")
     train, valid, test = (byte_rows(column(stdlib_text(split), "text"), length) for split in splits)
-    prompt_rows = byte_prompts(PROMPTS, min(length, sample_length))
+    prompt_rows = byte_prompts(PROMPTS, min(length, sample_length) // 2)
     valid_rows = subset(valid, np.arange(0, len(valid), max(1, len(valid) // 256)))
     network = dict(vocabulary=VOCABULARY, length=length, width=width, depth=depth, heads=max(1, width // 32))
     model = from_nnx(lambda rngs: GPT(**network, rngs=rngs))
@@ -80,12 +82,15 @@ def experiment(
 
 
 def sample(trained, batch):
-    """Sample continuations of the prompts, with a fixed key so that runs can be compared."""
-    prompts = {"prompts": batch["tokens"], "lengths": batch["length"]}
-    tokens = generate(trained, **prompts, key=jax.random.key(0), temperature=0.8)
-    return {"rows": Rows({"tokens": tokens}, batch["mask"])}
+    """Sample a continuation of each prompt, with a fixed key so that runs can be compared."""
+    prompts, lengths = batch["tokens"], batch["length"]
+    options = dict(count=prompts.shape[1], rules=(temperature(0.8),), key=jax.random.key(0))
+    found = generate(recomputed(trained), prompts, lengths=lengths, **options)
+    return {"rows": Rows({"prompt": prompts, "length": lengths, "tokens": found.tokens}, batch["mask"])}
 
 
 def as_text(results):
     """Join the samples into one text."""
-    return {"samples": "\n-----\n".join(decoded(results["rows"]["tokens"]))}
+    columns = [results["rows"][name] for name in ("prompt", "length", "tokens")]
+    rows = [np.append(prompt[:length], tokens) for prompt, length, tokens in zip(*columns, strict=True)]
+    return {"samples": "\n-----\n".join(decoded(rows))}

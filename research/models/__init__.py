@@ -9,6 +9,7 @@ outside (preprocessing, freezing, 16 bits), use `research.wrappers`.
     bags       bags (multiple instances)
     words      sparse (TF-IDF, fastText), word_vectors
     tokens     gpt, bert (also RoBERTa, DistilBERT, ALBERT), lstm, generate (sampling)
+    tokens     gpt, lstm
     baseline   a fitted classifier of scikit-learn as a Model
 
 To add a model, copy `mlp.py`; for a model with options, copy `vit.py`.

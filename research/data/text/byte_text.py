@@ -31,5 +31,4 @@ def byte_prompts(prompts, length: int) -> Arrays:
 
 def decoded(tokens) -> list[str]:
     """Decode rows of tokens into texts, without BEGIN. Invalid UTF-8 becomes replacement characters."""
-    rows = np.asarray(tokens).tolist()
-    return [bytes(token for token in row if token < BEGIN).decode(errors="replace") for row in rows]
+    return [bytes(token for token in map(int, row) if token < BEGIN).decode(errors="replace") for row in tokens]
