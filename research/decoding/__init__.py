@@ -6,7 +6,7 @@ All functions can be jitted: shapes are fixed, prompts may have different length
 Decoder as an argument of the jitted function, because it holds the weights.
 
     decoders        decoder (the type; a network with a cache, and one without)
-    searches        sampling (greedy and random), beam
+    searches        sampling (greedy and random), beam, speculative (a small network drafts)
     rules           rules (temperature, top-k, top-p, min-p, repetition), automaton (grammars, word lists)
     grammars        regex (a regular expression as a finite automaton)
 

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from research.axes import Array, Float, Integer
 from research.core import Trained, Tree
+from research.errors import UserError
+from research.layers.cache import Cache, NewCache
 
 
 @jax.tree_util.register_dataclass
@@ -26,8 +28,8 @@ class Decoder:
     compiles anew; `variables` holds the weights and all other arrays, such as an encoded source sentence.
 
     Speculative decoding needs two more functions. `extend(variables, state, tokens [batch, time])` equals a step for
-    each token, with the logits [batch, time, vocabulary] after each. `rewind(state, counts [batch])` forgets the last
-    `counts` tokens of each row.
+    each token, with the logits [batch, time, vocabulary] after each. `rewind(variables, state, counts [batch])` forgets
+    the last `counts` tokens of each row, at most the number `rewinds` that `start` then receives as well.
     """
 
     start: Callable[..., tuple[Tree, Float[Array, "batch vocabulary"]]] = dataclasses.field(metadata={"static": True})
@@ -43,6 +45,15 @@ def recomputed(trained: Trained) -> Decoder:
     `trained(tokens)` returns the logits of each next token, which must not depend on later tokens.
     """
     return Decoder(_start, _step, trained)
+
+
+def cached(trained: Trained) -> Decoder:
+    """Return the Decoder of a network with a cache, such as GPT, LLaMA or LSTM: each token costs one step.
+
+    `trained(tokens, segments, positions, cache)` returns (logits, cache); see `models.decoder.apply_cached`. The tokens
+    are those of `recomputed`. A state holds the cache and the number of tokens of each row.
+    """
+    return Decoder(_start_cached, _step_cached, trained, extend=_extend_cached, rewind=_rewind_cached)
 
 
 def last_logits(
@@ -61,3 +72,30 @@ def _step(trained, state, tokens):
     rows, lengths = state
     rows = rows.at[jnp.arange(len(rows)), lengths].set(tokens.astype(rows.dtype))
     return (rows, lengths + 1), last_logits(trained(rows), lengths + 1)
+
+
+def _start_cached(trained, prompts, *, lengths, room, rewinds=0):
+    time = prompts.shape[1]
+    segments = (jnp.arange(time) < lengths[:, None]).astype(jnp.int32)
+    logits, cache = trained(prompts, segments, None, NewCache(time + room, rewinds))
+    return (cache, lengths), last_logits(logits, lengths)
+
+
+def _step_cached(trained, state, tokens):
+    state, logits = _extend_cached(trained, state, tokens[:, None])
+    return state, logits[:, 0]
+
+
+def _extend_cached(trained, state, tokens):
+    cache, lengths = state
+    positions = lengths[:, None] + jnp.arange(tokens.shape[1])
+    logits, cache = trained(tokens, None, positions, cache)
+    return (cache, lengths + tokens.shape[1]), logits.astype(jnp.float32)
+
+
+def _rewind_cached(trained, state, counts):
+    """Earlier positions count as not yet written; the places that they had before are outside the window."""
+    cache, lengths = state
+    if not all(isinstance(own, Cache) for own in (cache if type(cache) is tuple else [cache])):
+        raise UserError("a recurrent network cannot forget tokens: its state does not contain the earlier states.")
+    return cache, lengths - counts

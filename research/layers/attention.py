@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from research.axes import Array, Bool, Float, Integer
+from research.axes import Array, Bool, Float, Int, Integer
 from research.distributed.sharding import BATCH_AXES, constrain, num_shards
 from research.errors import UserError, unknown
+from research.layers.cache import Cache, remember
 from research.layers.linear import Linear
 
 Mask = Bool[Array, "time keys"] | Bool[Array, "#batch #heads #time keys"]  # true if the query may attend to the key
@@ -101,6 +102,9 @@ class MultiHeadAttention(nnx.Module):
     `layers.ring.ring_attention`, `mask` holds segment numbers. On a mesh with an axis "context", each device holds a
     part of the queries; `attention` gathers all keys and values.
 
+    With `sources` and `mask` of a `layers.cache.CachePlan`, x is also stored in `cache` (None: a new one), and attends
+    to what it holds; the result is (y, cache).
+
     Raises UserError if heads do not divide the width (without `head_width`), kv_heads do not divide heads, or an
     `attend` other than `attention` would need a scale, a bias or dropout.
     """
@@ -143,10 +147,14 @@ class MultiHeadAttention(nnx.Module):
         mask: Mask | Integer[Array, "batch time"] | None = None,
         bias: Float[Array, "#batch #heads time keys"] | None = None,
         positions: Integer[Array, " time"] | Integer[Array, "#batch time"] | None = None,
+        cache: Cache | None = None,
+        sources: Int[Array, "batch places"] | None = None,
         train: bool,
         rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "batch time features"]:
+    ) -> Float[Array, "batch time features"] | tuple[Float[Array, "batch time features"], Cache]:
         q, k, v = self.project(x, memory, positions=positions)
+        if sources is not None:
+            k, v, cache = remember(cache, k, v, sources=sources)
         options = {}
         if self.scale is not None:
             options["scale"] = self.scale
@@ -154,6 +162,8 @@ class MultiHeadAttention(nnx.Module):
             options["bias"] = bias
         if train and self.dropout.rate:
             options["dropout"] = functools.partial(self.dropout, deterministic=False, rngs=rngs)
+        if self.attend is not attention and sources is not None:
+            raise UserError(f"{self.attend.__name__} accepts no cache; use `attention`.")
         if self.attend is attention:
             if num_shards("context") > 1:
                 # Without the first hint, the partitioner also gathers the queries, and each device computes all scores.
@@ -163,7 +173,8 @@ class MultiHeadAttention(nnx.Module):
             raise UserError(f"{self.attend.__name__} accepts no {' and no '.join(options)}; use `attention`.")
         else:
             k, v = (jnp.repeat(y, q.shape[2] // y.shape[2], axis=2) for y in (k, v))
-        return self.out(self.attend(q, k, v, mask=mask, **options).reshape(*x.shape[:2], -1))
+        y = self.out(self.attend(q, k, v, mask=mask, **options).reshape(*x.shape[:2], -1))
+        return y if sources is None else (y, cache)
 
     def project(
         self,

@@ -19,7 +19,8 @@ class Stack(nnx.Module):
     """Apply `depth` layers built by `build()` in sequence, as one loop over stacked params.
 
     The result equals that of a list of these layers with the same params. The params are under `stacked`, with a
-    leading axis of layers. On a mesh with an axis "pipeline", each of its n devices holds depth / n layers, and a batch
+    leading axis of layers. If `sources` are among the inputs, the layers have a cache, whose second axis is the layer.
+    On a mesh with an axis "pipeline", each of its n devices holds depth / n layers, and a batch
     passes through them in `microbatches` parts (default: n); see `layers.pipeline`. `inputs` are the further arguments
     of a layer, such as a mask. An input is one for all examples if it is a vector, a boolean matrix or has a leading
     axis of 1; otherwise it has one row per example. Layer i draws random numbers from a key folded with i, and in a
@@ -50,30 +51,39 @@ class Stack(nnx.Module):
         self,
         x: PyTree[Float[Array, "batch ..."], " form"],
         *,
+        cache: PyTree[Float[Array, "batch layers ..."]] = None,
         train: bool,
         rngs: nnx.Rngs | None = None,
         **inputs: Shaped[Array, "..."] | None,
-    ) -> PyTree[Float[Array, "batch ..."], " form"]:
+    ) -> PyTree[Float[Array, "batch ..."]]:
         graph, params = nnx.split(self.stacked)
         keys = None if rngs is None else draw(rngs.dropout(), jnp.arange(self.depth))
         inputs = {name: value for name, value in inputs.items() if value is not None}
         shared = {name: value for name, value in inputs.items() if _is_shared(value)}
         rows = {name: value for name, value in inputs.items() if name not in shared}
 
+        caches = jax.tree.map(lambda x: x.swapaxes(0, 1), cache)
+        caching = "sources" in inputs
+
         def through(params, keys, x, rows, part=None):
             def body(x, layer):
-                params, key = layer
+                params, key, cache = layer
                 if key is not None and part is not None:
                     key = draw(key, part)
                 streams = None if key is None else nnx.Rngs(key)
-                return nnx.merge(graph, params)(x, **shared, **rows, train=train, rngs=streams), None
+                options = {"cache": cache} if caching else {}
+                y = nnx.merge(graph, params)(x, **shared, **rows, **options, train=train, rngs=streams)
+                return y if caching else (y, None)
 
             if self.remat:
                 body = jax.checkpoint(body, policy=getattr(jax.checkpoint_policies, self.remat))
-            return repeat(body, x, (params, keys))[0]
+            x, caches_after = repeat(body, x, (params, keys, caches))
+            return (x, jax.tree.map(lambda x: x.swapaxes(0, 1), caches_after)) if caching else x
 
         if num_shards("pipeline") == 1:
             return through(params, keys, x, rows)
+        if caching:
+            raise UserError("a pipeline has no cache; generate on a mesh without the axis pipeline.")
         if self.depth % num_shards("pipeline"):
             raise UserError(f"{self.depth} layers cannot be split over {num_shards('pipeline')} pipeline stages.")
         return pipelined(through, (params, keys), x, rows, microbatches=self.microbatches)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from flax import nnx
 
-from research.axes import Array, Bool, Float, Integer
+from research.axes import Array, Bool, Float, Int, Integer
 from research.layers.activations import gelu_tanh
 from research.layers.attention import Mask, MultiHeadAttention
+from research.layers.cache import Cache
 from research.layers.experts import Experts, Routed
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import Linear
@@ -47,7 +48,8 @@ class Block(nnx.Module):
     and `feed_forward` contain further options of `MultiHeadAttention` and `FeedForward`. With `cross_attention`, the
     options of a second `MultiHeadAttention` such as {}, the block also attends to `memory`. `out_init` initialises the
     layers that write to the residual stream. With `experts`, the options of `Experts`, a mixture of experts replaces
-    the feed-forward layers; the block then maps Routed to Routed and adds its load-balancing loss.
+    the feed-forward layers; the block then maps Routed to Routed and adds its load-balancing loss. `cache` and
+    `sources` are those of `MultiHeadAttention`: with `sources`, the result is (x, cache).
 
     Raises UserError for options that do not fit; see `MultiHeadAttention`, `Experts`.
     """
@@ -82,9 +84,11 @@ class Block(nnx.Module):
         positions: Integer[Array, " time"] | Integer[Array, "#batch time"] | None = None,
         memory: Float[Array, "batch memory_time memory_features"] | None = None,
         memory_mask: Bool[Array, "#batch #heads #time memory_time"] | None = None,
+        cache: Cache | None = None,
+        sources: Int[Array, "batch places"] | None = None,
         train: bool,
         rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "batch time features"] | Routed:
+    ) -> Float[Array, "batch time features"] | Routed | tuple[Float[Array, "batch time features"], Cache]:
         routed = isinstance(x, Routed)
         x, balance = x if routed else (x, 0.0)
 
@@ -94,7 +98,12 @@ class Block(nnx.Module):
             return x + self.dropout(branch(norm(x)), deterministic=not train, rngs=rngs)
 
         def attend(x):
-            return self.attention(x, mask=mask, bias=bias, positions=positions, train=train, rngs=rngs)
+            nonlocal cache
+            options = dict(mask=mask, bias=bias, positions=positions, train=train, rngs=rngs)
+            if sources is None:
+                return self.attention(x, **options)
+            y, cache = self.attention(x, cache=cache, sources=sources, **options)
+            return y
 
         def cross_attend(x):
             return self.cross_attention(x, memory, mask=memory_mask, train=train, rngs=rngs)
@@ -110,4 +119,6 @@ class Block(nnx.Module):
         if self.cross_attention is not None:
             x = add(x, cross_attend, self.cross_attention_norm)
         x = add(x, feed_forward, self.feed_forward_norm)
+        if sources is not None:
+            return x, cache
         return Routed(x, balance) if routed else x

@@ -10,14 +10,16 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from research.axes import Array, Float, Integer
+from research.core import Tree
 from research.distributed.sharding import BATCH_AXES, constrain, fsdp
+from research.errors import UserError
 from research.layers.attention import attention, causal_mask
 from research.layers.embedding import Embed, embed_tokens
 from research.layers.experts import Routed
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import flatten_leading_axes
 from research.layers.transformer import Block
-from research.models.decoder import apply_blocks, check_length, packed_mask
+from research.models.decoder import apply_blocks, apply_cached, check_length, packed_mask
 
 
 def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
@@ -66,7 +68,9 @@ class GPT(nnx.Module):
     feed-forward layers. In training the result is then Routed(logits, balance), with the load-balancing loss averaged
     over the layers. `stack(build, depth)`, such as `layers.stack.Stack`, stores the blocks as one stacked module.
 
-    Raises UserError if a row is longer than `length`.
+    With a `cache`, the tokens continue those in it, and the result is (logits, cache): see `decoder.apply_cached`.
+
+    Raises UserError if a row is longer than `length`, and for a cache with experts or with a mask that is not causal.
     """
 
     def __init__(
@@ -96,14 +100,20 @@ class GPT(nnx.Module):
         tokens: Integer[Array, "batch time"],
         segments: Integer[Array, "batch time"] | None = None,
         positions: Integer[Array, "batch time"] | None = None,
+        cache: Tree = None,
         *,
         train: bool,
         rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "batch time vocabulary"] | Routed:
-        check_length(tokens, self.length)
+    ) -> Float[Array, "batch time vocabulary"] | Routed | tuple[Float[Array, "batch time vocabulary"], Tree]:
+        check_length(tokens, self.length, cache=cache)
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions
         x = embed_tokens(self.embed, tokens) + embed_tokens(self.place, positions)
         x = constrain(self.dropout(x, deterministic=not train, rngs=rngs), BATCH_AXES, "context")
+        if cache is not None:
+            if self.routed:
+                raise UserError("a mixture of experts has no cache, because the tokens of a row share its experts.")
+            x, cache = apply_cached(self.blocks, x, cache, mask=self.mask, segments=segments, positions=positions)
+            return flatten_leading_axes(self.embed.attend, self.norm(x)), cache
         if self.routed:
             x = Routed(x, jnp.zeros(len(tokens)))
         mask = packed_mask(self.mask, segments, length=tokens.shape[1])

@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from research.axes import Array, Float, Integer
+from research.core import Tree
 from research.distributed.sharding import BATCH_AXES, constrain, fsdp
 from research.errors import UserError
 from research.layers.attention import attention, causal_mask
@@ -19,7 +20,7 @@ from research.layers.linear import Linear, flatten_leading_axes
 from research.layers.rms_norm import RMSNorm
 from research.layers.rotary import Llama3, Scaling, rotate
 from research.layers.transformer import Block
-from research.models.decoder import apply_blocks, check_length, packed_mask
+from research.models.decoder import apply_blocks, apply_cached, check_length, packed_mask
 
 QKV = ("q", "k", "v")
 LLAMA_7B = {"length": 2048, "epsilon": 1e-6}
@@ -66,7 +67,7 @@ class LLaMA(nnx.Module):
 
     Touvron et al. 2023, arXiv:2302.13971. The defaults are LLaMA 2 7B, 6.738 G parameters; the constants of this file
     are other members of the family. `segments` and `positions` of packed documents, `attend`, `mask` and `stack` are
-    those of `models.gpt.GPT`.
+    those of `models.gpt.GPT`, and so is `cache`.
 
     `kv_heads` shares keys and values among groups of heads (LLaMA 3). `window` limits attention to the last tokens
     (Mistral). `use_bias` names the layers of attention that have a bias (Qwen2: q, k, v), and `qk_norm` normalises
@@ -111,13 +112,19 @@ class LLaMA(nnx.Module):
         tokens: Integer[Array, "batch time"],
         segments: Integer[Array, "batch time"] | None = None,
         positions: Integer[Array, "batch time"] | None = None,
+        cache: Tree = None,
         *,
         train: bool,
         rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "batch time vocabulary"]:
-        check_length(tokens, self.length)
+    ) -> Float[Array, "batch time vocabulary"] | tuple[Float[Array, "batch time vocabulary"], Tree]:
+        check_length(tokens, self.length, cache=cache)
         x = constrain(embed_tokens(self.embed, tokens), BATCH_AXES, "context")
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions
-        mask = packed_mask(self.mask, segments, length=tokens.shape[1])
-        x = self.norm(apply_blocks(self.blocks, x, mask=mask, positions=positions, train=train, rngs=rngs))
-        return flatten_leading_axes(self.embed.attend, x) if self.head is None else self.head(x)
+        if cache is None:
+            mask = packed_mask(self.mask, segments, length=tokens.shape[1])
+            x = apply_blocks(self.blocks, x, mask=mask, positions=positions, train=train, rngs=rngs)
+        else:
+            x, cache = apply_cached(self.blocks, x, cache, mask=self.mask, segments=segments, positions=positions)
+        x = self.norm(x)
+        logits = flatten_leading_axes(self.embed.attend, x) if self.head is None else self.head(x)
+        return logits if cache is None else (logits, cache)
