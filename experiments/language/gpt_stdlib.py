@@ -20,7 +20,7 @@ import numpy as np
 from research.core import Eval, Rows
 from research.data import batches, column, eval_batches, stdlib_text, subset
 from research.data.text.byte_text import BEGIN, VOCABULARY, byte_prompts, byte_rows, decoded
-from research.decoding.decoder import recomputed
+from research.decoding.decoder import cached
 from research.decoding.rules import temperature
 from research.decoding.sampling import generate
 from research.duration import percent
@@ -85,7 +85,7 @@ def sample(trained, batch):
     """Sample a continuation of each prompt, with a fixed key so that runs can be compared."""
     prompts, lengths = batch["tokens"], batch["length"]
     options = dict(count=prompts.shape[1], rules=(temperature(0.8),), key=jax.random.key(0))
-    found = generate(recomputed(trained), prompts, lengths=lengths, **options)
+    found = generate(cached(trained), prompts, lengths=lengths, **options)
     return {"rows": Rows({"prompt": prompts, "length": lengths, "tokens": found.tokens}, batch["mask"])}
 
 

@@ -8,6 +8,6 @@ are the knobs of the experiment FILE, which is loaded once and passed to the fun
 the exit status. Imported names that the file lists in `__all__` are verbs too. A function whose name begins with the
 name of its file is a verb of two words: `labels_review` in `labels.py` is `labels review`.
 
-Contents: `training`, `checking`, `trained` (one run), `studies` (many runs), `data`, `labels`. For a new verb, copy
-`trained.py`; no other file needs a change. The implementation is in `_command.py`.
+Contents: `training`, `checking`, `trained` (one run), `generate`, `studies` (many runs), `data`, `labels`, `weights`.
+For a new verb, copy `trained.py`; no other file needs a change. The implementation is in `_command.py`.
 """

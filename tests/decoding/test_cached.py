@@ -26,11 +26,9 @@ from tests.truth.transformers_logits import LENGTHS, PROMPTS
 LLAMA = dict(SIZES, hidden=12, heads=4, kv_heads=2)
 MODELS = {
     "gpt": (GPT, SIZES),
-    "gpt-stacked": (GPT, dict(SIZES, stack=Stack)),
-    "gpt-window": (GPT, dict(SIZES, mask=functools.partial(causal_mask, window=3))),
+    "gpt-stacked-window": (GPT, dict(SIZES, stack=Stack, mask=functools.partial(causal_mask, window=3))),
     "llama": (LLaMA, LLAMA),
     "llama-window": (LLaMA, dict(LLAMA, window=3, qk_norm=True)),
-    "llama-stacked-window": (LLaMA, dict(LLAMA, window=2, stack=Stack, tied=True)),
     "lstm": (LSTM, dict(vocabulary=12, width=8)),
 }
 COUNT = 12
@@ -92,7 +90,7 @@ def test_a_window_has_a_cache_of_its_size():
     )
     assert cache("llama")[0].k.shape == (3, 2, 16, 2)
     assert cache("llama-window")[0].k.shape == (3, 2, 3, 2)
-    assert cache("llama-stacked-window").k.shape == (3, 2, 2, 2, 2)  # batch, layers, ...
+    assert cache("gpt-stacked-window").k.shape == (3, 2, 2, 3, 4)  # batch, layers, ...
 
 
 def test_cached_tokens_equal_those_of_transformers():

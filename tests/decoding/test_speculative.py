@@ -83,15 +83,14 @@ def test_the_share_of_accepted_tokens_is_the_overlap_of_the_distributions():
     assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / SAMPLES)
 
 
-@pytest.mark.parametrize("rules", [(), (repetition(2.0),)])
-@pytest.mark.parametrize("pair", [("llama", "gpt"), ("llama-window", "llama"), ("gpt", "gpt")])
+@pytest.mark.parametrize(("pair", "rules"), [(("llama-window", "gpt"), (repetition(2.0),)), (("gpt", "gpt"), ())])
 def test_greedy_tokens_are_those_of_the_large_network(pair, rules):
     """With ring buffers too, whose overwritten places are forgotten, and rows that end early."""
 
     @jax.jit
     def both(large, small):
         options = dict(lengths=LENGTHS, count=COUNT, rules=rules, end=5)
-        speculated = speculate(cached(large), PROMPTS, draft=cached(small), proposals=3, **options)
+        speculated = speculate(cached(large), PROMPTS, draft=cached(small), proposals=2, **options)
         return speculated, generate(cached(large), PROMPTS, **options)
 
     found, expected = both(*(network(name) for name in pair))
