@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
@@ -87,7 +86,8 @@ def decoder_of(trained: Trained, *, vocabulary: int, length: int, count: int) ->
 
 def _check_causal(trained, length):
     tokens = jnp.zeros((1, length), jnp.int32)
-    before, after = (np.asarray(jax.jit(trained)(x))[0, :-1] for x in (tokens, tokens.at[0, -1].set(1)))
+    logits = jax.jit(lambda trained, tokens: trained(tokens)[0, :-1])
+    before, after = (np.asarray(logits(trained, x)) for x in (tokens, tokens.at[0, -1].set(1)))
     if not np.allclose(before, after, rtol=1e-3, atol=1e-3):
         raise UserError("the network is no causal language model: its logits depend on later tokens.")
 
@@ -103,16 +103,18 @@ def token_stream(
 ) -> Iterator[int]:
     """Yield the tokens of `generate` for one prompt, each as soon as it is chosen, without the end token."""
     options = dict(rules=rules, key=key, end=end)
-    start = jax.jit(functools.partial(begin, room=count, **options))
-    step = jax.jit(functools.partial(advance, **options), donate_argnums=1)  # the cache is changed in place
-    progress = start(decoder, jnp.asarray([prompt]), lengths=jnp.array([len(prompt)]))
+    progress = _begin(decoder, jnp.asarray([prompt]), lengths=jnp.array([len(prompt)]), room=count, **options)
     for i in range(count):
         if i:
-            progress = step(decoder, progress)
+            progress = _advance(decoder, progress, **options)
         token = int(progress.tokens[0])
         if token == end:
             return
         yield token
+
+
+_begin = jax.jit(begin, static_argnames=("room", "rules", "end"))
+_advance = jax.jit(advance, static_argnames=("rules", "end"), donate_argnames="progress")  # changes the cache in place
 
 
 def text_stream(tokens: Iterable[int], *, decode: Callable[[list[int]], str]) -> Iterator[str]:

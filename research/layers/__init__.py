@@ -9,7 +9,8 @@ renaming an attribute changes these paths and breaks old checkpoints.
     activations     activations (those that jax.nn lacks, gated linear units)
     normalisation   batch_norm, layer_norm, rms_norm
     pooling         pooling
-    attention       attention (heads, masks), ring (sequences split over devices), transformer (the block)
+    attention       attention (heads, masks), cache (keys and values of earlier tokens), ring (sequences split over
+                    devices), transformer (the block)
     positions       positions (fixed), rotary (by rotation), relative_bias (by distance)
     many layers     stack (scanned), pipeline (stages on devices), experts (mixture of experts)
     gradients       gradient_reversal

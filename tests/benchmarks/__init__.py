@@ -26,8 +26,8 @@ A turn of training consists of three parts. Steal, other processes, CPU time per
 whether it was stable (`stability`). Contenders with fewer stable turns than `--rounds` take further ones, at most
 `--again`; then their rows are marked.
 
-Keras, PyTorch and TensorFlow (for tf.data) are installed for this alone: `pip install -e '.[bench]'`. Nothing here
-asserts a time.
+Keras, PyTorch, transformers (for `generate`) and TensorFlow (for tf.data) are installed for this alone:
+`pip install -e '.[bench]'`. Nothing here asserts a time.
 
 What was tried on two CPU cores (EPYC with AVX2, jax 0.10.2) and left out, as time by that of what is there:
 

@@ -85,6 +85,10 @@ OTHERS = {
         Contender("ours", "speedrun"), Contender("torch-full", "speedrun", ("torch",)),
         Contender("torch-small", "speedrun", ("torch",)),
     ),
+    "generate": (
+        *(Contender(name, "generation", kept=True) for name in ("ours", "ours-stream")),
+        Contender("transformers", "generation", ("torch", "transformers")),
+    ),
     "prepare-fit": tuple(Contender(name, "preparation") for name in ("ours", "scikit-learn")),
     "prepare-apply": tuple(Contender(name, "preparation") for name in ("ours", "scikit-learn")),
 }  # fmt: skip

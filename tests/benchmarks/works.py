@@ -55,7 +55,7 @@ DISPATCH = {
     "dispatch-152": (dict(batch=1, leaves=152), {}, "adamw", 1e-3),
 }
 # A step of these is one batch of images, one pass over a set, one checkpoint, one fresh process, one whole training,
-# one fit of a preparation, its application to all rows.
+# the continuation of a prompt to the full length, one fit of a preparation, its application to all rows.
 OTHERS = {
     "input": (dict(batch=128, images=50_000, size=32, padding=4), dict(batch=8, images=64), "", 0),
     "evaluation": (dict(batch=500, batches=20, features=784, width=512, classes=10), dict(batch=8, batches=3), "", 0),
@@ -65,9 +65,13 @@ OTHERS = {
     "startup-warm": (TRAINING["mlp"][0], TRAINING["mlp"][1], "", 0),
     "help": ({}, {}, "", 0),
     "speedrun": ({}, {}, "", 0),
+    "generate": (
+        dict(batch=1, prompt=64, length=192, width=384, depth=6, heads=6, vocabulary=8192),
+        dict(prompt=4, length=8, width=16, depth=1, heads=2, vocabulary=64), "", 0,
+    ),
     "prepare-fit": (dict(rows=1_000_000, columns=20), dict(rows=500), "", 0),
     "prepare-apply": (dict(rows=1_000_000, columns=20), dict(rows=500), "", 0),
-}
+}  # fmt: skip
 ALL = {**TRAINING, **DISPATCH, **OTHERS}
 SCALING = (
     *(f"mlp@batch={n}" for n in (16, 1024)), *(f"mlp@devices={n}" for n in (2, 4)),

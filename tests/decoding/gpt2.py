@@ -1,4 +1,4 @@
-"""The GPT-2 whose generated sequences are stored: its weights as ours."""
+"""The weights of a GPT-2 of transformers as ours, and the GPT-2 whose generated sequences are stored."""
 
 import numpy as np
 
@@ -11,9 +11,14 @@ SIZES = dict(vocabulary=12, length=24, width=8, depth=2, heads=2)
 TRUTH = load("transformers_logits")
 
 
-def gpt2(**options) -> Trained:
-    model = from_nnx(lambda rngs: GPT(**SIZES, **options, rngs=rngs))
-    there = lambda name: TRUTH[f"gpt2/transformer.{name}"]
+def gpt2() -> Trained:
+    arrays = {name.removeprefix("gpt2/"): x for name, x in TRUTH.items() if name.startswith("gpt2/")}
+    return Trained(from_nnx(lambda rngs: GPT(**SIZES, rngs=rngs)).apply, params_of(arrays, depth=SIZES["depth"]), {})
+
+
+def params_of(arrays, *, depth: int) -> dict:
+    """Our params from the state dict of a GPT2LMHeadModel."""
+    there = lambda name: arrays[f"transformer.{name}"]
     linear = lambda name: {"kernel": there(f"{name}.weight"), "bias": there(f"{name}.bias")}  # Conv1D is [in, out]
     norm = lambda name: {"scale": there(f"{name}.weight"), "bias": there(f"{name}.bias")}
 
@@ -26,8 +31,7 @@ def gpt2(**options) -> Trained:
             "feed_forward": {"up": linear(f"{name}.mlp.c_fc"), "down": linear(f"{name}.mlp.c_proj")},
         }  # fmt: skip
 
-    params = {
+    return {
         "embed": {"embedding": there("wte.weight")}, "place": {"embedding": there("wpe.weight")},
-        "blocks": {str(i): block(f"h.{i}") for i in range(SIZES["depth"])}, "norm": norm("ln_f"),
+        "blocks": {str(i): block(f"h.{i}") for i in range(depth)}, "norm": norm("ln_f"),
     }  # fmt: skip
-    return Trained(model.apply, params, {})

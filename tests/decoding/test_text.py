@@ -42,7 +42,7 @@ def experiment() -> Experiment:
     rows = byte_rows([np.frombuffer("äöü€😀 ".encode() * 20, np.uint8)], 32)
     model = from_nnx(lambda rngs: GPT(vocabulary=VOCABULARY, length=32, width=32, depth=1, heads=2, rngs=rngs))
     return Experiment(init=model.init, apply=model.apply, loss=language(model), optimizer=optax.adam(1e-2),
-                      source=batches(rows, 8), steps=60,
+                      source=batches(rows, 8), steps=200,
                       evals={"rows": Eval(eval_batches(rows, 8), measure_language())})
 """
 
@@ -60,7 +60,7 @@ def run(tmp_path_factory):
 
 
 def test_pieces_are_whole_characters():
-    text = "aé€😀\ufffdz"
+    text = "aé€😀z"
     pieces = list(text_stream(text.encode(), decode=BYTES.decode))
     assert pieces == list(text)
     # Bytes that are no character appear when the next one shows it, or at the end.
@@ -131,7 +131,10 @@ def test_the_verb_prints_a_continuation(run, capsys):
     printed = verb(str(run), prompt="äö", tokens=12, temperature=0.0)
     assert capsys.readouterr().out == printed + "\n"
     assert printed.startswith("ü€😀")
-    again = [verb(str(run), prompt="äö", tokens=12, seed=seed, top_k=40, repetition=1.1) for seed in (1, 1, 2)]
+    again = [
+        verb(str(run), prompt="äö", tokens=12, temperature=20.0, seed=seed, top_k=40, repetition=1.1)
+        for seed in (1, 1, 2)
+    ]
     assert again[0] == again[1] != again[2]
     with pytest.raises(UserError, match="tokens=0"):
         verb(str(run), prompt="x", tokens=0)
@@ -140,11 +143,11 @@ def test_the_verb_prints_a_continuation(run, capsys):
 def test_the_command_reads_standard_input_and_streams(run):
     command = [sys.executable, "-m", "research", "generate", str(run), "--tokens", "12", "--temperature", "0"]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    process.stdin.write("äö".encode())
-    process.stdin.close()
     pieces = []
-    while piece := process.stdout.read1():
-        pieces.append(piece.decode())  # no piece ends within a character
-    assert process.wait() == 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        process.stdin.write("äö".encode())
+        process.stdin.close()
+        while piece := process.stdout.read1():
+            pieces.append(piece.decode())  # no piece ends within a character
+    assert process.returncode == 0
     assert re.match("ü€😀", "".join(pieces))
