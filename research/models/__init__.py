@@ -8,8 +8,9 @@ outside (preprocessing, freezing, 16 bits), use `research.wrappers`.
     images     cnn, fashion_cnn, patch_cnn, strided_cnn, resnet, vit, mae (masked autoencoder)
     bags       bags (multiple instances)
     words      sparse (TF-IDF, fastText), word_vectors
-    tokens     gpt, bert (also RoBERTa, DistilBERT, ALBERT), lstm, generate (sampling)
-    tokens     gpt, lstm
+    tokens     gpt, llama (also Mistral, Qwen), bert (also RoBERTa, DistilBERT, ALBERT), lstm, elmo
+    texts      rnn (classes and tags), hierarchical_attention
+    pairs      t5, seq2seq (recurrent encoder-decoders with attention)
     baseline   a fitted classifier of scikit-learn as a Model
 
 To add a model, copy `mlp.py`; for a model with options, copy `vit.py`.

@@ -7,11 +7,30 @@ from flax import nnx
 from research.errors import UserError
 from research.models import llama, t5, vit
 from research.models.cnn import CNN
+from research.models.elmo import ELMo
 from research.models.gpt import GPT
+from research.models.hierarchical_attention import HierarchicalAttention
 from research.models.llama import LLaMA
 from research.models.resnet import cifar_resnet, imagenet_resnet
+from research.models.seq2seq import AdditiveSeq2Seq, MultiplicativeSeq2Seq
 from research.models.t5 import T5
 from research.models.vit import ViT
+
+
+def gru(features, width):
+    return 3 * width * (features + width + 2)
+
+
+def rnnsearch(embedding, vocabulary, width, maxout):
+    attention = width * width + 2 * width * width + width
+    start = width * width + width
+    hidden = (3 * width + embedding + 1) * 2 * maxout
+    cells = 2 * gru(embedding, width) + gru(embedding + 2 * width, width)
+    return 2 * vocabulary * embedding + cells + start + attention + hidden + (maxout + 1) * vocabulary
+
+
+lstm = 4 * 1000 * (1000 + 1000 + 1)  # with one bias; input feeding adds 4,000,000 to one layer
+han = 2 * gru(200, 50) + 2 * gru(100, 50) + 2 * (100 * 100 + 100 + 100) + 101 * 5
 
 
 @pytest.mark.parametrize(
@@ -41,6 +60,11 @@ from research.models.vit import ViT
         (lambda rngs: T5(**t5.SMALL_V11, rngs=rngs), 76_961_152),
         (lambda rngs: T5(**t5.BASE_V11, rngs=rngs), 247_577_856),
         (lambda rngs: CNN(rngs=rngs), 3_818),
+        # By the equations of the papers; ELMo without its output layer is the 93.6 M that the authors publish.
+        (lambda rngs: AdditiveSeq2Seq(rngs=rngs), rnnsearch(620, 30_000, 1000, 500)),
+        (lambda rngs: MultiplicativeSeq2Seq(rngs=rngs), 3 * 50_000_000 + 50_000 + 8 * lstm + 4_000_000 + 3_000_000),
+        (lambda rngs: ELMo(vocabulary=1, rngs=rngs), 93_600_864 + 513),
+        (lambda rngs: HierarchicalAttention(vocabulary=10, num_classes=5, rngs=rngs), 2000 + han),
     ],
 )
 def test_parameters(build, count):

@@ -8,7 +8,7 @@ distributed with this project: each user gets them from the publisher.
     classes       adult, compas, dna, kdd_census, letter, musk, satellite, shuttle, soybean, spambase, votes, yeast
                   (several labels)
     amounts       ames, diamonds, flights; flchain (survival), lalonde (causal effect)
-    texts         brown, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions, udhr,
+    texts         brown, cmudict, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions, udhr,
                   word_analogies, word_similarity
 
 A column is one field: a number (NaN if missing) or a string (None if missing). For a new set, copy `adult.py`; no other
