@@ -59,6 +59,8 @@ TINY = {
     "tabular/survival": {"hidden": 4, "batch_size": 64, "epochs": 1},
     "multiple_instances": {"hidden": 4, "epochs": 1},
     "language/topics": {"hidden": 4, "entries": 8, "epochs": 1},
+    "language/parts_of_speech": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
+    "language/dependency_trees": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
     "semi/fixmatch": {"features": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
 CATEGORIES = {
@@ -75,6 +77,14 @@ CATEGORIES = {
     "soybean": {
         "label": ("rust", "blight", "mildew"),
         **{field: ("0", None, "1") for field in packaged_set("soybean").fields if field != "label"},
+    },
+    "brown": {
+        "document": tuple(f"ca{number:02d}" for number in range(40)), "text": ("The dog ran .", "A cat ran ."),
+        "tags": ("at nn vbd .", "at nn-hl vbd .")
+    },
+    "turkish_trees": {
+        "document": tuple(f"doc{number}" for number in range(41)), "domain": ("web", "wiki"),
+        "text": ("Bu iyi .", "O ev ."), "heads": ("2 0 2", "2 0 2"), "relations": ("nsubj root p",)
     },
     "reuters_r8": {"label": ("earn", "grain"), "text": ("profit of the year", "wheat and rice", "loss")},
 }  # fmt: skip

@@ -101,6 +101,16 @@ blockquote {
   margin: 0 0 .25rem; padding: .4rem .75rem; border-left: 3px solid var(--line);
   white-space: pre-wrap; overflow-wrap: anywhere;
 }
+.edits del, .edits ins { padding: 0 .15em; border-radius: 3px; }
+.edits del { color: var(--bad); background: color-mix(in srgb, var(--bad) 12%, transparent); }
+.edits ins { color: var(--calm); background: color-mix(in srgb, var(--calm) 12%, transparent); text-decoration: none; }
+.edits ins { border-bottom: 2px solid; }
+.tagged { line-height: 1.3; }
+.tag { display: inline-block; margin: 0 .45em .3em 0; text-align: center; vertical-align: top; }
+.tag b { display: block; font-weight: 400; border-bottom: 3px solid transparent; }
+.tag small { color: var(--faint); font-size: .72em; }
+.tag.wrong { padding: 0 .25em; border: 2px solid var(--bad); border-radius: 4px; }
+.tag.wrong small { color: var(--bad); font-weight: 600; }
 details { margin: .35rem 0; }
 summary { cursor: pointer; color: var(--calm); overflow-wrap: anywhere; }
 

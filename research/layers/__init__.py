@@ -14,6 +14,7 @@ renaming an attribute changes these paths and breaks old checkpoints.
     positions       positions (fixed), rotary (by rotation), relative_bias (by distance)
     many layers     stack (scanned), pipeline (stages on devices), experts (mixture of experts)
     recurrent       recurrent (RNN, LSTM, GRU, stacks), vector_attention (of one query vector; pooling)
+    sequences       crf (linear chain)
     gradients       gradient_reversal
 
 To add a layer, copy `batch_norm.py`.

@@ -9,6 +9,7 @@ terms on arrays are in `research.losses`. An objective with a memory, such as a 
     robust            trades
     embeddings        triplets
     times to events   survival
+    words             tag, dependencies (trees)
     self-supervised   simclr, moco, byol, masked_patches, masked_tokens
     few labels        pseudo_label, fixmatch (alignment), mean_teacher, distil (teacher)
     other domains     domain_adversarial, mmd

@@ -1,7 +1,7 @@
 """Reports on runs: a page for one run, a comparison of several runs, and a listing of many.
 
-    one run     page (report.html): curves, confusion, multi_label, ranked, slices, gallery, layers, timeline, pace,
-                record
+    one run     page (report.html): curves, confusion, multi_label, ranked, slices, gallery, texts, layers, timeline,
+                pace, record
     labels      label_review: the page of proposed corrections
     several     compare (statistics), compare_page (text and HTML), groups, rows, overlay
     many        runs: list, filter and sort

@@ -33,6 +33,7 @@ from research.report.record import recorded
 from research.report.rows import scores
 from research.report.runs import changed_knobs
 from research.report.slices import slice_tables
+from research.report.texts import is_tagged, is_texts, worst_tagged, worst_texts
 from research.report.timeline import happened, timeline
 from research.runs.claims import judge
 from research.runs.knobs import as_option
@@ -210,6 +211,10 @@ def _evaluation(name, evaluation: Evaluation, experiment, out: Path) -> Html:
     if {"label", "prediction"} & set(evaluation.rows):
         errors = gallery(evaluation.rows, data, names=names, path=out / f"worst_{name}.svg")
         parts += [element("h3", "Worst errors"), errors]
+    if is_texts(evaluation.arrays):
+        parts += [element("h3", "Worst texts"), *worst_texts(evaluation.arrays["texts"])]
+    if is_tagged(evaluation.arrays):
+        parts += [element("h3", "Tagged sentences"), *worst_tagged(evaluation.arrays["tagged"])]
     for title, text in evaluation.texts.items():
         if title == "slices" and tables:
             continue  # this text repeats the tables

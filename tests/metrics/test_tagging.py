@@ -67,7 +67,7 @@ def test_accuracy_of_known_and_unknown_words():
     values = {name: float(found[name].value()) for name in ("accuracy", "accuracy_known", "accuracy_unknown")}
     assert values == pytest.approx({"accuracy": 3 / 5, "accuracy_known": 2 / 3, "accuracy_unknown": 1 / 2})
     assert found["f1"].true.tolist() == [1] and found["f1"].predicted.tolist() == [2] and found["f1"].value() == 0
-    assert found["rows"].values["prediction"].tolist() == [[0, 2, 2, -1], [1, 0, -1, -1]]
+    assert found["rows"].values["predicted_tag"].tolist() == [[0, 2, 2, -1], [1, 0, -1, -1]]
     assert float(measure(trained, {**batch, "mask": jnp.array([0, 1])})["accuracy"].weight) == 2
     assert list(tag_accuracy(tags, tags, weights=np.ones(tags.shape))) == ["accuracy"]
 
