@@ -33,7 +33,7 @@ def worst_texts(texts: np.ndarray) -> list[Html]:
 
     The edits are of words; of characters if hardly any reference has white space.
     """
-    spaced = np.mean([" " in reference.strip() for _, reference, _ in texts]) > 0.1
+    spaced = bool(np.mean([" " in reference.strip() for _, reference, _ in texts]) > 0.1)
     split = (lambda words: words.split()) if spaced else list
     cut = [[split(shortened(side, LONGEST)) for side in row[1:]] for row in texts]
     edits = [align(hypothesis, reference) for reference, hypothesis in cut]
@@ -44,7 +44,7 @@ def worst_texts(texts: np.ndarray) -> list[Html]:
     right = sum(count == 0 for count in wrong)
     intro = f"{right} of {len(texts)} texts equal their reference. The highest rates of edits per {unit[:-1]} first: "
     cards = [
-        _card(texts[i], edits[i], f"{wrong[i]} edits, {len(cut[i][0])} {unit}", " " * spaced) for i in order[:MOST]
+        _card(texts[i], edits[i], f"edits: {wrong[i]} · {unit}: {len(cut[i][0])}", " " * spaced) for i in order[:MOST]
     ]
     return [element("p", intro, element("span", LEGEND, class_="edits")), element("div", *cards, class_="quotes")]
 
