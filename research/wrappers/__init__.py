@@ -5,7 +5,7 @@ change therefore applies to training, evaluation, prediction and export. If a wr
 `init` does so too. Wrappers compose; their docstrings state the order if it matters.
 
     inputs        preprocess (a fixed transformation)
-    parameters    frozen (excluded from training)
+    parameters    frozen (excluded from training), lora (low-rank updates of frozen kernels)
     arithmetic    mixed_precision (16 bits)
     several       chain (models in sequence; part applies one of them)
     outputs       test_time (averages over augmented copies of an input)

@@ -26,7 +26,7 @@ def frozen(model: Model, pattern: str) -> Model:
 
     def init(key: Key[Array, ""]) -> tuple[Tree, Tree]:
         params, stats = model.init(key)
-        trainable, frozen_params = _split_by_path(params, lambda name: re.search(pattern, name))
+        trainable, frozen_params = split_by_path(params, lambda name: re.search(pattern, name))
         if not frozen_params:
             raise UserError(
                 f"frozen: {pattern!r} matches no parameter. Available: {format_names(sorted(shapes(params)))}."
@@ -35,18 +35,18 @@ def frozen(model: Model, pattern: str) -> Model:
 
     def apply(params: Tree, stats: Tree, *inputs, **options):
         model_stats = {name: entry for name, entry in stats.items() if name != FROZEN}
-        return model.apply(_merge(params, stats[FROZEN]), model_stats, *inputs, **options)
+        return model.apply(merge_trees(params, stats[FROZEN]), model_stats, *inputs, **options)
 
     return Model(init, apply)
 
 
-def _split_by_path(tree: dict, select: Callable, prefix: str = "") -> tuple[dict, dict]:
+def split_by_path(tree: dict, select: Callable, prefix: str = "") -> tuple[dict, dict]:
     """Split a tree into unselected and selected leaves by path, and drop empty branches."""
     unselected, selected = {}, {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            parts = _split_by_path(value, select, name + "/")
+            parts = split_by_path(value, select, name + "/")
         else:
             parts = ({}, value) if select(name) else (value, {})
         for side, part in zip((unselected, selected), parts, strict=True):
@@ -55,8 +55,9 @@ def _split_by_path(tree: dict, select: Callable, prefix: str = "") -> tuple[dict
     return unselected, selected
 
 
-def _merge(a: dict, b: dict) -> dict:
-    both = {key: _merge(a[key], b[key]) for key in a.keys() & b.keys()}
+def merge_trees(a: dict, b: dict) -> dict:
+    """Unite two nested dicts with different leaves: the inverse of `split_by_path`."""
+    both = {key: merge_trees(a[key], b[key]) for key in a.keys() & b.keys()}
     return {**a, **b, **both}
 
 
