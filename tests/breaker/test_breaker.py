@@ -30,7 +30,7 @@ def test_faults_do_no_harm(bench, kind):
         assert outcome.verdict != "wrong", f"repeat with {runner.repeat_command(outcome)}\n{outcome.text}"
 
 
-@pytest.mark.parametrize("pattern", ["checkpoints/*/state/d/*", "checkpoints/*/state/_METADATA", "evaluations/*.npz"])
+@pytest.mark.parametrize("pattern", ["checkpoints/*/state/d/*", "checkpoints/*/meta/meta.json", "evaluations/*.npz"])
 def test_a_flipped_bit_in_a_file_with_a_checksum_is_noticed(bench, pattern):
     """A random file is often one that nothing reads."""
 

@@ -111,7 +111,8 @@ def test_any_evaluation_can_be_sliced_and_the_model_runs_once():
     assert set(seen) == {(8, 9)}
     part = np.flatnonzero((segments > 0).sum(1) < 5)
     alone = run(ev._replace(source=eval_batches(subset(data, part), 8)), apply=network, params=table)
-    assert set(alone.numbers) == {"loss", "accuracy", "perplexity", "bits_per_byte"} and 0 < len(part) < 12
+    names = {"loss", "accuracy", "perplexity", "bits_per_byte", "byte_perplexity"}
+    assert set(alone.numbers) == names and 0 < len(part) < 12
     for name, value in alone.numbers.items():
         assert results.arrays[f"slices/tokens/{name}"][0] == pytest.approx(value, rel=1e-5)
     measure = sliced(ev, by={"tokens": long}).measure
