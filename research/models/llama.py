@@ -46,14 +46,24 @@ QWEN3_06B = {
 def rules(*, tied: bool = False, use_bias: bool = False, min_size: int = 2**14) -> tuple:
     """Return the sharding rules of a LLaMA's params for any mesh, for `Experiment.rules`.
 
-    The axis "tensor" splits heads and hidden units (Shoeybi et al. 2019, Megatron-LM) and the vocabulary of an output
-    layer of its own, and "pipeline" the layers if they are stacked. "fsdp" splits the largest remaining dimension of
-    every array that has at least `min_size` entries. `tied` and `use_bias` are those of the model (`use_bias`: whether
-    q, k and v have biases). The sizes must be multiples of the axis "tensor".
+    The axis "tensor" splits heads, hidden units and the vocabulary (Shoeybi et al. 2019, Megatron-LM), and "pipeline"
+    the layers if they are stacked. A vocabulary that "tensor" does not divide is not split over it. "fsdp" splits the
+    largest remaining dimension of every array that has at least `min_size` entries. `tied` and `use_bias` are those of
+    the model (`use_bias`: whether q, k and v have biases).
     """
+
+    def vocabulary(dimension):
+        def tactic(path, shape, mesh):
+            divides = mesh.shape["tensor"] > 1 and shape[dimension] % mesh.shape["tensor"] == 0
+            base = (*(None,) * dimension, "tensor") if divides else ()
+            return fsdp(*base, min_size=min_size)(path, shape, mesh)
+
+        return tactic
+
     return (
         *(((r"attention/[qkv]/bias$", P("tensor")),) if use_bias else ()),
-        *(() if tied else ((r"(^|/)head/kernel$", fsdp(None, "tensor", min_size=min_size)),)),
+        *(() if tied else ((r"(^|/)head/kernel$", vocabulary(1)),)),
+        (r"(^|/)embed/embedding$", vocabulary(0)),
         (r"attention/[qkv]/kernel$", fsdp(None, "tensor", min_size=min_size)),
         (r"attention/out/kernel$", fsdp("tensor", min_size=min_size)),
         (r"feed_forward/(gate|up)/kernel$", fsdp(None, "tensor", min_size=min_size)),

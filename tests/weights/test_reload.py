@@ -13,12 +13,15 @@ import pytest
 
 from research.core import Trained
 from research.layers.activations import gelu
+from research.layers.rotary import Llama3
 from research.model import from_nnx
 from research.models.bert import BERT
 from research.models.gpt import GPT
+from research.models.llama import LLaMA
 from research.models.resnet import PLANS, ResNet, imagenet_resnet
+from research.models.t5 import T5, V11
 from research.models.vit import ViT
-from research.weights import bert, gpt, resnet, vit
+from research.weights import bert, gpt, llama, resnet, t5, vit
 from research.weights.export import export
 from tests.models.fresh import fresh
 
@@ -28,6 +31,8 @@ TOKENS = np.random.default_rng(0).integers(3, 31, (2, 9))
 IMAGES = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
 TEXT = {"vocabulary": 31, "length": 12, "width": 16, "depth": 2, "heads": 4}
 ENCODER = {**TEXT, "hidden": 40, "padding": 0}
+DECODER = {**TEXT, "hidden": 40, "kv_heads": 2}
+SEQ2SEQ = {"vocabulary": 31, "width": 16, "depth": 2, "heads": 4, "head_width": 6, "hidden": 40}
 ALBERT = {**ENCODER, "embedding_width": 6, "shared": True}
 ROBERTA = {**ENCODER, "padding": 1, "first_position": 2, "token_types": 1}
 DISTIL = {**ENCODER, "token_types": 0}
@@ -46,6 +51,11 @@ CASES = {
     "DistilBertForSequenceClassification": (BERT, {**DISTIL, "num_classes": 3, "pooler": jax.nn.relu}, bert.distilbert),
     "AlbertForMaskedLM": (BERT, {**ALBERT, "masked": True, "pooler": None}, bert.albert),
     "AlbertForSequenceClassification": (BERT, {**ALBERT, "num_classes": 3}, bert.albert),
+    "LlamaForCausalLM": (LLaMA, {**DECODER, "rope_scaling": Llama3(4.0, length=4)}, llama.transformers),
+    "MistralForCausalLM": (LLaMA, {**DECODER, "window": 4}, llama.transformers),
+    "Qwen2ForCausalLM": (LLaMA, {**DECODER, "use_bias": ("q", "k", "v"), "tied": True}, llama.transformers),
+    "Qwen3ForCausalLM": (LLaMA, {**DECODER, "head_width": 6, "qk_norm": True}, llama.transformers),
+    "T5ForConditionalGeneration": (T5, {**SEQ2SEQ, **V11}, t5.transformers),
     "ResNetForImageClassification": (ResNet, RESNET, resnet.transformers),
     "ViTForImageClassification": (ViT, {**TINY, "epsilon": 1e-12}, vit.transformers),
 }
@@ -75,8 +85,12 @@ def test_their_libraries_load_what_is_exported(tmp_path):
         images = np.resize(IMAGES, (2, size, size, 3))
         is_image = kind in TIMM or "Image" in kind
         given = {"pixel_values": images.transpose(0, 3, 1, 2)} if is_image else {"input_ids": TOKENS}
+        inputs = (images,) if is_image else (TOKENS,)
+        if module is T5:
+            inputs = (TOKENS, TOKENS[:, :5])
+            given["decoder_input_ids"] = inputs[1]
         np.savez(tmp_path / kind / "in.npz", **given)
-        out = jax.jit(lambda trained, x: trained(x))(trained, images if is_image else TOKENS)
+        out = jax.jit(lambda trained, *inputs: trained(*inputs))(trained, *inputs)
         ours[kind] = np.asarray(out[0] if isinstance(out, tuple) else out)
     done = subprocess.run([PYTHON, str(SCRIPT), str(tmp_path)], capture_output=True, text=True)
     assert not done.returncode, done.stderr[-3000:]
