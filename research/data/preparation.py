@@ -9,26 +9,22 @@
 
 import dataclasses
 import functools
-import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from research.data import schema as schemas
+from research.data.fitted_files import load_fitted, save_fitted
 from research.data.readers import table_files
 from research.data.readers.arrays import Arrays, Origin, Subset
 from research.data.readers.cells import strings
 from research.data.readers.table import Table, target_field
 from research.data.steps import APPLIED, ROWS, Columns, Fitted, name_of, namespace
 from research.errors import UserError, format_names, unknown
-from research.files import atomic_write, read_json, write_json
-from research.system.archive import read_npz
 
-FORMAT = 1
-JSON, NPZ = "preparation.json", "preparation.npz"
+NAME = "preparation"  # of the files in a run folder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -208,15 +204,11 @@ class Preparation:
         """Write `preparation.json` and `preparation.npz` into a folder: numbers and names, no code."""
         steps = [*self.steps, *([self.target_step] if self.target_step else [])]
         arrays = {f"{i}/{name}": values for i, step in enumerate(steps) for name, values in step.arrays.items()}
-        with atomic_write(Path(folder, NPZ)) as path, open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
         fields = {name: getattr(self, name) for name in PLAIN}
         saved = [{**{role: _function_name(getattr(step, role)) for role in ROLES}, "settings": step.settings}
                  for step in steps]  # fmt: skip
-        about = {"format": FORMAT, **fields, "schema": schemas.to_json(self.schema), "steps": saved}
-        write_json(Path(folder, JSON), {**about, "has_target_step": self.target_step is not None})
+        about = {**fields, "schema": schemas.to_json(self.schema), "steps": saved}
+        save_fitted(folder, NAME, {**about, "has_target_step": self.target_step is not None}, arrays=arrays)
 
 
 PLAIN = ("target", "without", "names", "codes", "fitted", "rows", "reading", "made_of")
@@ -230,17 +222,10 @@ def load_preparation(folder) -> Preparation | None:
     """
     from research.data import clean, features  # noqa: F401  (registers the functions)
 
-    path = Path(folder, JSON)
-    if not path.exists():
+    files = load_fitted(folder, NAME)
+    if files is None:
         return None
-    about = read_json(path)
-    if about.get("format") != FORMAT:
-        raise UserError(f"{path} has format {about.get('format')!r}; expected {FORMAT}.")
-    try:
-        with open(Path(folder, NPZ), "rb") as file:
-            arrays = read_npz(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{Path(folder, NPZ)} is damaged: {error}.") from error
+    about, arrays, path = files
     steps = []
     try:
         for i, saved in enumerate(about["steps"]):

@@ -1,7 +1,7 @@
 """Generating token sequences from a network that predicts the next token.
 
-A `Decoder` is two pure functions, `start(prompts)` and `step(state, tokens)`, each of which returns a state and the
-logits of the next token. Every search works with every Decoder. A `Rule` changes the logits before a token is chosen.
+A `Decoder` is two pure functions, `start(prompts)` and `step(state, tokens)`. Each returns a state and the logits of
+the next token. Every search works with every Decoder. A `Rule` changes the logits before a token is chosen.
 All functions can be jitted: shapes are fixed, prompts may have different lengths, and rows may end early. Pass the
 Decoder as an argument of the jitted function, because it holds the weights.
 

@@ -26,7 +26,7 @@ SUFFIXES = "al ance ence er ic able ible ant ement ment ent ion ou ism ate iti o
 
 @functools.lru_cache(maxsize=100_000)
 def stem_porter(word: str) -> str:
-    """Return the stem of an English word in lower case, such as "run" of "running"; it need not be a word."""
+    """Return the stem of a lower-case English word, for example "run" for "running". A stem may not be a word."""
     if word in IRREGULAR:
         return IRREGULAR[word]
     if len(word) <= 2:

@@ -1,4 +1,4 @@
-"""The functions that decoder-only language models share: GPT and LLaMA."""
+"""The functions that decoder-only language models, GPT and LLaMA, share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,24 @@ from flax import nnx
 
 from research.axes import Array, Bool, Float, Integer, PyTree, Shaped
 from research.core import Tree
+from research.distributed.sharding import Tactic, fsdp
 from research.errors import UserError
 from research.layers.attention import causal_mask, segment_mask
 from research.layers.cache import NewCache, plan_cache
+
+
+def vocabulary_tactic(dimension: int, *, min_size: int) -> Tactic:
+    """Return the tactic `fsdp` of a matrix that also splits its vocabulary, `dimension`, over "tensor".
+
+    A vocabulary that "tensor" does not divide is not split over it.
+    """
+
+    def tactic(path, shape, mesh):
+        parts = mesh.shape["tensor"]
+        base = (*(None,) * dimension, "tensor") if parts > 1 and shape[dimension] % parts == 0 else ()
+        return fsdp(*base, min_size=min_size)(path, shape, mesh)
+
+    return tactic
 
 
 def check_length(tokens: Integer[Array, "batch time"], length: int, *, cache: Tree = None):

@@ -57,9 +57,9 @@ class Directions(NamedTuple):
 class ELMo(nnx.Module):
     """A bidirectional language model: the logits of the next word and of the previous one, as Directions.
 
-    A CharacterEncoder, then in each direction `depth` projected LSTMs, of which each but the first adds its input to
-    its output. Both directions share the encoder and the output layer. `segments` numbers the documents packed into a
-    row. Without the output layer, the defaults have the 93.6 M parameters that the authors publish.
+    A CharacterEncoder is followed by `depth` projected LSTMs in each direction. All but the first of them add their
+    input to their output. Both directions share the encoder and the output layer. `segments` numbers the documents
+    packed into a row. Without the output layer, the defaults have the 93.6 M parameters that the authors publish.
 
     `layers(words, segments)` returns the vectors of all layers for another network, see `ScalarMix`.
     """

@@ -19,7 +19,7 @@ from research.layers.experts import Routed
 from research.layers.layer_norm import LayerNorm
 from research.layers.linear import flatten_leading_axes
 from research.layers.transformer import Block
-from research.models.decoder import apply_blocks, apply_cached, check_length, packed_mask
+from research.models.decoder import apply_blocks, apply_cached, check_length, packed_mask, vocabulary_tactic
 
 
 def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
@@ -31,14 +31,8 @@ def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
     entries. Set `experts` for a model with a mixture of experts.
     """
     lead = ("expert",) if experts else ()
-
-    def vocabulary(path, shape, mesh):
-        parts = mesh.shape["tensor"]
-        base = ("tensor",) if parts > 1 and shape[0] % parts == 0 else ()
-        return fsdp(*base, min_size=min_size)(path, shape, mesh)
-
     return (
-        (r"(^|/)embed/embedding$", vocabulary),
+        (r"(^|/)embed/embedding$", vocabulary_tactic(0, min_size=min_size)),
         (r"attention/[qkv]/kernel$", fsdp(None, "tensor", min_size=min_size)),
         (r"attention/[qkv]/bias$", P("tensor")),
         (r"attention/out/kernel$", fsdp("tensor", min_size=min_size)),

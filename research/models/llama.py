@@ -20,7 +20,7 @@ from research.layers.linear import Linear, flatten_leading_axes
 from research.layers.rms_norm import RMSNorm
 from research.layers.rotary import Llama3, Scaling, rotate
 from research.layers.transformer import Block
-from research.models.decoder import apply_blocks, apply_cached, check_length, packed_mask
+from research.models.decoder import apply_blocks, apply_cached, check_length, packed_mask, vocabulary_tactic
 
 QKV = ("q", "k", "v")
 LLAMA_7B = {"length": 2048, "epsilon": 1e-6}
@@ -51,19 +51,10 @@ def rules(*, tied: bool = False, use_bias: bool = False, min_size: int = 2**14) 
     largest remaining dimension of every array that has at least `min_size` entries. `tied` and `use_bias` are those of
     the model (`use_bias`: whether q, k and v have biases).
     """
-
-    def vocabulary(dimension):
-        def tactic(path, shape, mesh):
-            divides = mesh.shape["tensor"] > 1 and shape[dimension] % mesh.shape["tensor"] == 0
-            base = (*(None,) * dimension, "tensor") if divides else ()
-            return fsdp(*base, min_size=min_size)(path, shape, mesh)
-
-        return tactic
-
     return (
         *(((r"attention/[qkv]/bias$", P("tensor")),) if use_bias else ()),
-        *(() if tied else ((r"(^|/)head/kernel$", vocabulary(1)),)),
-        (r"(^|/)embed/embedding$", vocabulary(0)),
+        *(() if tied else ((r"(^|/)head/kernel$", vocabulary_tactic(1, min_size=min_size)),)),
+        (r"(^|/)embed/embedding$", vocabulary_tactic(0, min_size=min_size)),
         (r"attention/[qkv]/kernel$", fsdp(None, "tensor", min_size=min_size)),
         (r"attention/out/kernel$", fsdp("tensor", min_size=min_size)),
         (r"feed_forward/(gate|up)/kernel$", fsdp(None, "tensor", min_size=min_size)),

@@ -20,8 +20,8 @@ INPUTS = ("words", "characters", "segments")
 class WordEncoder(nnx.Module):
     """Vectors of words in their sentence: the outputs of a bidirectional LSTM, `outputs` = 2 `hidden` features.
 
-    Its input is the embedding of the word and, if `alphabet` > 0, features of its characters: a convolution over three
-    characters, of which each filter's maximum over the word is taken. Character 0 is padding. `segments` numbers the
+    Its input is the embedding of the word and, if `alphabet` > 0, features of its characters: the maximum over the word
+    of each filter of a convolution over three characters. Character 0 is padding. `segments` numbers the
     sentences of a row: the state of the LSTM resets at each change.
     """
 

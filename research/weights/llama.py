@@ -9,7 +9,7 @@ from research.weights.layout import Layout
 from research.weights.options import check_options
 
 QKV = ("q", "k", "v")
-# What a config.json of each architecture means if it lacks these entries.
+# The values of entries that the config.json of an architecture may omit.
 DEFAULTS = {
     "llama": {"vocab_size": 32_000, "max_position_embeddings": 2048, "intermediate_size": 11_008},
     "mistral": {

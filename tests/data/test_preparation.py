@@ -10,13 +10,14 @@ import pytest
 from research.data import Column, arrays, batches, fit, stratified, subset, table
 from research.data.clean import missing, outliers
 from research.data.features import encode, scale
-from research.data.preparation import JSON, NPZ, load_preparation
+from research.data.preparation import load_preparation
 from research.data.steps import Fitted, Step
 from research.data.stored import reopening
 from research.errors import UserError
 
 RNG = np.random.default_rng(0)
 N = 60
+JSON, NPZ = "preparation.json", "preparation.npz"
 COLUMNS = {
     "age": [None if i % 9 == 0 else 20 + i % 50 for i in range(N)],
     "pay": RNG.normal(size=N).tolist(),

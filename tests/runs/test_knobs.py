@@ -81,6 +81,8 @@ PATHS = st.text(min_size=1).map(Path)
 FLOATS = st.floats(allow_nan=False)
 
 
+# The first texts take seconds, because Hypothesis then builds its table of characters.
+@hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @hypothesis.given(
     st.fixed_dictionaries(
         {},

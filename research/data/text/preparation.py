@@ -10,15 +10,14 @@ that is opened again gets it from there and fits nothing (`research.data.stored`
 
 import dataclasses
 import json
-import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from research.data import schema as schemas
+from research.data.fitted_files import load_fitted, save_fitted
 from research.data.readers import table_files
 from research.data.readers.arrays import Arrays, Subset, class_names, in_memory
 from research.data.readers.cells import strings
@@ -28,11 +27,8 @@ from research.data.text.bag import Bag, Encoded, TextStep, described
 from research.data.text.clean import Cleaning, text_of
 from research.data.text.tokens import Tokens
 from research.errors import UserError, unknown
-from research.files import atomic_write, read_json, write_json
-from research.system.archive import read_npz
 
-FORMAT = 1
-JSON, NPZ = "text.json", "text.npz"
+NAME = "text"  # of the files in a run folder
 ENCODERS = {"bag": Bag, "tokens": Tokens}
 
 
@@ -56,8 +52,8 @@ class TextPreparation:
     schema: schemas.Schema
     target: str | None
     reading: Mapping[str, Any]
-    names: tuple[str, ...] = ()  # of features, which texts have not
-    without: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # texts have no named features
+    without: tuple[str, ...] = ()  # and leave no column out
 
     def __repr__(self):
         kind = type(self.encoder).__name__.lower()
@@ -112,14 +108,10 @@ class TextPreparation:
         values, arrays = self.encoder.saved()
         if isinstance(self.encoder, Tokens):
             self.encoder.tokenizer.save(folder)
-        with atomic_write(Path(folder, NPZ)) as path, open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
         plain = {name: getattr(self, name) for name in ("text", "rows", "made_of", "target", "reading")}
         kind = next(name for name, cls in ENCODERS.items() if isinstance(self.encoder, cls))
-        about = {"format": FORMAT, "kind": kind, "encoder": values, "cleaning": self.cleaning, **plain}
-        write_json(Path(folder, JSON), {**about, "schema": schemas.to_json(self.schema)})
+        about = {"kind": kind, "encoder": values, "cleaning": self.cleaning, **plain}
+        save_fitted(folder, NAME, {**about, "schema": schemas.to_json(self.schema)}, arrays=arrays)
 
 
 def fit_text(train, encoding: TextStep, *, text: str = "text", cleaning: Cleaning = Cleaning()) -> TextPreparation:
@@ -171,17 +163,10 @@ def load_text(folder) -> TextPreparation | None:
 
     Raises UserError for a damaged or missing file.
     """
-    path = Path(folder, JSON)
-    if not path.exists():
+    files = load_fitted(folder, NAME)
+    if files is None:
         return None
-    about = read_json(path)
-    if about.get("format") != FORMAT:
-        raise UserError(f"{path} has format {about.get('format')!r}; expected {FORMAT}.")
-    try:
-        with open(Path(folder, NPZ), "rb") as file:
-            arrays = read_npz(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{Path(folder, NPZ)} is damaged: {error}.") from error
+    about, arrays, path = files
     try:
         encoder = ENCODERS[about["kind"]].loaded(about["encoder"], arrays, folder)
         plain = {name: about[name] for name in ("text", "rows", "made_of", "target", "reading")}

@@ -11,7 +11,7 @@ from research.data import arrays, batches, eval_batches
 from research.data.stored import reopening
 from research.data.text.bag import bag
 from research.data.text.clean import Cleaning
-from research.data.text.preparation import JSON, NPZ, fit_text, load_text, report
+from research.data.text.preparation import fit_text, load_text, report
 from research.data.text.tokens import padded_tokens, tokens
 from research.data.text.words import Words
 from research.errors import UserError
@@ -21,6 +21,7 @@ from research.models.sparse import SparseClassifier
 TRAIN = ["The red house is red.", "a green HOUSE, a tree", "red red wine", "trees are green; houses too", "", "the end"]
 NEW = ["The unknown red house", "", "nothing known here? tree", "the the the red end " * 3]
 LOWER = Cleaning(lower=True)
+JSON, NPZ = "text.json", "text.npz"
 
 
 def data(texts=TRAIN):
