@@ -28,23 +28,24 @@ class Shown(NamedTuple):
     wait: float | None
 
 
-def console(*, stream, label: str = ""):
+def console(*, stream, label: str = "", texts: bool = True):
     """Return a subscriber to `research.events` that shows progress on `stream`.
 
     On a terminal, a line with a progress bar is redrawn a few times per second; evaluations, messages and checkpoints
     are written above it. Elsewhere a run prints about twenty lines. `Ended` erases the line and restores the terminal,
     so that the caller can print the result. The caller must send `Ended` after a failure or Ctrl-C, too. The cursor
     stays visible, so that even a killed process leaves a usable terminal. A write error on `stream` does not stop the
-    run.
+    run. Without `texts`, the texts of evaluations are not shown.
     """
     stream = TolerantStream(stream)
+    texts_of = format_texts if texts else lambda _: []
     if stream.isatty():
         import rich.console
 
         screen = rich.console.Console(file=TolerantStream(stream, controls=True), force_terminal=True)
         if not screen.is_dumb_terminal:
-            return _live(screen, label)
-    return _plain(stream)
+            return _live(screen, label, texts_of)
+    return _plain(stream, texts_of)
 
 
 def numbers(values: Mapping[str, float]) -> str:
@@ -88,7 +89,7 @@ def _spaced(parts) -> str:
     return "  ".join(text for text, _ in parts)
 
 
-def _live(screen, label):
+def _live(screen, label, texts_of):
     from rich.live import Live
     from rich.text import Text
 
@@ -129,7 +130,7 @@ def _live(screen, label):
                     recent.append(event.timing)
             case Evaluated():
                 print_line(_evaluated(event), style="bold")
-                for words in format_texts(event.results.texts):
+                for words in texts_of(event.results.texts):
                     print_line(words)
             case Saved():
                 print_line(f"step {event.step}  saved", style="dim")
@@ -141,7 +142,7 @@ def _live(screen, label):
     return listen
 
 
-def _plain(stream):
+def _plain(stream, texts_of):
     total, last_time, last_step, pending, intervals = 0, None, 0, None, 0
 
     def print_line(words):
@@ -166,7 +167,7 @@ def _plain(stream):
                 if event.step >= total or not (soon or near):
                     print_interval(event)
             case Evaluated():
-                print_line("\n".join([_evaluated(event), *format_texts(event.results.texts)]))
+                print_line("\n".join([_evaluated(event), *texts_of(event.results.texts)]))
             case Message():
                 print_line(event.text)
             case Ended() if pending is not None:

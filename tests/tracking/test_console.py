@@ -28,9 +28,9 @@ def evaluated(step, texts=None):
     return Evaluated(step, "valid", Results({"loss": 0.2134, "accuracy": 0.97006}, texts or {}, {}, {}, {}))
 
 
-def written(events):
+def written(events, **options):
     stream = io.StringIO()
-    listen = console(stream=stream, label="digits")
+    listen = console(stream=stream, label="digits", **options)
     for event in events:
         listen(event)
     return stream.getvalue().splitlines()
@@ -54,6 +54,13 @@ def test_a_run_through_a_pipe_is_a_few_plain_lines_and_always_the_last(monkeypat
 def test_lines_through_a_pipe_keep_their_distance_in_time_but_the_last_is_told_at_the_end():
     lines = written([Started(0, 100, lambda: 0), *[interval(s) for s in range(1, 61)], Ended(60, "preempted", {})])
     assert [line.split()[1] for line in lines] == ["0/100", "1/100", "60/100"]
+
+
+def test_texts_of_evaluations_can_be_left_out():
+    event = evaluated(600, {"slices": "a table"})
+    line = "step 600  valid  loss 0.2134  accuracy 0.9701"
+    assert written([event]) == [line, "  slices:", "    a table"]
+    assert written([event], texts=False) == [line]
 
 
 def test_evaluations_and_notes_through_a_pipe():
