@@ -24,3 +24,13 @@ def weights_export(run: str, folder: str, *, trust: bool = False):
         )
     with file_errors(folder):
         print(export(opened.trained, opened.experiment.published, folder=folder))
+
+
+def weights_show(source: str):
+    """Print the content of a public checkpoint, and the lines with which an experiment starts from it.
+
+    source: a folder of transformers or timm, a repository in the local cache of the Hugging Face Hub, or a file
+    """
+    from research.weights.show import show
+
+    print(show(source))

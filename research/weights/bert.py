@@ -79,6 +79,8 @@ FAMILIES = {
         architectures=("AlbertModel", "AlbertForMaskedLM", "AlbertForSequenceClassification", "AlbertForPreTraining"),
     ),
 }  # fmt: skip
+MODEL = "BERT"
+ARCHITECTURES = tuple(FAMILIES)
 COMMON = {
     "vocabulary": ("vocab_size", 30_522), "length": ("max_position_embeddings", 512), "width": ("hidden_size", 768),
     "depth": ("num_hidden_layers", 12), "heads": ("num_attention_heads", 12), "hidden": ("intermediate_size", 3072),
@@ -165,7 +167,7 @@ def arguments(config: Mapping[str, Any], *, masked: bool = False, num_classes: i
     the blocks. Raises UserError for another architecture, and for an option that `BERT` does not support.
     """
     check_options(
-        config, model_type=tuple(FAMILIES), position_embedding_type=("absolute",), is_decoder=(False,),
+        config, model_type=ARCHITECTURES, position_embedding_type=("absolute",), is_decoder=(False,),
         add_cross_attention=(False,), tie_word_embeddings=(True,), sinusoidal_pos_embds=(False,),
         num_hidden_groups=(1,), inner_group_num=(1,), hidden_act=tuple(ACTIVATIONS), activation=tuple(ACTIVATIONS),
     )  # fmt: skip

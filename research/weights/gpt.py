@@ -6,6 +6,9 @@ from typing import Any
 from research.weights.layout import At, Layout
 from research.weights.options import check_options
 
+MODEL = "GPT"
+ARCHITECTURES = ("gpt2",)
+
 
 def transformers(*, vocabulary=50_257, length=1024, width=768, depth=12, heads=12, dropout=0.0) -> Layout:
     """Return the layout of a `GPT` with these arguments."""
@@ -41,9 +44,9 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     width = config.get("n_embd", 768)
     check_options(
-        config, model_type="gpt2", activation_function=("gelu_new", "gelu_pytorch_tanh"), layer_norm_epsilon=(1e-5,),
-        n_inner=(None, 4 * width), scale_attn_weights=(True,), scale_attn_by_inverse_layer_idx=(False,),
-        add_cross_attention=(False,), tie_word_embeddings=(True,),
+        config, model_type=ARCHITECTURES, activation_function=("gelu_new", "gelu_pytorch_tanh"),
+        layer_norm_epsilon=(1e-5,), n_inner=(None, 4 * width), scale_attn_weights=(True,),
+        scale_attn_by_inverse_layer_idx=(False,), add_cross_attention=(False,), tie_word_embeddings=(True,),
     )  # fmt: skip
     names = {"vocabulary": "vocab_size", "length": "n_positions", "depth": "n_layer", "heads": "n_head"}
     defaults = {"vocabulary": 50_257, "length": 1024, "depth": 12, "heads": 12}

@@ -25,6 +25,8 @@ DEFAULTS = {
         "num_key_value_heads": 32, "head_dim": 128,
     },
 }  # fmt: skip
+MODEL = "LLaMA"
+ARCHITECTURES = tuple(DEFAULTS)
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 
@@ -93,7 +95,7 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     depth = config.get("num_hidden_layers", 32)
     check_options(
-        config, model_type=tuple(DEFAULTS), hidden_act=("silu",), mlp_bias=(False,), use_sliding_window=(False,),
+        config, model_type=ARCHITECTURES, hidden_act=("silu",), mlp_bias=(False,), use_sliding_window=(False,),
         layer_types=(None, ["full_attention"] * depth), partial_rotary_factor=(1.0,),
     )  # fmt: skip
     kind = config["model_type"]

@@ -1,9 +1,34 @@
-"""The content of a config.json that several architectures share: checks of options, and classes."""
+"""The content of a config.json that several architectures share: its reader, checks of options, and classes."""
 
+import fnmatch
+import importlib
+import pkgutil
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
-from research.errors import UserError
+from research.errors import UserError, nearest
+
+
+def readers() -> dict[str, ModuleType]:
+    """Return {architecture: the module of this subpackage that reads it}: those in ARCHITECTURES of each module.
+
+    An architecture is the `model_type` of transformers, or a name or pattern of timm's.
+    """
+    package = importlib.import_module("research.weights")
+    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    return {name: module for module in modules for name in getattr(module, "ARCHITECTURES", ())}
+
+
+def reader_of(architecture: str) -> ModuleType:
+    """Return the module that reads an architecture. Raises UserError with the nearest name if there is none."""
+    for name, module in readers().items():
+        if fnmatch.fnmatchcase(str(architecture), name):
+            return module
+    known = readers()
+    raise UserError(
+        f"the architecture {architecture!r} is not known.{nearest(architecture, known)} Known: {', '.join(known)}."
+    )
 
 
 def check_options(config: Mapping[str, Any], *, model_type: str | tuple[str, ...], **supported: tuple):
@@ -15,7 +40,9 @@ def check_options(config: Mapping[str, Any], *, model_type: str | tuple[str, ...
     types = (model_type,) if isinstance(model_type, str) else model_type
     given = config.get("model_type", config.get("architecture"))
     if given not in types:
-        raise UserError(f"the config is of the architecture {given!r}; expected {' or '.join(map(repr, types))}.")
+        expected = " or ".join(map(repr, types))
+        reader = reader_of(given).__name__  # or an error with the nearest name
+        raise UserError(f"the config is of the architecture {given!r}, which {reader} reads; expected {expected}.")
     for name, values in supported.items():
         if name in config and config[name] not in values:
             raise UserError(

@@ -10,6 +10,8 @@ from research.models.resnet import PLANS
 from research.weights.layout import Layout
 from research.weights.options import check_options, class_names, num_classes_of, timm_entries
 
+MODEL = "ResNet"
+ARCHITECTURES = ("resnet", *(f"resnet{depth}" for depth in PLANS))
 COUNTER = "num_batches_tracked"  # of BatchNorm; its momentum does not need it
 
 

@@ -10,6 +10,8 @@ from research.layers.activations import gelu_tanh
 from research.weights.layout import Layout
 from research.weights.options import check_options
 
+MODEL = "T5"
+ARCHITECTURES = ("t5",)
 # {name in a config.json: (activation, gated)}
 FEED_FORWARD = {"relu": (jax.nn.relu, False), "gated-gelu": (gelu_tanh, True), "gated-silu": (jax.nn.silu, True)}
 
@@ -61,7 +63,7 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UserError for another architecture, and for an option that `T5` does not support.
     """
-    check_options(config, model_type="t5", feed_forward_proj=tuple(FEED_FORWARD))
+    check_options(config, model_type=ARCHITECTURES, feed_forward_proj=tuple(FEED_FORWARD))
     activation, gated = FEED_FORWARD[config.get("feed_forward_proj", "relu")]
     names = {
         "vocabulary": ("vocab_size", 32_128), "width": ("d_model", 512), "depth": ("num_layers", 6),

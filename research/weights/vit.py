@@ -16,6 +16,8 @@ from research.weights.options import check_options, class_names, num_classes_of,
 SIZES = {
     "tiny": vit.TI, "small": vit.S, "base": vit.B, "large": {"width": 1024, "depth": 24, "heads": 16},
 }  # fmt: skip
+MODEL = "ViT"
+ARCHITECTURES = ("vit", *(f"vit_{name}_patch*" for name in SIZES))
 ACTIVATIONS = {"gelu": gelu, "gelu_new": gelu_tanh, "gelu_pytorch_tanh": gelu_tanh}
 
 

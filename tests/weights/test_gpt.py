@@ -60,8 +60,10 @@ def test_options_that_the_network_lacks_are_named(case):
     assert gpt.arguments({"model_type": "gpt2"})["width"] == 768
     with pytest.raises(UserError, match="scale_attn_by_inverse_layer_idx=True of the config is not supported"):
         gpt.arguments({**case.config, "scale_attn_by_inverse_layer_idx": True})
-    with pytest.raises(UserError, match="'gpt2-xl'; expected 'gpt2'"):
+    with pytest.raises(UserError, match="'gpt2-xl' is not known. Did you mean 'gpt2'"):
         gpt.arguments({**case.config, "model_type": "gpt2-xl"})
+    with pytest.raises(UserError, match="'qwen3', which research.weights.llama reads; expected 'gpt2'"):
+        gpt.arguments({**case.config, "model_type": "qwen3"})
 
 
 def test_defaults_are_those_of_the_network():

@@ -89,7 +89,7 @@ def test_networks_that_timm_names():
 
 
 def test_options_that_the_networks_lack_are_named():
-    with pytest.raises(UserError, match="'resnet26'; expected 'resnet18'"):
+    with pytest.raises(UserError, match="'resnet26' is not known. Did you mean 'resnet"):
         resnet.arguments({"architecture": "resnet26"})
     with pytest.raises(UserError, match=r"hidden_sizes=\[64, 64\] of the config is not supported; expected \[64, 128"):
         resnet.arguments({"model_type": "resnet", "depths": [1, 1], "layer_type": "basic", "hidden_sizes": [64, 64]})
