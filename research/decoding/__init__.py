@@ -10,6 +10,7 @@ Decoder as an argument of the jitted function, because it holds the weights.
     rules           rules (temperature, top-k, top-p, min-p, repetition), automaton (grammars, word lists)
     grammars        regex (a regular expression as a finite automaton)
     text            text (the text of a language model as it is generated)
+    paraphrases     infill (words of a text replaced by a masked language model)
 
 To add a rule, copy `top_k` of `rules.py`.
 """
