@@ -39,15 +39,16 @@ class T5(nnx.Module):
     Segments number the documents packed into a row (0 is padding). A token attends only within its own segment, and to
     the source of that segment. If only `source_segments` are given, it attends to the whole source but its padding.
 
-    With `tied`, the output layer is the transposed embedding, divided by sqrt(width). `stack` is that of
-    `models.gpt.GPT`. The sharding rules are `models.llama.rules(tied=...)`.
+    With `tied`, the output layer is the transposed embedding. With `scaled`, by default if `tied`, the input of the
+    output layer is divided by sqrt(width). `stack` is that of `models.gpt.GPT`. The sharding rules are
+    `models.llama.rules(tied=...)`.
     """
 
     def __init__(
         self, *, vocabulary: int = 32_128, width: int = 512, depth: int = 6, decoder_depth: int | None = None,
         heads: int = 8, head_width: int = 64, hidden: int = 2048, activation: Callable = jax.nn.relu,
-        gated: bool = False, tied: bool = True, buckets: int = 32, max_distance: int = 128, epsilon: float = 1e-6,
-        dropout: float = 0.0, stack: Callable | None = None, rngs: nnx.Rngs,
+        gated: bool = False, tied: bool = True, scaled: bool | None = None, buckets: int = 32, max_distance: int = 128,
+        epsilon: float = 1e-6, dropout: float = 0.0, stack: Callable | None = None, rngs: nnx.Rngs,
     ):  # fmt: skip
         normal = nnx.initializers.normal
         fan_in = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -73,6 +74,7 @@ class T5(nnx.Module):
         self.embed = Embed(vocabulary, width, embedding_init=normal(1.0), rngs=rngs)
         self.encoder = blocks(depth, bidirectional=True)
         self.decoder = blocks(decoder_depth or depth, bidirectional=False, cross_attention=attention)
+        self.scale = width**-0.5 if (tied if scaled is None else scaled) else 1.0
         self.head = None if tied else Linear(width, vocabulary, use_bias=False, kernel_init=fan_in, rngs=rngs)
 
     def __call__(
@@ -118,9 +120,8 @@ class T5(nnx.Module):
             memory_mask = (segments[:, :, None] == source_segments[:, None])[:, None]
         mask = packed_mask(causal_mask, segments, length=tokens.shape[1])
         x = self.decoder(x, mask=mask, memory=memory, memory_mask=memory_mask, train=train, rngs=rngs)
-        if self.head is not None:
-            return self.head(x)
-        return flatten_leading_axes(self.embed.attend, x * x.shape[-1] ** -0.5)
+        x = x * self.scale
+        return flatten_leading_axes(self.embed.attend, x) if self.head is None else self.head(x)
 
 
 class BiasedBlocks(nnx.Module):

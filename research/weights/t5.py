@@ -18,8 +18,8 @@ FEED_FORWARD = {"relu": (jax.nn.relu, False), "gated-gelu": (gelu_tanh, True), "
 
 def transformers(
     *, vocabulary=32_128, width=512, depth=6, decoder_depth=None, heads=8, head_width=64, hidden=2048,
-    activation: Callable = jax.nn.relu, gated=False, tied=True, buckets=32, max_distance=128, epsilon=1e-6,
-    dropout=0.0,
+    activation: Callable = jax.nn.relu, gated=False, tied=True, scaled=None, buckets=32, max_distance=128,
+    epsilon=1e-6, dropout=0.0,
 ) -> Layout:  # fmt: skip
     """Return the layout of a `T5` with these arguments. Raises UserError for an activation without a name there."""
     names = [name for name, pair in FEED_FORWARD.items() if pair == (activation, gated)]
@@ -47,7 +47,8 @@ def transformers(
         "d_model": width, "d_kv": head_width, "d_ff": hidden, "num_layers": depth,
         "num_decoder_layers": decoder_depth, "num_heads": heads, "relative_attention_num_buckets": buckets,
         "relative_attention_max_distance": max_distance, "dropout_rate": dropout, "layer_norm_epsilon": epsilon,
-        "feed_forward_proj": names[0], "tie_word_embeddings": tied, "is_encoder_decoder": True, "pad_token_id": 0,
+        "feed_forward_proj": names[0], "tie_word_embeddings": tied,
+        "scale_decoder_outputs": tied if scaled is None else scaled, "is_encoder_decoder": True, "pad_token_id": 0,
         "eos_token_id": 1, "decoder_start_token_id": 0, "dtype": "float32",
     }  # fmt: skip
     copies = {f"{part}.embed_tokens.weight": "shared.weight" for part in ("encoder", "decoder")}
@@ -72,5 +73,7 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "epsilon": ("layer_norm_epsilon", 1e-6), "tied": ("tie_word_embeddings", True),
     }  # fmt: skip
     found = {ours: config.get(theirs, default) for ours, (theirs, default) in names.items()}
-    decoder_depth = config.get("num_decoder_layers") or found["depth"]
-    return {**found, "decoder_depth": decoder_depth, "activation": activation, "gated": gated}
+    found["decoder_depth"] = config.get("num_decoder_layers") or found["depth"]
+    # A T5 1.1 that transformers initialised has one matrix for both ends, but is not scaled.
+    found["scaled"] = config.get("scale_decoder_outputs", found["tied"])
+    return {**found, "activation": activation, "gated": gated}

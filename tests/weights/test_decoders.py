@@ -80,6 +80,23 @@ def test_t5_equals_transformers(name, stack, tmp_path):
     np.testing.assert_array_equal(jax.jit(of)(trained.params, greedy).argmax(-1)[:, :-1], greedy[:, 1:])
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_output_that_is_scaled_or_not_whether_tied_or_not(tied, tmp_path):
+    """transformers writes T5 1.1 with `tie_word_embeddings` and without `scale_decoder_outputs`."""
+    case, trained, _ = opened("t5_gated", tmp_path)
+    trained.params["head"]["kernel"] = np.asarray(trained.params["embed"]["embedding"]).T
+    run = lambda model, params: model.apply(params, {}, case.truth["source"], case.truth["labels"].clip(0))[0]
+    expected = run(trained, trained.params)
+    for scaled in (True, False):
+        changed = {**case.config, "tie_word_embeddings": tied, "scale_decoder_outputs": scaled}
+        arguments = t5.arguments(changed)
+        assert t5.arguments(t5.transformers(**arguments).config) == arguments
+        model = from_nnx(lambda rngs, arguments=arguments: T5(**arguments, rngs=rngs))
+        params = {name: x for name, x in trained.params.items() if name != "head" or not tied}
+        factor = arguments["width"] ** -0.5 if scaled else 1.0
+        np.testing.assert_allclose(run(model, params), factor * expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_packed_pair_of_documents_has_the_logits_of_each_alone(tmp_path):
     """The window and the rotary positions of Mistral; source and target of T5."""
     rng = np.random.default_rng(1)
@@ -118,7 +135,8 @@ def test_defaults_of_the_architectures():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gemma"}, "'gemma'; expected 'llama' or 'mistral' or 'qwen2' or 'qwen3'"),
+        ({"model_type": "gemma"}, "'gemma' is not known. Known: .*llama, mistral, qwen2, qwen3"),
+        ({"model_type": "gpt2"}, "'gpt2', which research.weights.gpt reads; expected 'llama' or 'mistral'"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu' of the config is not supported; expected 'silu'"),
         ({"mlp_bias": True}, "mlp_bias=True of the config is not supported"),
         ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window=True"),
