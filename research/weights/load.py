@@ -121,8 +121,8 @@ def match(
     if missing:
         lines = [f"{slot.path} needs {name}.{nearest(name, there)}" for slot, name in missing[:3]]
         raise UserError(
-            f"{len(missing)} arrays of the network are not in the checkpoint: {' '.join(lines)} With skip=, arrays "
-            "that are named keep their initial values."
+            f"{len(missing)} arrays of the network are not in the checkpoint: {' '.join(lines)} To start them from "
+            f"their initial values, add them to skip=: {_pattern([slot.path for slot, _ in missing], '/')}."
         )
     stacks = {path: pairs for path, pairs in loaded.items() if pairs[0][0].layer is not None}
     if partial := [path for path, pairs in stacks.items() if len(pairs) < like[path].shape[0]]:
@@ -140,10 +140,17 @@ def match(
             unused[name] = f"a copy of {layout.tied[name]}"
     if extra := [name for name in there if name not in used and name not in unused]:
         raise UserError(
-            f"{len(extra)} arrays of the checkpoint are not used: {format_names(extra)}. If they are not wanted, name "
-            "them with drop=."
+            f"{len(extra)} arrays of the checkpoint are not used: {format_names(extra)}. If they are not wanted, add "
+            f"them to drop=: {_pattern(extra, '.')}."
         )
     return Matched(loaded, fresh, unused)
+
+
+def _pattern(names, separator) -> str:
+    """Return a regular expression, as Python text, that matches the first parts of these names."""
+    parts = dict.fromkeys(re.escape(name.split(separator)[0]) for name in names)
+    together = f"({'|'.join(parts)})" if len(parts) > 1 else "".join(parts)
+    return rf'r"^{together}\b"'
 
 
 def _check_pattern(option, pattern, names):

@@ -53,8 +53,8 @@ def test_every_array_is_used_and_listed(tmp_path):
 @pytest.mark.parametrize(
     ("file", "options", "words"),
     [
-        ({**FILE, "extra.weight": HEAD}, {}, "1 arrays of the checkpoint are not used: extra.weight. If they are not"),
-        ({"net.body.weight": BODY}, {}, "1 arrays of the network are not in the checkpoint: head/kernel needs head.we"),
+        ({**FILE, "extra.weight": HEAD}, {}, r'not used: extra.weight. If they .* add them to drop=: r"\^extra\\b"'),
+        ({"net.body.weight": BODY}, {}, r'head/kernel needs head.weight.*, add them to skip=: r"\^head\\b"'),
         ({**FILE, "head.weight": HEAD.T.copy()}, {}, r"head.weight has the shape \[8, 3\]; head/kernel \[8, 3\] needs"),
         ({**FILE, "head.weight": HEAD.astype(np.float16)}, {}, "type float16; head/kernel has float32. Convert it"),
         ({**FILE, "head.weight": HEAD.astype(np.int64)}, {"cast": True}, "type int64; head/kernel has float32.$"),
