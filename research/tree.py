@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from research.axes import PyTree
+from research.errors import UserError, format_names, nearest
 
 
 def path_name(path: tuple) -> str:
     """Format a key path of jax.tree as names with slashes, such as `params/layers/0/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def matching(pattern: str, names: Collection[str], *, owner: str) -> list[str]:
+    """Return the names of arrays in which the regular expression `pattern` is found.
+
+    Raises UserError if there is none, with the nearest name; its message begins with `owner`.
+    """
+    if found := [name for name in names if re.search(pattern, name)]:
+        return found
+    names = sorted(names)
+    raise UserError(
+        f"{owner} {pattern!r} matches no parameter.{nearest(pattern, names)} Available: {format_names(names)}."
+    )
 
 
 def shapes(tree: PyTree) -> dict[str, str]:

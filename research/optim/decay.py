@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import jax
 
 from research.core import Tree
-from research.errors import UserError
-from research.tree import path_name
+from research.tree import matching, path_name, shapes
 
 
 def decay_mask(pattern: str = r"kernel$") -> Callable[[Tree], Tree]:
@@ -21,10 +19,7 @@ def decay_mask(pattern: str = r"kernel$") -> Callable[[Tree], Tree]:
     """
 
     def mask(params):
-        selected = jax.tree.map_with_path(lambda path, _: bool(re.search(pattern, path_name(path))), params)
-        if not any(jax.tree.leaves(selected)):
-            paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
-            raise UserError(f"the decay pattern {pattern!r} matches no parameter. Some paths are {paths[:6]}.")
-        return selected
+        selected = matching(pattern, list(shapes(params)), owner="decay_mask:")
+        return jax.tree.map_with_path(lambda path, _: path_name(path) in selected, params)
 
     return mask

@@ -30,5 +30,7 @@ def test_by_path_and_not_by_rank():
 
 
 def test_a_pattern_that_matches_nothing_is_an_error():
-    with pytest.raises(UserError, match="'kernels' matches no parameter. Some paths are"):
+    with pytest.raises(
+        UserError, match="decay_mask: 'kernels' matches no parameter. Did you mean 'kernel'[?] Available: kernel"
+    ):
         decay_mask("kernels")({"kernel": jnp.ones(2)})
