@@ -21,7 +21,7 @@ SUBPACKAGES = {
     "research/models": 1650, "research/objectives": 1480, "research/optim": 345, "research/privacy": 100,
     "research/report": 2025, "research/rl": 540, "research/robust": 160, "research/runs": 1625, "research/search": 960,
     "research/studies": 640, "research/system": 185, "research/tracking": 435, "research/weights": 1285,
-    "research/wrappers": 190,
+    "research/wrappers": 290,
 }  # fmt: skip
 
 

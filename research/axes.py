@@ -14,9 +14,10 @@ have no cost. The tests check them at every call.
     height width channels    axes of an image, in this order (NHWC)
     time                     positions of a token sequence, or steps of a rollout; `keys` if the keys differ in length
     memory_time              positions of a second sequence, to which the first attends; `memory_features` its features
-    vocabulary               distinct tokens
+    vocabulary virtual       distinct tokens, and those of a prompt
     instances                members of a bag, in multiple-instance learning
     features                 size of the vector of an example or a position; `outputs` for the result of a layer
+    rank bottleneck          inner sizes of a low-rank update, and of an adapter
     heads head               attention heads, and the features of one head; `kv_heads` for heads of keys and values
     pairs                    pairs of features that a rotary embedding rotates
     patches visible hidden   patches of an image; those that the encoder sees; those that are masked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from research.axes import Array, Float
 
 
 def flatten_leading_axes(product: Callable, x: Float[Array, "*batch features"]) -> Float[Array, "*batch outputs"]:
-    """Apply `product`, a linear map of the last axis by a matrix, to x; on CPU, flatten the leading axes first.
+    """Apply `product`, a map of the last axis by matrices, to x; on CPU, flatten the leading axes first.
 
     The gradient of the matrix is then a product of two matrices, which XLA computes as x^T y. With two leading axes XLA
     computes (y^T x)^T, which takes up to three times as long.
@@ -31,19 +31,19 @@ def flatten_leading_axes(product: Callable, x: Float[Array, "*batch features"]) 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class LowRank:
-    """A kernel with a low-rank update, kernel + a b, in the place of a Linear's kernel.
+class TunedKernel:
+    """A kernel and the arrays that fine-tune it, in the place of a Linear's kernel; made by a wrapper such as `lora`.
 
-    The layer computes x kernel + (x a) b. The sum kernel + a b is never formed, neither in the forward pass nor for a
-    gradient, and the gradients of `a` and `b` need no gradient of `kernel`. In a Stack all three have a leading axis.
+    The layer computes `compute(dot, x, kernel, **parts)` in the place of `dot(x, kernel)`, the product of the last axis
+    of x with a matrix. In a Stack all arrays have a leading axis.
     """
 
     kernel: Float[Array, "*layers features outputs"]
-    a: Float[Array, "*layers features rank"]
-    b: Float[Array, "*layers rank outputs"]
+    parts: Mapping[str, Float[Array, "..."]]
+    compute: Callable[..., Float[Array, "..."]] = dataclasses.field(metadata={"static": True})
 
-    def __getitem__(self, index) -> LowRank:
-        """Index the leading axes of all three arrays. nnx.Linear reads its kernel as `kernel[...]`."""
+    def __getitem__(self, index) -> TunedKernel:
+        """Index the leading axes of all arrays. nnx.Linear reads its kernel as `kernel[...]`."""
         return jax.tree.map(lambda x: x[index], self)
 
     @property
@@ -57,7 +57,7 @@ class LowRank:
 
 def dot_general(
     x: Float[Array, "*batch features"],
-    kernel: Float[Array, "features outputs"] | LowRank,
+    kernel: Float[Array, "features outputs"] | TunedKernel,
     _dimension_numbers=None,
     **options,
 ) -> Float[Array, "*batch outputs"]:
@@ -65,20 +65,19 @@ def dot_general(
     dot = lambda x, kernel: lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options)
 
     def product(x):
-        if not isinstance(kernel, LowRank):
-            return dot(x, kernel)
-        return dot(x, kernel.kernel) + dot(dot(x, kernel.a).astype(x.dtype), kernel.b)
+        if isinstance(kernel, TunedKernel):
+            return kernel.compute(dot, x, kernel.kernel, **kernel.parts)
+        return dot(x, kernel)
 
     return flatten_leading_axes(product, x)
 
 
 def _promote(arrays: tuple, **options) -> tuple:
-    """Promote the input, kernel and bias of nnx.Linear to one dtype, as Flax does, and so the parts of a LowRank."""
+    """Promote the input, kernel and bias of nnx.Linear to one dtype, as Flax does, and so the parts of a kernel."""
     x, kernel, bias = arrays
-    if not isinstance(kernel, LowRank):
-        return promote_dtype(arrays, **options)
-    x, bias, *parts = promote_dtype((x, bias, kernel.kernel, kernel.a, kernel.b), **options)
-    return x, LowRank(*parts), bias
+    leaves, tree = jax.tree.flatten(kernel)
+    x, bias, *leaves = promote_dtype((x, bias, *leaves), **options)
+    return x, tree.unflatten(leaves), bias
 
 
 Linear = functools.partial(nnx.Linear, dot_general=dot_general, promote_dtype=_promote)

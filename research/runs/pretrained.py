@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
 from research.distributed.sharding import put
 from research.errors import UserError, format_names, nearest
-from research.wrappers.frozen import array_name, named_arrays
+from research.wrappers.frozen import named_arrays, with_arrays
 
 
 def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
@@ -47,10 +46,7 @@ def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
             )
         tell("\n".join(f"  {kind:<9}{name}  {('<- ' + source) if source else ''} {shape}"
                        for kind, name, source, shape in table))  # fmt: skip
-        load = lambda prefix, tree: jax.tree.map_with_path(
-            lambda path, x: loaded.get(array_name(prefix, path), x), tree
-        )
-        return load("", params), load("stats", stats)
+        return with_arrays(loaded, params, stats)
 
     return start
 

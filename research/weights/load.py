@@ -12,7 +12,7 @@ from research.errors import UserError, format_names, nearest
 from research.weights.files import Stored
 from research.weights.folders import read_checkpoint
 from research.weights.layout import NOTHING, Group, Layout, Slot, groups_of, slots_of
-from research.wrappers.frozen import array_name, named_arrays
+from research.wrappers.frozen import named_arrays, with_arrays
 
 PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel, and of torch.compile
 
@@ -61,8 +61,7 @@ def weights(
         found = match(like, layout, there, skip=skip, drop=drop, cast=cast)
         arrays = {targets[path][0]: _load(like[path], pairs, there) for path, pairs in found.loaded.items()}
         tell(format_matched(found, like))
-        fill = lambda prefix, tree: jax.tree.map_with_path(lambda p, x: arrays.get(array_name(prefix, p), x), tree)
-        return fill("", params), fill("stats", stats)
+        return with_arrays(arrays, params, stats)
 
     return start
 

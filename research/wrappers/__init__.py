@@ -5,10 +5,11 @@ change therefore applies to training, evaluation, prediction and export. If a wr
 `init` does so too. Wrappers compose; their docstrings state the order if it matters.
 
     inputs        preprocess (a fixed transformation)
-    parameters    frozen (excluded from training), lora (low-rank updates of frozen kernels)
+    parameters    frozen (excluded from training, such as all but the last layers)
+    fine-tuning   lora (low-rank updates of frozen kernels), adapters (bottlenecks), tuned (their common part)
     arithmetic    mixed_precision (16 bits)
     several       chain (models in sequence; part applies one of them)
     outputs       test_time (averages over augmented copies of an input)
 
-To add one, copy `preprocess.py`; copy `frozen.py` if it changes the parameters.
+To add one, copy `preprocess.py`; copy `adapters.py` if it adds parameters to frozen ones.
 """

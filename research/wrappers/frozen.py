@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +9,7 @@ import jax
 
 from research.axes import Array, Key
 from research.core import Model, Tree
-from research.errors import UserError, format_names
-from research.tree import path_name, shapes
+from research.tree import matching, path_name, shapes
 
 FROZEN = "frozen"  # the stats entry that holds the frozen params
 
@@ -20,24 +18,27 @@ def frozen(model: Model, pattern: str) -> Model:
     """Freeze the params whose path matches the regular expression `pattern` (a search).
 
     They move from params to `stats["frozen"]`: no gradient is computed for them, the optimizer stores no moments of
-    them, and gradient estimators do not see them. Losses, evaluations and checkpoints work as before. Raises UserError
-    if the pattern matches no parameter, because that would be plain training.
+    them, and gradient estimators do not see them. Losses, evaluations and checkpoints work as before. The pattern
+    r"^(?!classifier/|blocks/11/)" trains the last layers only: the backward pass then ends at the lowest of them.
+
+    Raises UserError if the pattern matches no parameter, because that would be plain training.
     """
 
     def init(key: Key[Array, ""]) -> tuple[Tree, Tree]:
         params, stats = model.init(key)
-        trainable, frozen_params = split_by_path(params, lambda name: re.search(pattern, name))
-        if not frozen_params:
-            raise UserError(
-                f"frozen: {pattern!r} matches no parameter. Available: {format_names(sorted(shapes(params)))}."
-            )
+        selected = set(matching(pattern, shapes(params), owner="frozen:"))
+        trainable, frozen_params = split_by_path(params, selected.__contains__)
         return trainable, {**stats, FROZEN: frozen_params}
 
     def apply(params: Tree, stats: Tree, *inputs, **options):
-        model_stats = {name: entry for name, entry in stats.items() if name != FROZEN}
-        return model.apply(merge_trees(params, stats[FROZEN]), model_stats, *inputs, **options)
+        return model.apply(*thawed(params, stats), *inputs, **options)
 
     return Model(init, apply)
+
+
+def thawed(params: Tree, stats: Tree) -> tuple[Tree, Tree]:
+    """Return the params with the frozen ones in their places, and the other stats: those of the model inside."""
+    return merge_trees(params, stats[FROZEN]), {name: entry for name, entry in stats.items() if name != FROZEN}
 
 
 def split_by_path(tree: dict, select: Callable, prefix: str = "") -> tuple[dict, dict]:
@@ -71,6 +72,12 @@ def named_arrays(params: Tree, stats: Tree) -> dict[str, Any]:
         for prefix, tree in (("", params), ("stats", stats))
         for path, x in jax.tree.leaves_with_path(tree)
     }
+
+
+def with_arrays(arrays: dict[str, Any], params: Tree, stats: Tree) -> tuple[Tree, Tree]:
+    """Return params and stats with some arrays replaced, {name: array}; names are those of `named_arrays`."""
+    fill = lambda prefix, tree: jax.tree.map_with_path(lambda path, x: arrays.get(array_name(prefix, path), x), tree)
+    return fill("", params), fill("stats", stats)
 
 
 def array_name(prefix: str, path: tuple) -> str:

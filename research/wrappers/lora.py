@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 
-from research.axes import Array, Key
+from research.axes import Array, Float, Key
 from research.core import Model, Tree, draw
-from research.errors import UserError, format_names, nearest
-from research.layers.linear import LowRank
-from research.tree import path_name, shapes
-from research.wrappers.frozen import FROZEN, merge_trees, split_by_path
+from research.errors import UserError
+from research.layers.linear import TunedKernel
+from research.wrappers.frozen import FROZEN, thawed
+from research.wrappers.tuned import beside, change_layers, frozen_beside, linear_kernels
 
 LORA = "lora"  # the stats entry that holds the scale, alpha / rank
-A, B = "lora_a", "lora_b"  # the factors, siblings of their kernel
+FACTORS = ("lora_a", "lora_b")  # siblings of their kernel
 
 
 def lora(model: Model, pattern: str, *, rank: int = 8, alpha: float = 16.0, train: str | None = None) -> Model:
@@ -34,24 +31,30 @@ def lora(model: Model, pattern: str, *, rank: int = 8, alpha: float = 16.0, trai
     rank is not between 1 and the smaller side of each kernel, and if the model is already frozen.
     """
 
+    def add(key, arrays):
+        factors = {}
+        for kernel in linear_kernels(pattern, arrays, owner="lora", train=train):
+            path, layers, features, outputs = kernel
+            if not 1 <= rank <= min(features, outputs):
+                shape = arrays[path].shape
+                raise UserError(f"lora(rank={rank}): expected 1 to {min(features, outputs)} for {path!r} {shape}.")
+            dtype = arrays[path].dtype
+            a = jax.random.normal(draw(key, f"lora/{path}"), (*layers, features, rank), dtype)
+            b = jnp.zeros((*layers, rank, outputs), dtype)
+            a = a / jnp.sqrt(features).astype(dtype)
+            factors |= {beside(path, name): x for name, x in zip(FACTORS, (a, b), strict=True)}
+        return factors
+
+    init_frozen = frozen_beside(model, add, owner="lora", train=train)
+
     def init(key: Key[Array, ""]) -> tuple[Tree, Tree]:
-        params, stats = model.init(key)
-        if taken := {FROZEN, LORA} & set(stats):
-            raise UserError(f"lora: the model already has the stats entry {min(taken)!r}; use the model without it.")
-        arrays = {path_name(path): x for path, x in jax.tree.leaves_with_path(params)}
-        selected = _matches("pattern", pattern, arrays)
-        trained = _matches("train", train, arrays) if train is not None else []
-        if both := sorted(set(selected) & set(trained)):
-            raise UserError(f"lora: {pattern!r} and train={train!r} both match {both[0]!r}; expected one of them.")
-        trainable, frozen_params = split_by_path(params, lambda name: name not in trained)
-        for name in selected:
-            trainable = merge_trees(trainable, _factors(draw(key, f"lora/{name}"), name, arrays[name], rank))
-        return trainable, {**stats, FROZEN: frozen_params, LORA: {"scale": jnp.float32(alpha / rank)}}
+        params, stats = init_frozen(key)
+        return params, {**stats, LORA: {"scale": jnp.float32(alpha / rank)}}
 
     def apply(params: Tree, stats: Tree, *inputs, **options):
-        model_stats = {name: entry for name, entry in stats.items() if name not in (FROZEN, LORA)}
-        full = _with_factors(merge_trees(params, stats[FROZEN]), stats[LORA]["scale"], LowRank)
-        return model.apply(full, model_stats, *inputs, **options)
+        full, model_stats = thawed(params, stats)
+        scale = model_stats.pop(LORA)["scale"]
+        return model.apply(change_layers(full, FACTORS, _tuned(scale)), model_stats, *inputs, **options)
 
     return Model(init, apply)
 
@@ -63,44 +66,25 @@ def merged(params: Tree, stats: Tree) -> Tree:
     """
     if missing := {FROZEN, LORA} - set(stats):
         raise UserError(f"merged: the stats have no entry {min(missing)!r}; expected the stats of lora(...).")
-    add = lambda kernel, a, b: kernel + jnp.matmul(a, b, precision="highest")
-    return _with_factors(merge_trees(params, stats[FROZEN]), stats[LORA]["scale"], add)
+    add = lambda tuned: tuned.kernel + jnp.matmul(tuned.parts["a"], tuned.parts["b"], precision="highest")
+    tree = change_layers(thawed(params, stats)[0], FACTORS, _tuned(stats[LORA]["scale"]))
+    is_tuned = lambda x: isinstance(x, TunedKernel)
+    return jax.tree.map(lambda x: add(x) if is_tuned(x) else x, tree, is_leaf=is_tuned)
 
 
-def _matches(argument: str, pattern: str, arrays: Mapping) -> list[str]:
-    if found := [name for name in arrays if re.search(pattern, name)]:
-        return found
-    names = sorted(arrays)
-    raise UserError(
-        f"lora: {argument} {pattern!r} matches no parameter.{nearest(pattern, names)} Available: {format_names(names)}."
-    )
+def _tuned(scale):
+    """Return the change of a layer with factors: its kernel becomes one with (a, scale * b)."""
+
+    def change(layer, a, b):
+        parts = {"a": a, "b": b * scale.astype(b.dtype)}
+        return {**layer, "kernel": TunedKernel(layer["kernel"], parts, low_rank)}
+
+    return change
 
 
-def _factors(key: Key[Array, ""], name: str, kernel: Array, rank: int) -> Tree:
-    """Return a nested dict with the initial factors of the kernel `name`."""
-    *parents, last = name.split("/")
-    layers = kernel.shape[:1] if "stacked" in parents else ()
-    if last != "kernel" or kernel.ndim != len(layers) + 2:
-        raise UserError(
-            f"lora: the pattern matches {name!r} of shape {shapes({name: kernel})[name]}; expected only kernels of "
-            "linear layers, which are matrices. End the pattern with 'kernel$'."
-        )
-    features, outputs = kernel.shape[-2:]
-    if not 1 <= rank <= min(features, outputs):
-        raise UserError(f"lora(rank={rank}): expected 1 to {min(features, outputs)} for {name!r} {kernel.shape}.")
-    a = jax.random.normal(key, (*layers, features, rank), kernel.dtype) / jnp.sqrt(features).astype(kernel.dtype)
-    tree = {A: a, B: jnp.zeros((*layers, rank, outputs), kernel.dtype)}
-    for parent in reversed(parents):
-        tree = {parent: tree}
-    return tree
-
-
-def _with_factors(tree: Tree, scale: Array, combine) -> Tree:
-    """Replace each kernel that has factors by `combine(kernel, a, scale * b)`, and drop the factors."""
-    if not isinstance(tree, dict):
-        return tree
-    rest = {name: _with_factors(value, scale, combine) for name, value in tree.items() if name not in (A, B)}
-    if A in tree:
-        b = tree[B] * scale.astype(tree[B].dtype)
-        rest["kernel"] = combine(tree["kernel"], tree[A], b)
-    return rest
+def low_rank(
+    dot, x: Float[Array, "*batch features"], kernel: Float[Array, "features outputs"], *,
+    a: Float[Array, "features rank"], b: Float[Array, "rank outputs"],
+) -> Float[Array, "*batch outputs"]:  # fmt: skip
+    """Compute x kernel + (x a) b: the sum kernel + a b is never formed, neither forward nor for a gradient."""
+    return dot(x, kernel) + dot(dot(x, a).astype(x.dtype), b)

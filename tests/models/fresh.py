@@ -8,7 +8,10 @@ from research.distributed.sharding import path_name
 
 
 def fresh(model, *, scale: float = 0.3, seed: int = 0):
-    """(params, stats) of a Model: normal numbers times `scale`; norms near 1, running statistics at their start."""
+    """(params, stats) of a Model: normal numbers times `scale`; norms near 1, running statistics at their start.
+
+    Frozen params, in `stats`, are params.
+    """
     rng = np.random.default_rng(seed)
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
 
@@ -16,7 +19,9 @@ def fresh(model, *, scale: float = 0.3, seed: int = 0):
         start = 1.0 if path_name(path).endswith("scale") else 0.0
         return jnp.asarray(start + scale * rng.normal(size=x.shape), jnp.float32)
 
-    stats = jax.tree.map_with_path(
-        lambda path, x: jnp.asarray(np.full(x.shape, path_name(path).endswith("var")), x.dtype), stats
-    )
-    return jax.tree.map_with_path(numbers, params), stats
+    def begun(path, x):
+        if path_name(path).startswith("frozen/"):
+            return numbers(path, x)
+        return jnp.asarray(np.full(x.shape, path_name(path).endswith("var")), x.dtype)
+
+    return jax.tree.map_with_path(numbers, params), jax.tree.map_with_path(begun, stats)

@@ -20,6 +20,7 @@ from research.tree import shapes
 from research.wrappers.frozen import frozen
 from research.wrappers.lora import lora, merged
 from research.wrappers.mixed_precision import mixed_precision
+from tests.wrappers.peft import GPT2, PARAMS, TRUTH, close, outputs_and_gradient
 
 KEY = jax.random.key(3)
 BASE = from_nnx(lambda rngs: MLP((6, 6, 1), hidden=(16, 12), num_classes=4, rngs=rngs))
@@ -78,6 +79,22 @@ def test_the_gradient_equals_that_of_the_network_written_by_hand():
     for grad_fn in (gradient(loss), accumulate(gradient(loss), 2)):
         found, _ = jax.jit(grad_fn)(params, ctx)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5), found, expected)
+
+
+def test_it_equals_peft():
+    name = "base_model.model.transformer.h.{}.mlp.c_fc.lora_{}.default.weight"
+    factors = lambda kind: {
+        str(i): {
+            "feed_forward": {"up": {f"lora_{f}": TRUTH[f"lora/{kind}{name.format(i, f.upper())}"].T for f in "ab"}}
+        }
+        for i in range(2)
+    }
+    tuned = lora(GPT2, "feed_forward/up/kernel$", rank=2, alpha=6.0)
+    stats = {"frozen": PARAMS, "lora": {"scale": jnp.float32(3)}}
+    assert shapes(tuned.init(KEY)[0]) == shapes({"blocks": factors("")})
+    logits, gradient = outputs_and_gradient(tuned, {"blocks": factors("")}, stats)
+    close(logits, TRUTH["lora/logits"])
+    jax.tree.map(close, gradient, {"blocks": factors("gradient/")})
 
 
 def test_the_backward_pass_computes_no_gradient_of_a_frozen_kernel():
