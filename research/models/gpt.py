@@ -17,7 +17,7 @@ from research.layers.attention import attention, causal_mask
 from research.layers.embedding import Embed, embed_tokens
 from research.layers.experts import Routed
 from research.layers.layer_norm import LayerNorm
-from research.layers.linear import flatten_leading_axes
+from research.layers.linear import Linear, flatten_leading_axes
 from research.layers.transformer import Block
 from research.models.decoder import apply_blocks, apply_cached, check_length, packed_mask, vocabulary_tactic
 
@@ -45,13 +45,15 @@ def rules(*, experts: bool = False, min_size: int = 2**14) -> tuple:
 
 
 class GPT(nnx.Module):
-    """A causal transformer that returns the logits of each next token.
+    """A causal transformer that returns the logits of each next token, or with `num_classes` those of the row's class.
 
     The defaults are GPT-2 small, 124.4 M parameters.
 
     `segments` numbers the documents packed into a row (0 is padding): a token attends only within its own segment.
     `positions` counts tokens within the document, by default within the row. The output layer is the transposed
-    embedding.
+    embedding. With `num_classes` it is a linear layer instead, which reads the last token of each row (Radford et al.
+    2018, section 3.2); padding is on its right. With `states` there is no output layer: the result is the normalised
+    vector of each token.
 
     `mask(length)` returns the attention mask by position, by default causal. With `full_mask`, a token attends in both
     directions, and the logits are those of the token itself: an encoder for masked language modelling (BERT, but
@@ -64,14 +66,18 @@ class GPT(nnx.Module):
 
     With a `cache`, the tokens continue those in it, and the result is (logits, cache): see `decoder.apply_cached`.
 
-    Raises UserError if a row is longer than `length`, and for a cache with experts or with a mask that is not causal.
+    Raises UserError if a row is longer than `length`, for a cache with experts or with a mask that is not causal, and
+    for classes with experts.
     """
 
     def __init__(
         self, *, vocabulary: int = 50_257, length: int = 1024, width: int = 768, depth: int = 12, heads: int = 12,
         dropout: float = 0.0, mask: Callable | None = causal_mask, attend: Callable = attention,
-        experts: Mapping | None = None, stack: Callable | None = None, rngs: nnx.Rngs,
+        experts: Mapping | None = None, num_classes: int | None = None, states: bool = False,
+        stack: Callable | None = None, rngs: nnx.Rngs,
     ):  # fmt: skip
+        if experts and num_classes:
+            raise UserError(f"num_classes={num_classes} with experts; expected one of them.")
         normal = nnx.initializers.normal
         self.embed = Embed(vocabulary, width, embedding_init=normal(0.02), rngs=rngs)
         self.place = Embed(length, width, embedding_init=normal(0.01), rngs=rngs)
@@ -87,7 +93,8 @@ class GPT(nnx.Module):
 
         self.blocks = stack(build, depth) if stack else nnx.List(build() for _ in range(depth))
         self.norm = LayerNorm(width, epsilon=1e-5)
-        self.length, self.depth, self.mask, self.routed = length, depth, mask, experts is not None
+        self.classifier = Linear(width, num_classes, kernel_init=normal(0.02), rngs=rngs) if num_classes else None
+        self.length, self.depth, self.mask, self.routed, self.states = length, depth, mask, experts is not None, states
 
     def __call__(
         self,
@@ -98,7 +105,12 @@ class GPT(nnx.Module):
         *,
         train: bool,
         rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "batch time vocabulary"] | Routed | tuple[Float[Array, "batch time vocabulary"], Tree]:
+    ) -> (
+        Float[Array, "batch time outputs"]
+        | Float[Array, "batch classes"]
+        | Routed
+        | tuple[Float[Array, "batch time outputs"] | Float[Array, "batch classes"], Tree]
+    ):
         check_length(tokens, self.length, cache=cache)
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions
         x = embed_tokens(self.embed, tokens) + embed_tokens(self.place, positions)
@@ -107,11 +119,21 @@ class GPT(nnx.Module):
             if self.routed:
                 raise UserError("a mixture of experts has no cache, because the tokens of a row share its experts.")
             x, cache = apply_cached(self.blocks, x, cache, mask=self.mask, segments=segments, positions=positions)
-            return flatten_leading_axes(self.embed.attend, self.norm(x)), cache
+            return self._outputs(x, segments), cache
         if self.routed:
             x = Routed(x, jnp.zeros(len(tokens)))
         mask = packed_mask(self.mask, segments, length=tokens.shape[1])
         x = apply_blocks(self.blocks, x, mask=mask, train=train, rngs=rngs)
         x, balance = x if self.routed else (x, None)
-        logits = flatten_leading_axes(self.embed.attend, self.norm(x))
+        logits = self._outputs(x, segments)
         return Routed(logits, balance / self.depth) if self.routed and train else logits
+
+    def _outputs(self, x, segments):
+        if self.states:
+            return self.norm(x)
+        if self.classifier is None:
+            return flatten_leading_axes(self.embed.attend, self.norm(x))
+        if segments is None:
+            return self.classifier(self.norm(x[:, -1]))
+        last = jnp.maximum((segments > 0).sum(1) - 1, 0)
+        return self.classifier(self.norm(jnp.take_along_axis(x, last[:, None, None], 1)[:, 0]))

@@ -32,6 +32,7 @@ LLAMA32_1B = {
     "vocabulary": 128_256, "length": 131_072, "width": 2048, "depth": 16, "kv_heads": 8, "hidden": 8192, "tied": True,
     "rope_base": 500_000.0, "rope_scaling": Llama3(32.0),
 }  # fmt: skip
+TINYLLAMA_1B = {"length": 2048, "width": 2048, "depth": 22, "kv_heads": 4, "hidden": 5632}
 MISTRAL_7B = {"length": 32_768, "kv_heads": 8, "hidden": 14_336, "window": 4096}
 QWEN2_05B = {
     "vocabulary": 151_936, "length": 131_072, "width": 896, "depth": 24, "heads": 14, "kv_heads": 2, "hidden": 4864,
@@ -73,7 +74,7 @@ class LLaMA(nnx.Module):
     `kv_heads` shares keys and values among groups of heads (LLaMA 3). `window` limits attention to the last tokens
     (Mistral). `use_bias` names the layers of attention that have a bias (Qwen2: q, k, v), and `qk_norm` normalises
     queries and keys (Qwen3). With `tied`, the output layer is the transposed embedding. `rope_base` and `rope_scaling`
-    are those of `layers.rotary.rotate`.
+    are those of `layers.rotary.rotate`. With `states` the result is the normalised vector of each token.
 
     Raises UserError if a row is longer than `length`, and for a window without a mask.
     """
@@ -83,8 +84,8 @@ class LLaMA(nnx.Module):
         kv_heads: int | None = None, head_width: int | None = None, hidden: int = 11_008, rope_base: float = 10_000.0,
         rope_scaling: Scaling | None = None, epsilon: float = 1e-5, window: int | None = None,
         use_bias: bool | Collection[str] = False, qk_norm: bool = False, tied: bool = False, dropout: float = 0.0,
-        mask: Callable | None = causal_mask, attend: Callable = attention, stack: Callable | None = None,
-        rngs: nnx.Rngs,
+        mask: Callable | None = causal_mask, attend: Callable = attention, states: bool = False,
+        stack: Callable | None = None, rngs: nnx.Rngs,
     ):  # fmt: skip
         if window and mask is None:
             raise UserError(f"window={window} needs a mask; an attention function with its own mask has no window.")
@@ -105,7 +106,8 @@ class LLaMA(nnx.Module):
 
         self.blocks = stack(build, depth) if stack else nnx.List(build() for _ in range(depth))
         self.norm = RMSNorm(width, epsilon=epsilon)
-        self.head = None if tied else Linear(width, vocabulary, use_bias=False, kernel_init=normal, rngs=rngs)
+        self.head = None if tied or states else Linear(width, vocabulary, use_bias=False, kernel_init=normal, rngs=rngs)
+        self.states = states
         self.length, self.mask = length, functools.partial(mask, window=window) if window else mask
 
     def __call__(
@@ -117,7 +119,7 @@ class LLaMA(nnx.Module):
         *,
         train: bool,
         rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "batch time vocabulary"] | tuple[Float[Array, "batch time vocabulary"], Tree]:
+    ) -> Float[Array, "batch time outputs"] | tuple[Float[Array, "batch time outputs"], Tree]:
         check_length(tokens, self.length, cache=cache)
         x = constrain(embed_tokens(self.embed, tokens), BATCH_AXES, "context")
         positions = jnp.arange(tokens.shape[1]) if positions is None else positions
@@ -127,5 +129,6 @@ class LLaMA(nnx.Module):
         else:
             x, cache = apply_cached(self.blocks, x, cache, mask=self.mask, segments=segments, positions=positions)
         x = self.norm(x)
-        logits = flatten_leading_axes(self.embed.attend, x) if self.head is None else self.head(x)
-        return logits if cache is None else (logits, cache)
+        if not self.states:
+            x = flatten_leading_axes(self.embed.attend, x) if self.head is None else self.head(x)
+        return x if cache is None else (x, cache)

@@ -6,7 +6,8 @@ change therefore applies to training, evaluation, prediction and export. If a wr
 
     inputs        preprocess (a fixed transformation)
     parameters    frozen (excluded from training, such as all but the last layers)
-    fine-tuning   lora (low-rank updates of frozen kernels), adapters (bottlenecks), tuned (their common part)
+    fine-tuning   lora (low-rank updates of frozen kernels), adapters (bottlenecks), prompt (vectors before a row),
+                  prefix (keys and values before a row), tuned (their common part)
     arithmetic    mixed_precision (16 bits)
     several       chain (models in sequence; part applies one of them)
     outputs       test_time (averages over augmented copies of an input)

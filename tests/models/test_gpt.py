@@ -56,6 +56,22 @@ def test_the_output_layer_is_the_embedding():
     np.testing.assert_allclose(found, 2 * logits(TOKENS), rtol=1e-4, atol=1e-4)
 
 
+def test_a_classifier_reads_the_last_token():
+    """With the transposed embedding as its kernel, its classes are the next tokens."""
+    sizes = dict(vocabulary=11, length=12, width=16, depth=2, heads=2)
+    model = from_nnx(lambda rngs: GPT(**sizes, num_classes=11, rngs=rngs))
+    head = {"kernel": PARAMS["embed"]["embedding"].T, "bias": np.zeros(11, np.float32)}
+    classes = jax.jit(lambda *inputs: model.apply({**PARAMS, "classifier": head}, {}, *inputs)[0])
+    segments = np.array([[1] * 12, [1] * 7 + [0] * 5, [1] + [0] * 11])
+    expected = logits(TOKENS, segments)[np.arange(3), [11, 6, 0]]
+    np.testing.assert_allclose(classes(TOKENS, segments), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(classes(TOKENS), logits(TOKENS)[:, -1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="num_classes=2 with experts; expected one of them"):
+        jax.eval_shape(
+            from_nnx(lambda rngs: GPT(**sizes, num_classes=2, experts={"number": 2}, rngs=rngs)).init, jax.random.key(0)
+        )
+
+
 def test_dropout_needs_and_uses_the_key():
     model = from_nnx(lambda rngs: GPT(vocabulary=11, length=12, width=8, depth=1, heads=2, dropout=0.5, rngs=rngs))
     params, _ = fresh(model)

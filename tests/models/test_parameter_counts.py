@@ -47,6 +47,7 @@ han = 2 * gru(200, 50) + 2 * gru(100, 50) + 2 * (100 * 100 + 100 + 100) + 101 * 
         (lambda rngs: LLaMA(**llama.LLAMA2_7B, rngs=rngs), 6_738_415_616),
         (lambda rngs: LLaMA(**llama.LLAMA3_8B, rngs=rngs), 8_030_261_248),
         (lambda rngs: LLaMA(**llama.LLAMA32_1B, rngs=rngs), 1_235_814_400),
+        (lambda rngs: LLaMA(**llama.TINYLLAMA_1B, rngs=rngs), 1_100_048_384),
         (lambda rngs: LLaMA(**llama.MISTRAL_7B, rngs=rngs), 7_241_732_096),
         (lambda rngs: LLaMA(**llama.QWEN2_05B, rngs=rngs), 494_032_768),
         # embedding, 28 layers of attention, SwiGLU and norms, and the last norm
