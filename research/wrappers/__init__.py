@@ -9,7 +9,7 @@ change therefore applies to training, evaluation, prediction and export. If a wr
     fine-tuning   lora (low-rank updates of frozen kernels), adapters (bottlenecks), prompt (vectors before a row),
                   prefix (keys and values before a row), tuned (their common part)
     arithmetic    mixed_precision (16 bits)
-    several       chain (models in sequence; part applies one of them)
+    several       chain (models in sequence; part applies one of them), features (of a frozen network, for another)
     outputs       test_time (averages over augmented copies of an input)
 
 To add one, copy `preprocess.py`; copy `adapters.py` if it adds parameters to frozen ones.
