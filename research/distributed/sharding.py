@@ -26,6 +26,8 @@ BATCH_AXES = ("data", "fsdp", "expert")  # the axes over which a batch is split
 ON_HOST = "on_host"  # arrays with this name in their path are stored in host memory
 STACKED = "stacked"  # arrays with this name in their path have a leading axis of layers
 
+FROZEN = "frozen"  # the entry of stats that holds params that are not trained
+
 Tactic = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
 
 
@@ -94,10 +96,11 @@ def shardings(tree, mesh, rules=()):
     A path is like `params/encoder/kernel`. A rule is (pattern, PartitionSpec) or (pattern, tactic); a tactic is a
     function (path, shape, mesh) -> PartitionSpec. Leaves that match no rule are replicated.
 
-    Rules apply to params. A leaf of `opt` or `stats` with the shape of a param, whose path ends with the path of that
-    param (a moment, an average), has the sharding of the param. For other leaves, write patterns that begin with
-    `opt/` or `stats/`; they have priority. If a path contains the name `stacked`, its spec describes one layer, and the
-    leading axis of layers is split over "pipeline".
+    Rules apply to params, and to the frozen ones in `stats/frozen` as if they were in `params`. A leaf of `opt` or
+    `stats` with the shape of a param, whose path ends with the path of that param (a moment, an average), has the
+    sharding of the param. For other leaves, write patterns that begin with `opt/` or `stats/`; they have priority. If a
+    path contains the name `stacked`, its spec describes one layer, and the leading axis of layers is split over
+    "pipeline".
 
     Raises UserError for a pattern that matches no path, and for a spec that names an unknown axis, uses an axis twice,
     has more entries than the leaf has dimensions, or splits a dimension into parts that do not divide it.
@@ -106,7 +109,7 @@ def shardings(tree, mesh, rules=()):
     params = {}
 
     def sharding(path, leaf):
-        name = path_name(path)
+        name = re.sub(rf"^stats/{FROZEN}/", "params/", path_name(path))
         part, _, rest = name.partition("/")
         aside = part if part in ("opt", "stats") else None
         spec = _spec_of_param(rest, leaf, params) if aside else None

@@ -132,6 +132,13 @@ def slots_of(path: str, shape: tuple[int, ...], table: Mapping[str, str | At]) -
     return [_checked(Slot(path, layer, shape[1:], place(name, table))) for layer, name in enumerate(names)]
 
 
+def has_place(path: str, table: Mapping[str, str | At]) -> bool:
+    """Return whether the table has an entry for an array; not for those that a wrapper such as `lora` adds."""
+    path = path.replace(f"{STACKED}/", "0/", 1)
+    module, _, array = path.rpartition("/")
+    return path in table or (module in table and array in ARRAYS)
+
+
 def place(path: str, table: Mapping[str, str | At]) -> At:
     """Return the At of an array. Raises UserError if the table has no entry for it or its module."""
     module, _, array = path.rpartition("/")

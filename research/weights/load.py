@@ -11,7 +11,7 @@ import numpy as np
 from research.errors import UserError, format_names, nearest
 from research.weights.files import Stored
 from research.weights.folders import read_checkpoint
-from research.weights.layout import NOTHING, Group, Layout, Slot, groups_of, slots_of
+from research.weights.layout import NOTHING, Group, Layout, Slot, groups_of, has_place, slots_of
 from research.wrappers.frozen import named_arrays, with_arrays
 
 PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel, and of torch.compile
@@ -40,9 +40,9 @@ def weights(
     `inside` is the path of the network among the params, if it is a part of a larger one, such as "encoder".
 
     Every array of the network must be in the checkpoint, and every array of the checkpoint must be used. `skip` (a
-    regular expression, searched in our paths, such as r"^head/") names arrays that keep their initial values, and
-    `drop` (searched in their names) arrays of the checkpoint that are not wanted. With `cast`, numbers of another
-    floating-point type are converted; otherwise another type is an error.
+    regular expression, searched in our paths, such as r"^head/" or r"lora_[ab]$") names arrays that keep their initial
+    values, and `drop` (searched in their names) arrays of the checkpoint that are not wanted. With `cast`, numbers of
+    another floating-point type are converted; otherwise another type is an error.
 
     The returned function maps (params, stats) of shapes, or of arrays, to the same trees with the arrays in their
     place. It reads one array at a time, and only the parts that this process holds. `tell` receives a table. If an
@@ -99,8 +99,9 @@ def match(
     """
     _check_pattern("skip", skip, like)
     _check_pattern("drop", drop, there)
-    slots = [slot for path, x in like.items() for slot in slots_of(path, x.shape, layout.table)]
-    loaded, fresh, missing, unused = {}, [], [], {}
+    fresh = [path for path in like if re.search(skip, path) and not has_place(path, layout.table)]
+    slots = [slot for path in like if path not in fresh for slot in slots_of(path, like[path].shape, layout.table)]
+    loaded, missing, unused = {}, [], {}
     for group in groups_of(slots):
         skipped = [re.search(skip, slot.path) is not None for slot in group.slots]
         if all(skipped):

@@ -9,9 +9,8 @@ import jax
 
 from research.axes import Array, Key
 from research.core import Model, Tree
+from research.distributed.sharding import FROZEN
 from research.tree import matching, path_name, shapes
-
-FROZEN = "frozen"  # the stats entry that holds the frozen params
 
 
 def frozen(model: Model, pattern: str) -> Model:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from research.axes import Array, Float, Key
 from research.core import Model, Tree, draw
+from research.distributed.sharding import FROZEN
 from research.errors import UserError
 from research.layers.linear import TunedKernel
-from research.wrappers.frozen import FROZEN, thawed
+from research.wrappers.frozen import thawed
 from research.wrappers.tuned import beside, change_layers, frozen_beside, linear_kernels
 
 LORA = "lora"  # the stats entry that holds the scale, alpha / rank

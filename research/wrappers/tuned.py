@@ -9,9 +9,10 @@ import jax
 
 from research.axes import Array, Key
 from research.core import Model, Tree
+from research.distributed.sharding import FROZEN
 from research.errors import UserError
 from research.tree import matching, path_name, shapes
-from research.wrappers.frozen import FROZEN, merge_trees, split_by_path
+from research.wrappers.frozen import merge_trees, split_by_path
 
 
 class Kernel(NamedTuple):

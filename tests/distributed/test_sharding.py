@@ -108,6 +108,17 @@ def test_an_optimizer_leaf_follows_where_path_and_shape_match():
     }
 
 
+def test_frozen_params_follow_the_rules_of_params():
+    tree = state({"up/lora_a": (4, 2)}, stats={"frozen/up/kernel": (4, 8), "frozen/stacked/up/kernel": (6, 4, 8)})
+    found = specs(
+        tree, mesh_of(fsdp=2, tensor=2), ((r"(^|/)up/kernel$", P("fsdp", "tensor")), (r"^params/up", P("fsdp")))
+    )
+    assert found == {
+        "params/up/lora_a": ("fsdp",), "stats/frozen/up/kernel": ("fsdp", "tensor"),
+        "stats/frozen/stacked/up/kernel": (None, "fsdp", "tensor"),
+    }  # fmt: skip
+
+
 def test_stacked_layers_have_an_axis_more_in_front():
     tree = state({"blocks/stacked/kernel": (6, 4, 8), "blocks/stacked/bias": (6, 8)}, optax.sgd(0.1, momentum=0.9))
     table = ((r"kernel$", P(None, "tensor")),)

@@ -20,7 +20,9 @@ from research.models.t5 import T5
 from research.objectives.language import language
 from research.tree import path_name
 from research.weights import llama
+from research.weights.layout import NOTHING
 from research.weights.load import weights
+from research.wrappers.lora import lora
 from research.wrappers.mixed_precision import mixed_precision
 from tests.weights.disk import Case
 
@@ -32,11 +34,11 @@ def case(tmp_path):
     return Case("transformers_decoders", tmp_path, part="qwen2/")
 
 
-def finetuned(case, *, mesh, devices, stack=None, dtype=None, parts=1):
-    """The losses and params of three steps, from the stored weights."""
+def finetuned(case, *, mesh, devices, stack=None, dtype=None, parts=1, wrap=lambda model: model, fresh=NOTHING):
+    """The losses and params of three steps, from the stored weights; those that match `fresh` are not stored."""
     sizes = llama.arguments(case.config)
     model = from_nnx(lambda rngs: LLaMA(**sizes, stack=stack, rngs=rngs))
-    model = mixed_precision(model, dtype) if dtype else model
+    model = wrap(mixed_precision(model, dtype) if dtype else model)
     rng = np.random.default_rng(0)
     segments = np.repeat([[1] * 5 + [2] * 5 + [0] * 2], 8, 0)
     data = arrays(
@@ -47,7 +49,7 @@ def finetuned(case, *, mesh, devices, stack=None, dtype=None, parts=1):
         init=model.init, apply=model.apply, loss=loss, optimizer=optax.adam(0.05, eps=0.1), steps=3,
         source=batches(data, 8, shuffle=False), mesh=mesh, grad_fn=accumulate(gradient(loss), parts),
         rules=rules(tied=True, use_bias=True, min_size=0) if len(devices) > 1 else (),
-        init_from=weights(case.folder, llama.transformers(**sizes), tell=lambda text: None),
+        init_from=weights(case.folder, llama.transformers(**sizes), skip=fresh, tell=lambda text: None),
     )  # fmt: skip
     built = build(experiment, devices=devices)
     state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
@@ -72,6 +74,25 @@ def test_four_devices_fine_tune_as_one(case, dtype, atol):
             np.testing.assert_allclose(y, params[name.replace("stacked", str(i))], atol=10 * atol)
     q = state.params["blocks"]["stacked"]["attention"]["q"]["kernel"]
     assert q.sharding.spec == P(None, "fsdp", "tensor") and q.addressable_shards[0].data.shape == (2, 12, 12)
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(None, 2e-5), (jnp.bfloat16, 0.02)])
+def test_four_devices_tune_factors_as_one(case, dtype, atol):
+    """LoRA of loaded weights: split over FSDP and tensor, in a Stack, accumulated, and in 16 bits."""
+    wrap = lambda model: lora(model, "(attention/[qv]|feed_forward/down)/kernel$", rank=4)
+    options = dict(wrap=wrap, fresh="lora_[ab]$", stack=Stack)
+    values, params, alone = finetuned(case, mesh={}, devices=FOUR[:1], **options)
+    mesh = {"fsdp": 2, "tensor": 2}
+    found, split, state = finetuned(case, mesh=mesh, devices=FOUR, dtype=dtype, parts=2, **options)
+    np.testing.assert_allclose(found, values, atol=atol)
+    assert values[0] - values[-1] > 0.05
+    assert len(split) == 6 and all("lora_" in name for name in split)
+    for name, x in split.items():
+        np.testing.assert_allclose(x, params[name], atol=10 * atol)
+    frozen = state.stats["frozen"]["blocks"]["stacked"]["attention"]["q"]["kernel"]
+    assert frozen.sharding.spec == P(None, "fsdp", "tensor")
+    assert all("fsdp" in x.sharding.spec for x in jax.tree.leaves(state.params))
+    jax.tree.map(np.testing.assert_array_equal, state.stats, alone.stats)  # no step moves a frozen array
 
 
 @pytest.mark.parametrize("build_model", [LLaMA, T5])
