@@ -5,6 +5,7 @@ and the actions to try. `doctor` runs all checks.
 
     before a run   before (initial loss, gradients, overfitting one batch), rate (range test), cost (memory, FLOPs), hlo
                    (what a device executes), roofline (the least time of a step), advice (meshes, the largest batch)
+                   transfer (loaded weights with few examples)
     data           data, copies (duplicates), suspects (wrong labels), tables
     splits         splits (check_splits), shifts (distributions), overlaps (copies, groups, times), leaks (columns),
                    duplicates (rows), parts

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from research.checks import EvaluationError
-from research.diagnose import after, before, copies, data, rate, splits, suspects
+from research.diagnose import after, before, copies, data, rate, splits, suspects, transfer
 from research.diagnose.case import Case, make_case
 from research.diagnose.finding import Finding, format_findings
 from research.diagnose.findings_page import finding
@@ -98,6 +98,7 @@ def checked(case: Case, *, rate_test: bool, out: Path):
     for outcome in of_split.values():
         yield outcome, []
     yield before.first_loss(case), []
+    yield transfer.last_layers(case), []
     # Three checks share one compiled step, if its gradient is that of the loss itself.
     probe = rate.prepared(case)
     begun = (probe[0], probe[1]._replace(opt=probe[1].opt._replace(factor=np.float32(rate.LOWEST * 100))))
