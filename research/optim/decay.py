@@ -19,7 +19,7 @@ def decay_mask(pattern: str = r"kernel$") -> Callable[[Tree], Tree]:
     """
 
     def mask(params):
-        selected = matching(pattern, list(shapes(params)), owner="decay_mask:")
+        selected = set(matching(pattern, shapes(params), owner="decay_mask:"))
         return jax.tree.map_with_path(lambda path, _: path_name(path) in selected, params)
 
     return mask

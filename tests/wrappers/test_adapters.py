@@ -11,7 +11,7 @@ from research.model import from_nnx
 from research.models.bert import BERT
 from research.models.llama import LLaMA
 from research.models.mlp import MLP
-from research.tree import shapes
+from research.tree import path_name, shapes
 from research.wrappers.adapters import adapters
 from research.wrappers.lora import lora
 from research.wrappers.mixed_precision import mixed_precision
@@ -33,17 +33,25 @@ def block_models(stack=None):
 
 @pytest.mark.parametrize("stack", [None, Stack])
 @pytest.mark.parametrize("kind", [0, 1])
-def test_at_the_start_it_equals_the_model_bitwise(kind, stack):
+def test_with_up_at_0_it_equals_the_model_bitwise(kind, stack):
     model = block_models(stack)[kind]
     tuned, tokens = adapters(model, width=3), np.arange(12).reshape(2, 6) % 7
-    params, stats = jax.jit(tuned.init)(KEY)
-    frozen = stats["frozen"]
+    params, stats = fresh(tuned)
+    params = jax.tree.map_with_path(lambda path, x: 0 * x if "/up/" in path_name(path) else x, params)
     np.testing.assert_array_equal(
-        jax.jit(tuned.apply)(params, stats, tokens)[0], jax.jit(model.apply)(frozen, {}, tokens)[0]
+        jax.jit(tuned.apply)(params, stats, tokens)[0], jax.jit(model.apply)(stats["frozen"], {}, tokens)[0]
     )
     names = shapes(params)
     assert all("/adapter/" in name for name in names) and len(names) == 4 * (2 if stack else 4)
-    assert shapes(frozen) == shapes(jax.eval_shape(model.init, KEY)[0])
+    assert shapes(stats["frozen"]) == shapes(jax.eval_shape(model.init, KEY)[0])
+
+
+def test_it_starts_with_up_at_0_and_down_with_variance_one_over_its_inputs():
+    wide = from_nnx(lambda rngs: MLP((5,), hidden=(64,), rngs=rngs))
+    adapter = adapters(wide, "layers/0/kernel", width=50).init(KEY)[0]["layers"]["0"]["adapter"]
+    assert not any(np.any(x) for x in (*adapter["up"].values(), adapter["down"]["bias"]))
+    down = adapter["down"]["kernel"]
+    np.testing.assert_allclose(np.var(down) * 64, 1, rtol=4 * np.sqrt(2 / down.size))
 
 
 def test_the_output_and_the_gradient_equal_those_written_by_hand():
