@@ -5,7 +5,7 @@ the next token. Every search works with every Decoder. A `Rule` changes the logi
 All functions can be jitted: shapes are fixed, prompts may have different lengths, and rows may end early. Pass the
 Decoder as an argument of the jitted function, because it holds the weights.
 
-    decoders        decoder (the type; a network with a cache, and one without)
+    decoders        decoder (the type; a network with a cache, and one without), encoder_decoder (from a source)
     searches        sampling (greedy and random), beam, speculative (a small network drafts)
     rules           rules (temperature, top-k, top-p, min-p, repetition), automaton (grammars, word lists)
     grammars        regex (a regular expression as a finite automaton)

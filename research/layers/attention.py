@@ -103,7 +103,7 @@ class MultiHeadAttention(nnx.Module):
     part of the queries; `attention` gathers all keys and values.
 
     With `sources` and `mask` of a `layers.cache.CachePlan`, x is also stored in `cache` (None: a new one), and attends
-    to what it holds; the result is (y, cache).
+    to what it holds; the result is (y, cache). A `memory` can also be a Cache of its keys and values (`remembered`).
 
     Raises UserError if heads do not divide the width (without `head_width`), kv_heads do not divide heads, or an
     `attend` other than `attention` would need a scale, a bias or dropout.
@@ -142,7 +142,7 @@ class MultiHeadAttention(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "batch time features"],
-        memory: Float[Array, "batch keys memory_features"] | None = None,
+        memory: Float[Array, "batch keys memory_features"] | Cache | None = None,
         *,
         mask: Mask | Integer[Array, "batch time"] | None = None,
         bias: Float[Array, "#batch #heads time keys"] | None = None,
@@ -152,7 +152,10 @@ class MultiHeadAttention(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch time features"] | tuple[Float[Array, "batch time features"], Cache]:
-        q, k, v = self.project(x, memory, positions=positions)
+        known = isinstance(memory, Cache)
+        q, k, v = self.project(x, None if known else memory, positions=positions)
+        if known:
+            k, v = (y.swapaxes(1, 2) for y in memory)
         if sources is not None:
             k, v, cache = remember(cache, k, v, sources=sources)
         options = {}
@@ -175,6 +178,11 @@ class MultiHeadAttention(nnx.Module):
             k, v = (jnp.repeat(y, q.shape[2] // y.shape[2], axis=2) for y in (k, v))
         y = self.out(self.attend(q, k, v, mask=mask, **options).reshape(*x.shape[:2], -1))
         return y if sources is None else (y, cache)
+
+    def remembered(self, memory: Float[Array, "batch keys memory_features"]) -> Cache:
+        """Return the keys and values of `memory`, which many calls can share."""
+        _, k, v = self.project(memory)
+        return Cache(k.swapaxes(1, 2), v.swapaxes(1, 2))
 
     def project(
         self,

@@ -31,11 +31,12 @@ class CachePlan(NamedTuple):
     """What all attention layers do with their caches in one call.
 
     `sources` is the index of the new token that is stored at each place, or -1 if the place keeps its content.
-    `mask` is the attention mask over the keys that `remember` returns.
+    `mask` is the attention mask over the keys that `remember` returns, and `keys` has their positions.
     """
 
     sources: Int[Array, "batch places"]
     mask: Bool[Array, "batch 1 time keys"]
+    keys: Int[Array, "batch keys"]
 
 
 def plan_cache(
@@ -60,11 +61,11 @@ def plan_cache(
         keys = stored
     elif not new:
         keys = jnp.concatenate([_positions_of_places(first[:, 0] - 1, places), positions], 1)
-    keys = keys[:, None, :]
-    mask = (keys >= 0) & (keys <= queries)
+    key = keys[:, None, :]
+    mask = (key >= 0) & (key <= queries)
     if window is not None:
-        mask = mask & (keys > queries - window)
-    return CachePlan(sources, mask[:, None])
+        mask = mask & (key > queries - window)
+    return CachePlan(sources, mask[:, None], keys)
 
 
 def _positions_of_places(last: Integer[Array, " batch"], places: int) -> Integer[Array, "batch {places}"]:

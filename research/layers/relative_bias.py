@@ -44,11 +44,11 @@ class RelativeBias(nnx.Module):
         self.number, self.max_distance, self.bidirectional = number, max_distance, bidirectional
 
     def __call__(
-        self, queries: Integer[Array, " time"], keys: Integer[Array, " keys"]
-    ) -> Float[Array, "1 heads time keys"]:
+        self, queries: Integer[Array, "#batch time"], keys: Integer[Array, "#batch keys"]
+    ) -> Float[Array, "#batch heads time keys"]:
         """Return the bias for queries and keys at these positions."""
-        distances = keys[None] - queries[:, None]
+        distances = keys[:, None] - queries[:, :, None]
         buckets = relative_buckets(
             distances, number=self.number, max_distance=self.max_distance, bidirectional=self.bidirectional
         )
-        return self.embed(buckets).transpose(2, 0, 1)[None]
+        return self.embed(buckets).transpose(0, 3, 1, 2)

@@ -12,6 +12,7 @@ loss of an objective, therefore this subpackage may import `research.objectives`
     tokens       language, masked_tokens
     words        word_vectors (similarity, analogies, neighbours), on the host
     texts        texts (the `finish` of an Eval), bleu, chrf, rouge (with stem), edits (WER, CER), answers (SQuAD)
+    pairs        translation (the loss of an encoder-decoder, and the targets that it decodes)
     tags         tagging, entities (BIO, IOBES), attachment (dependency trees)
     features     probe, adaptation (few-shot)
     raters       agreement (Fleiss' kappa, Krippendorff's alpha)

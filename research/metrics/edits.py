@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from research.axes import Array, Float
-from research.metrics.texts import check_pairs
+from research.core import Mean
+from research.metrics.texts import check_pairs, reference_lists
 
 
 class Edit(NamedTuple):
@@ -71,16 +72,38 @@ def error_rate(hypotheses: Sequence[Sequence], references: Sequence[Sequence]) -
     return ErrorRate(*(np.float64(x) for x in (*counts.values(), sum(map(len, references)))))
 
 
-def word_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> ErrorRate:
-    """Return the word error rate (WER) as an ErrorRate. Words are separated by white space; case counts."""
-    check_pairs(hypotheses, references)
-    return error_rate([text.split() for text in hypotheses], [text.split() for text in references])
+def word_error_rate(hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]) -> ErrorRate:
+    """Return the word error rate (WER) as an ErrorRate. Words are separated by white space; case counts.
+
+    Of several references, a text counts with the one that needs the fewest edits, the first of equals. Raises UserError
+    if a hypothesis has no reference.
+    """
+    return _closest_rate(hypotheses, references, str.split)
 
 
-def character_error_rate(hypotheses: Sequence[str], references: Sequence[str]) -> ErrorRate:
-    """Return the character error rate (CER) as an ErrorRate, over Unicode code points without outer white space."""
-    check_pairs(hypotheses, references)
-    return error_rate([text.strip() for text in hypotheses], [text.strip() for text in references])
+def character_error_rate(hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]) -> ErrorRate:
+    """Return the character error rate (CER) as an ErrorRate, over Unicode code points without outer white space.
+
+    Several references count as in `word_error_rate`.
+    """
+    return _closest_rate(hypotheses, references, str.strip)
+
+
+def mismatch_rate(hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]) -> Mean:
+    """Return the share of texts that equal none of their references. Raises UserError if a text has no reference."""
+    lists = reference_lists(hypotheses, references)
+    wrong = sum(text not in texts for text, texts in zip(hypotheses, lists, strict=True))
+    return Mean(np.float64(wrong), np.float64(len(lists)))
+
+
+def _closest_rate(hypotheses, references, items):
+    sides = [items(text) for text in hypotheses]
+    lists = [[items(text) for text in texts] for texts in reference_lists(hypotheses, references)]
+    closest = [
+        min(texts, key=lambda one, side=side: _distances(side, one)[-1, -1]) if len(texts) > 1 else texts[0]
+        for side, texts in zip(sides, lists, strict=True)
+    ]
+    return error_rate(sides, closest)
 
 
 def _distances(hypothesis, reference):

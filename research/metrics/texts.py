@@ -19,16 +19,22 @@ MARK_AFTER, MARK_BEFORE = re.compile(r"([^0-9])([.,])"), re.compile(r"([.,])([^0
 HYPHEN = re.compile(r"([0-9])(-)")
 
 
-def text_scores(decode: Callable[[Array], str], **scores: Callable[[Sequence[str], Sequence], Any]) -> Callable:
+def text_scores(
+    decode: Callable[[Array], str],
+    decode_source: Callable[[Array], str] | None = None,
+    /,
+    **scores: Callable[[Sequence[str], Sequence], Any],
+) -> Callable:
     """Return a `finish` that computes metrics of texts, and keeps the texts for the report.
 
     The measure stores the rows "hypothesis" and "reference", and perhaps "source", token ids int [rows, time];
-    `decode(ids)` returns the text of one row. `scores` are functions (hypotheses, references) -> metric state, by the
-    name of the metric: `text_scores(decode, bleu=bleu, wer=word_error_rate)`. A function may return a dict of states,
-    as `rouge` does; its names then follow the metric's: rouge_rouge1.
+    `decode(ids)` returns the text of one row; `decode_source`, by default the same, that of a source. References may be
+    int [rows, references, time], with rows of 0 after the last one of a text. `scores` are functions (hypotheses,
+    references) -> metric state, by the name of the metric: `text_scores(decode, bleu=bleu, wer=word_error_rate)`. A
+    function may return a dict of states, as `rouge` does; its names then follow the metric's: rouge_rouge1.
 
-    The result also has the array "texts" [rows, 3]: source ("" if there is none), reference and hypothesis. It raises
-    UserError if a row is missing.
+    The result also has the array "texts" [rows, 3]: source ("" if there is none), reference and hypothesis. Of several
+    references, it has the one that equals the hypothesis, or the first. It raises UserError if a row is missing.
     """
 
     def finish(results: Mapping) -> dict:
@@ -36,14 +42,17 @@ def text_scores(decode: Callable[[Array], str], **scores: Callable[[Sequence[str
         for name in ("hypothesis", "reference"):
             if name not in rows:
                 raise unknown("row of the evaluation", name, rows)
-        columns = {name: _decoded(rows[name], decode) for name in ("source", "reference", "hypothesis") if name in rows}
+        decoders = {"source": decode_source or decode, "reference": decode, "hypothesis": decode}
+        columns = {name: _decoded(rows[name], each) for name, each in decoders.items() if name in rows}
         numbers: dict = {}
         for name, score in scores.items():
             state = score(columns["hypothesis"], columns["reference"])
             named = state if isinstance(state, dict) else {"": state}
             numbers |= {f"{name}_{key}".rstrip("_"): part.value() for key, part in named.items()}
         source = columns.get("source", [""] * len(columns["reference"]))
-        texts = np.array([source, columns["reference"], columns["hypothesis"]], dtype=str).T
+        pairs = zip(columns["hypothesis"], columns["reference"], strict=True)
+        shown = [one if isinstance(one, str) else text if text in one else one[0] for text, one in pairs]
+        texts = np.array([source, shown, columns["hypothesis"]], dtype=str).T
         return {**numbers, "texts": texts}
 
     return finish
@@ -87,5 +96,7 @@ def words_13a(text: str) -> list[str]:
     return HYPHEN.sub(r"\1 \2 ", text).split()
 
 
-def _decoded(rows: Integer[np.ndarray, "rows time"], decode: Callable[[Array], str]) -> list[str]:
-    return [decode(row) for row in np.asarray(rows)]
+def _decoded(rows: Integer[np.ndarray, "rows ..."], decode: Callable[[Array], str]) -> list[str] | list[list[str]]:
+    if rows.ndim == 3:
+        return [[decode(one) for one in texts if one.any()] for texts in rows]
+    return [decode(row) for row in rows]

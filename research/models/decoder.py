@@ -85,8 +85,8 @@ def apply_cached(
     else:
         places = jax.tree.leaves(cache)[0].shape[-2]
     counts = jnp.full(len(x), x.shape[1]) if segments is None else (segments > 0).sum(1)
-    sources, by_position = plan_cache(positions, counts=counts, places=places, window=window, new=new)
-    options = dict(mask=by_position, sources=sources, positions=positions, train=False)
+    plan = plan_cache(positions, counts=counts, places=places, window=window, new=new)
+    options = dict(mask=plan.mask, sources=plan.sources, positions=positions, train=False)
     if not isinstance(blocks, nnx.List):
         return blocks(x, cache=cache, **options)
     after = []

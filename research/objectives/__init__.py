@@ -4,7 +4,8 @@ Pass the Loss to an experiment as `loss=`. These functions take Models and optio
 comes from `ctx.key`. `metrics["loss"]` is a Mean whose value is the scalar; examples of mask 0 have no weight. Loss
 terms on arrays are in `research.losses`. An objective with a memory, such as a queue, is a Technique.
 
-    supervised        classify, multi_label, regress, language, multi_task (uncertainty, grad_norm), deep_supervision
+    supervised        classify, multi_label, regress, language (also pairs), multi_task (uncertainty, grad_norm),
+                      deep_supervision
     Loss -> Loss      adversarial, mix (mixup, cutmix), maml, elastic (continual learning)
     robust            trades
     embeddings        triplets

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 
 from research import losses
-from research.core import Loss, Model, Out, draw, weighted_mean
+from research.axes import Array, Float, Integer
+from research.core import Loss, Mean, Model, Out, draw, weighted_mean
 from research.fields import example_weights, field, inputs, targets
 from research.layers.experts import Routed
 
@@ -47,28 +48,41 @@ def translation(model: Model | Callable, *, smoothing: float = 0.0) -> Loss:
     """Make the Loss of an encoder-decoder that is given the correct previous tokens (teacher forcing).
 
     A batch has "source" and "target", int [batch, time]; 0 is padding. A target starts with a begin token and ends with
-    an end token: each token but the first is predicted. `model` is a Model or its `apply`; it receives the source and
-    the target without its last position, and returns (logits, a state). Metrics are loss (nats per token) and accuracy.
-    Effect on `stats`: all the model's stats are passed on. The key is folded with "model".
+    an end token: each token but the first is predicted. `model` is a Model or its `apply`; it receives the source, the
+    target without its last position, and the segments of the source (0 for padding), and returns logits. Metrics are
+    loss (nats per token) and accuracy. Effect on `stats`: all the model's stats are passed on. The key is folded with
+    "model".
 
     Raises UserError, while tracing, if the batch lacks a field or the logits do not fit.
     """
     apply = getattr(model, "apply", model)
 
     def loss(params, ctx):
-        source, target = field(ctx.batch, "source"), field(ctx.batch, "target")
-        (logits, _), stats = apply(
-            params, ctx.stats, source, target[:, :-1], key=draw(ctx.key, "model"), train=True
-        )  # fmt: skip
-        labels = target[:, 1:]
-        weights = (labels != 0) * example_weights(ctx.batch, len(target))[:, None]
-        metrics = {
-            "loss": weighted_mean(losses.cross_entropy(logits, labels, smoothing=smoothing), weights),
-            "accuracy": weighted_mean(losses.hits(logits, labels), weights),
-        }
+        logits, stats = apply(params, ctx.stats, *pair_inputs(ctx.batch), key=draw(ctx.key, "model"), train=True)
+        metrics = pair_metrics(logits, ctx.batch, smoothing=smoothing)
         return metrics["loss"].value(), Out(stats, metrics)
 
     return loss
+
+
+def pair_inputs(
+    batch: Mapping,
+) -> tuple[Integer[Array, "batch keys"], Integer[Array, "batch time"], Integer[Array, "batch keys"]]:
+    """Return the inputs of an encoder-decoder: source, target without its last position, segments of the source."""
+    source = field(batch, "source")
+    return source, field(batch, "target")[:, :-1], (source != 0).astype(jnp.int32)
+
+
+def pair_metrics(
+    logits: Float[Array, "batch time vocabulary"], batch: Mapping, *, smoothing: float = 0.0
+) -> dict[str, Mean]:
+    """Return the loss (nats per token) and the accuracy of the logits of each target token but the first."""
+    labels = field(batch, "target")[:, 1:]
+    weights = (labels != 0) * example_weights(batch, len(labels))[:, None]
+    return {
+        "loss": weighted_mean(losses.cross_entropy(logits, labels, smoothing=smoothing), weights),
+        "accuracy": weighted_mean(losses.hits(logits, labels), weights),
+    }
 
 
 def both_directions(model: Model | Callable) -> Loss:

@@ -196,7 +196,7 @@ def test_the_bias_is_that_of_the_bucket():
             return self.bias(*inputs)
 
     queries, keys = np.array([5, 0]), np.array([0, 5, 40])
-    found, _ = jax.jit(from_nnx(Layer).apply)({"bias": {"embed": {"embedding": table}}}, {}, queries, keys)
+    found, _ = jax.jit(from_nnx(Layer).apply)({"bias": {"embed": {"embedding": table}}}, {}, queries[None], keys[None])
     buckets = dict(zip(TRUTH["buckets/distances"], TRUTH["buckets/True/8/20"], strict=True))
     for i, q in enumerate(queries):
         for j, k in enumerate(keys):

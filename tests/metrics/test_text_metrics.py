@@ -6,7 +6,7 @@ from research.errors import UserError
 from research.metrics.answers import answer_scores
 from research.metrics.bleu import SMOOTHINGS, bleu, sentence_bleu
 from research.metrics.chrf import chrf
-from research.metrics.edits import align, character_error_rate, error_rate, word_error_rate
+from research.metrics.edits import align, character_error_rate, error_rate, mismatch_rate, word_error_rate
 from research.metrics.rouge import rouge
 from research.metrics.stem import stem_porter
 from research.metrics.texts import text_scores
@@ -70,6 +70,15 @@ def test_an_alignment_spells_both_texts_and_has_as_many_edits_as_the_distance():
     assert error_rate([[]], [[]]).value() == 0 and error_rate([[1]], [[]]).value() == 1
 
 
+def test_the_reference_with_the_fewest_edits_counts():
+    # jiwer has one reference: the best of the two rates for each text.
+    several = [["a b c d", "a b x"], "a", ["b c", "a c", "a"]]
+    found = word_error_rate(["a b c", "b", "a b c"], several)
+    assert found == (2, 1, 0, 3 + 1 + 2) or found == (1, 1, 1, 4 + 1 + 2)
+    assert character_error_rate(["abc"], [["abcd", "abd"]]).value() == 1 / 4
+    assert mismatch_rate(["a b c", "a", "a"], several).value() == 1 / 3
+
+
 def test_answers_are_scored_as_for_squad():
     found = each(lambda one, texts: [score.value() for score in answer_scores([one], [texts]).values()])
     np.testing.assert_allclose(found, TRUTH["answers"], rtol=1e-6)
@@ -95,6 +104,11 @@ def test_scores_of_texts_finish_an_evaluation():
     assert found["cer"] == 0.25 and found["rouge_rouge1"] == 0.5
     assert found["texts"].tolist() == [["", "Hi", "Hi"], ["", "Hi", "Ho"]]
     assert finish({"rows": {**rows, "source": rows["reference"]}})["texts"][1].tolist() == ["Hi", "Hi", "Ho"]
+    shouted = text_scores(decode, lambda ids: decode(ids).upper())({"rows": {**rows, "source": rows["reference"]}})
+    assert shouted["texts"][1].tolist() == ["HI", "Hi", "Ho"]
+    several = np.array([[[72, 111], [72, 105], [0, 0]], [[72, 105], [0, 0], [0, 0]]])
+    found = text_scores(decode, wer=word_error_rate, wrong=mismatch_rate)({"rows": {**rows, "reference": several}})
+    assert found["wer"] == 0.5 and found["wrong"] == 0.5 and found["texts"][:, 1].tolist() == ["Hi", "Hi"]
     with pytest.raises(UserError, match="unknown row of the evaluation 'reference'"):
         finish({"rows": {"hypothesis": rows["hypothesis"]}})
 

@@ -137,11 +137,16 @@ def test_the_loss_of_both_directions_is_the_mean_over_the_predicted_words():
 
 def test_the_loss_of_a_translation_predicts_each_target_token_but_the_first():
     logits = RNG.normal(size=(2, 3, 6)).astype(np.float32)
-    batch = {"source": np.array([[3], [4]]), "target": np.array([[1, 5, 2, 0], [1, 2, 0, 0]]), "mask": np.ones(2)}
+    batch = {
+        "source": np.array([[3, 5, 0], [4, 0, 0]]),
+        "target": np.array([[1, 5, 2, 0], [1, 2, 0, 0]]),
+        "mask": np.ones(2),
+    }
 
-    def apply(params, stats, source, tokens, **_):
+    def apply(params, stats, source, tokens, segments, **_):
         np.testing.assert_array_equal(tokens, batch["target"][:, :-1])
-        return (logits, None), stats
+        np.testing.assert_array_equal(segments, [[1, 1, 0], [1, 0, 0]])
+        return logits, stats
 
     ctx = lambda **changes: Ctx(batch | changes, {}, jax.random.key(0), jnp.int32(0))
     nats = -np.log([softmax(logits[0, 0])[5], softmax(logits[0, 1])[2], softmax(logits[1, 0])[2]])

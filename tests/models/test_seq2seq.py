@@ -1,4 +1,4 @@
-"""Encoder-decoders with attention against the same networks made of PyTorch's cells; decoding step by step."""
+"""Recurrent encoder-decoders against the same networks made of PyTorch's cells; decoding step by step."""
 
 import functools
 
@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from research.distributed.sharding import path_name
+from research.layers.cache import NewCache
 from research.model import from_nnx
-from research.models.seq2seq import AdditiveSeq2Seq, MultiplicativeSeq2Seq
+from research.models.seq2seq import AdditiveSeq2Seq, MultiplicativeSeq2Seq, PlainSeq2Seq
 from tests.models.fresh import fresh
 from tests.truth import load
 
 TRUTH = load("torch_seq2seq")
+SEGMENTS = (TRUTH["source"] != 0).astype(int)
 BUILDS = {
     "additive": lambda rngs, **o: AdditiveSeq2Seq(
         source_vocabulary=6, vocabulary=5, embedding=3, width=4, maxout=2, rngs=rngs, **o
@@ -21,6 +23,7 @@ BUILDS = {
     "multiplicative": lambda rngs, **o: MultiplicativeSeq2Seq(
         source_vocabulary=6, vocabulary=5, width=4, depth=2, rngs=rngs, **o
     ),
+    "plain": lambda rngs, **o: PlainSeq2Seq(source_vocabulary=6, vocabulary=5, width=4, rngs=rngs, **o),
 }
 close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 
@@ -34,7 +37,7 @@ def test_logits_and_gradients_are_those_of_pytorch(name):
     assert len(stored) == len(jax.tree.leaves(params))
 
     def total(params):
-        logits = model.apply(params, {}, TRUTH["source"], TRUTH["tokens"])[0][0]
+        logits = model.apply(params, {}, TRUTH["source"], TRUTH["tokens"], SEGMENTS)[0]
         return (logits * TRUTH[f"{name}/weights"]).sum(), logits
 
     (_, logits), gradients = jax.jit(jax.value_and_grad(total, has_aux=True))(params)
@@ -48,15 +51,15 @@ def test_steps_with_a_state_equal_the_whole_and_ignore_padding(name):
     params, stats = fresh(model, scale=0.6)
     source, tokens = TRUTH["source"], np.array([[1, 2, 3, 4], [1, 4, 2, 3]])
     call = jax.jit(lambda *inputs: model.apply(params, stats, *inputs)[0])
-    whole, _ = call(source, tokens)
-    padded = np.array([[1, 2, 0], [1, 0, 0]])  # a prompt of two tokens and one of one token
-    first, state = call(source, padded)
+    whole = call(source, tokens, SEGMENTS)
+    padded, real = np.array([[1, 2, 4], [1, 4, 4]]), np.array([[1, 1, 0], [1, 0, 0]])  # prompts of two tokens and one
+    first, state = call(source, padded, SEGMENTS, real, NewCache(5))
     close(first[0, :2], whole[0, :2])
     close(first[1, :1], whole[1, :1])
     assert {x.shape[0] for x in jax.tree.leaves(state)} == {2}
-    second, state = call(None, np.array([[3], [4]]), state)
+    second, state = call(None, np.array([[3], [4]]), None, None, state)
     close(second[:, 0], np.stack([whole[0, 2], whole[1, 1]]))
-    third, _ = call(None, np.array([[4], [2]]), state)
+    third, _ = call(None, np.array([[4], [2]]), None, None, state)
     close(third[:, 0], np.stack([whole[0, 3], whole[1, 2]]))
 
 
@@ -65,18 +68,18 @@ def test_padding_of_the_source_changes_nothing_and_an_empty_source_is_finite(nam
     model = from_nnx(BUILDS[name])
     params, stats = fresh(model, scale=0.6)
     tokens = np.array([[1, 2, 3]])
-    short = model.apply(params, stats, np.array([[3, 1]]), tokens)[0][0]
-    longer = model.apply(params, stats, np.array([[3, 1, 0, 0]]), tokens)[0][0]
+    short = model.apply(params, stats, np.array([[3, 1]]), tokens)[0]
+    longer = model.apply(params, stats, np.array([[3, 1, 2, 5]]), tokens, np.array([[1, 1, 0, 0]]))[0]
     close(short, longer)
-    assert np.isfinite(model.apply(params, stats, np.array([[0, 0]]), tokens)[0][0]).all()
+    assert np.isfinite(model.apply(params, stats, np.array([[3, 3]]), tokens, np.zeros((1, 2), int))[0]).all()
 
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_dropout_is_for_training(name):
     model = from_nnx(lambda rngs: BUILDS[name](rngs, dropout=0.5))
     params, stats = fresh(model, scale=0.6)
-    inputs = TRUTH["source"], TRUTH["tokens"]
-    plain = model.apply(params, stats, *inputs)[0][0]
-    close(plain, from_nnx(BUILDS[name]).apply(params, stats, *inputs)[0][0])
-    dropped = [model.apply(params, stats, *inputs, key=jax.random.key(i), train=True)[0][0] for i in (0, 1)]
+    inputs = TRUTH["source"], TRUTH["tokens"], SEGMENTS
+    plain = model.apply(params, stats, *inputs)[0]
+    close(plain, from_nnx(BUILDS[name]).apply(params, stats, *inputs)[0])
+    dropped = [model.apply(params, stats, *inputs, key=jax.random.key(i), train=True)[0] for i in (0, 1)]
     assert bool(jnp.any(dropped[0] != plain)) and bool(jnp.any(dropped[0] != dropped[1]))

@@ -1,4 +1,4 @@
-"""Encoder-decoders with attention, made of PyTorch's GRU and LSTM layers and cells; logits and gradients."""
+"""Recurrent encoder-decoders, made of PyTorch's GRU and LSTM cells; logits and gradients."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def values():
 
     torch.manual_seed(5)
     stored = {"source": SOURCE, "tokens": TOKENS}
-    for name, build in (("additive", additive), ("multiplicative", multiplicative)):
+    for name, build in (("additive", additive), ("multiplicative", multiplicative), ("plain", plain)):
         params = {}
 
         def get(path, *shape, params=params):
@@ -110,4 +110,19 @@ def multiplicative(torch, get, width=4, depth=2):
         scores = torch.einsum("bw,bkw->bk", h, x @ get("attention/key/kernel", width, width))
         fed = torch.tanh(torch.cat([attend(torch, scores, x, mask), h], -1) @ get("combine/kernel", 2 * width, width))
         logits.append(fed @ get("head/kernel", width, 5) + get("head/bias", 5))
+    return torch.stack(logits, 1)
+
+
+def plain(torch, get, width=4):
+    x, states = get("source_embed/embedding", 6, width)[torch.tensor(SOURCE)], []
+    run = cell(torch, "GRU", get, "encoder", width, width)
+    for row, size in zip(x, (SOURCE != 0).sum(1), strict=True):
+        h = torch.zeros(width)
+        for step in row[:size]:
+            h = run(step, h)
+        states.append(h)
+    run, h, logits = cell(torch, "GRU", get, "cell", width, width), torch.stack(states), []
+    for y in get("embed/embedding", 5, width)[torch.tensor(TOKENS)].swapaxes(0, 1):
+        h = run(y, h)
+        logits.append(h @ get("head/kernel", width, 5) + get("head/bias", 5))
     return torch.stack(logits, 1)
