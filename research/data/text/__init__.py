@@ -10,6 +10,7 @@
     pack             concatenate documents in rows, with segment ids and positions
     dialogue         prompt templates, with a mark on the responses; pairs of responses
     tagged           words and their characters as numbers, with a tag for every word
+    pairs            sources and targets as rows; nearest: the most similar training text
 
 A row of tokens is {"tokens", "segments", "positions"}, each i32 [T]. Segment 0 is padding. A sparse record is {"ids",
 "values"}. The extras are `text` (tokenizers, sentencepiece, jieba, snowballstemmer) and `spacy`. To add an encoding,

@@ -150,6 +150,24 @@ def test_a_package_of_debian_is_read_but_not_unpacked(client, tmp_path):
         package_files(package, tmp_path / "cache")
 
 
+def test_the_lists_of_apt_are_fetched_into_a_folder_of_their_own(client, tmp_path):
+    script = """
+    [ "$1" = update ] || exit 1
+    for option; do case $option in Dir::State::lists=*) lists=${option#*=};; esac; done
+    echo Package > $lists/x_Packages; echo Descrizione > $lists/x_main_i18n_Translation-it
+    """
+    client("apt-get", script)
+    files = ("*_main_i18n_Translation-it",)
+    package = Package("apt-lists", "toy-lists", "", files, "")
+    found = {"x_main_i18n_Translation-it": b"Descrizione\n"}  # without a digest, and without the list of packages
+    assert package_files(package, tmp_path / "cache") == found
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["toy-lists.tgz"]
+    assert "Acquire::Languages=da,it " in " ".join(package._replace(files=("*-it", "*-da")).command("."))
+    client("apt-get", "echo 'E: no network' >&2; exit 100")
+    with pytest.raises(UserError, match="E: no network. Download it elsewhere with `sh -c .*apt-get update.*toy.tgz"):
+        package_files(package._replace(name="toy"), tmp_path / "cache")
+
+
 def test_a_package_of_npm_is_read_without_scripts(client, tmp_path):
     outside = {"../escaped.csv": b"2", "/tmp/absolute.csv": b"3"}
     made = tgz(tmp_path / "made.tgz", {"package/a.csv": b"1", **outside}, links=[("package/l.csv", "/etc/passwd")])
