@@ -9,5 +9,5 @@ nothing of it. Reading runs no code, fetches nothing and maps one array at a tim
 Contents: `load` (import), `export`, `layout` (tables); `folders`, `files`, `pickled`, `options` (files); and a file per
 architecture with a function per library, which returns its Layout, and `arguments(config)`, which returns the
 arguments of our model for a config.json: `gpt`, `llama`, `t5`, `bert`, `resnet`, `vit`. For a new architecture, copy
-`gpt.py`, and `tests/truth/transformers_gpt.py` with its test.
+`gpt.py`, and `tests/truth/transformers_gpt.py` with its test. `g2p_en` has the weights of a package.
 """
