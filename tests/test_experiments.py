@@ -61,6 +61,9 @@ TINY = {
     "language/topics": {"hidden": 4, "entries": 8, "epochs": 1},
     "language/parts_of_speech": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
     "language/dependency_trees": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
+    "language/pronunciation": {"width": 4, "batch_size": 4, "epochs": 1},
+    "language/translation": {"vocabulary": 300, "width": 8, "depth": 1, "batch_size": 4, "epochs": 1},
+    "language/summarisation": {"vocabulary": 300, "width": 8, "depth": 1, "batch_size": 4, "epochs": 1},
     "semi/fixmatch": {"features": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
 CATEGORIES = {
@@ -86,6 +89,9 @@ CATEGORIES = {
         "document": tuple(f"doc{number}" for number in range(41)), "domain": ("web", "wiki"),
         "text": ("Bu iyi .", "O ev ."), "heads": ("2 0 2", "2 0 2"), "relations": ("nsubj root p",)
     },
+    "cmudict": {"word": ("cat", "b", "o", "tree"), "phonemes": ("K AE1 T", "B IY1", "OW1", "T R IY1")},
+    "debian_italian": {"english": ("a game of chess", "files for a game"), "italian": ("scacchi", "file per un gioco")},
+    "debian_titles": {"description": ("Plays chess. Free.", "Reads files."), "title": ("game of chess", "reader")},
     "reuters_r8": {"label": ("earn", "grain"), "text": ("profit of the year", "wheat and rice", "loss")},
 }  # fmt: skip
 
