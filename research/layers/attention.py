@@ -180,7 +180,7 @@ class MultiHeadAttention(nnx.Module):
         return y if sources is None else (y, cache)
 
     def remembered(self, memory: Float[Array, "batch keys memory_features"]) -> Cache:
-        """Return the keys and values of `memory`, which many calls can share."""
+        """Return the keys and values of `memory`, whose width is that of x; many calls can share them."""
         _, k, v = self.project(memory)
         return Cache(k.swapaxes(1, 2), v.swapaxes(1, 2))
 

@@ -40,9 +40,9 @@ class PackagedSet(NamedTuple):
     """A data set inside a package.
 
     `fields` has the type of each field: int (i32), float (f32) or str. `missing` is the text of a missing value besides
-    the empty one. `content` is the fingerprint of the records (`content_of`), which all sources must have; it is empty,
-    and `examples` are those of one day, if the publisher changes the records. `consent`
-    is that of the people in the data, as far as the publisher states it; `faults` are known faults of the records.
+    the empty one. `content` is the fingerprint of the records (`content_of`), which all sources must have. If the
+    publisher changes the records, it is empty, and `examples` are those of one day. `consent` is that of the people in
+    the data, as far as the publisher states it; `faults` are known faults of the records.
     """
 
     summary: str
