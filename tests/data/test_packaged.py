@@ -278,6 +278,7 @@ KNOWN = {
     "trec_questions": (0, {"coarse": 6, "fine": 50}),
     "brown": (0, {"document": 500, "genre": 15}),
     "udhr": (0, {"language": 489}),
+    "movie_dialogues": (125, {}),
 }
 
 
