@@ -12,7 +12,7 @@ outside (preprocessing, freezing, 16 bits), use `research.wrappers`.
     texts      rnn (classes and tags), hierarchical_attention
     pairs      t5, seq2seq (recurrent encoder-decoders, with attention and without)
     sentences  tagger (LSTM over words and characters, with a CRF), parser (biaffine), spanning_tree (the best tree)
-    baseline   a fitted classifier of scikit-learn as a Model
+    baseline   a fitted classifier of scikit-learn as a Model; bigram (a Markov chain, for masked tokens)
 
 To add a model, copy `mlp.py`; for a model with options, copy `vit.py`.
 """
