@@ -20,6 +20,7 @@ from research.evaluate import evaluator
 from research.experiment import build
 from research.runs import opened
 from research.runs.experiment_file import load
+from research.tree import shapes
 
 ROOT = Path(__file__).parent.parent
 FILES = [path for path in sorted((ROOT / "experiments").rglob("*.py")) if path.name != "__init__.py"]
@@ -60,6 +61,11 @@ TINY = {
     "multiple_instances": {"hidden": 4, "epochs": 1},
     "language/topics": {"hidden": 4, "entries": 8, "epochs": 1},
     "language/parts_of_speech": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
+    "language/bert": {"width": 32, "depth": 1, "length": 16, "batch_size": 4, "steps": 4},
+    "language/fine_tune_bert": {"width": 32, "depth": 1, "length": 8, "batch_size": 4, "epochs": 1},
+    "language/dialogue": {"vocabulary": 300, "width": 32, "depth": 1, "length": 48, "batch_size": 4, "steps": 4},
+    "language/long_documents": {"sentences": 2, "words": 3, "embedding": 4, "width": 4, "batch_size": 4, "epochs": 1},
+    "language/elmo": {"width": 4, "cells": 4, "depth": 1, "batch_size": 4},
     "language/dependency_trees": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
     "language/pronunciation": {"width": 4, "batch_size": 4, "epochs": 1},
     "language/translation": {"vocabulary": 300, "width": 8, "depth": 1, "batch_size": 4, "epochs": 1},
@@ -93,6 +99,12 @@ CATEGORIES = {
     "debian_italian": {"english": ("a game of chess", "files for a game"), "italian": ("scacchi", "file per un gioco")},
     "debian_titles": {"description": ("Plays chess. Free.", "Reads files."), "title": ("game of chess", "reader")},
     "reuters_r8": {"label": ("earn", "grain"), "text": ("profit of the year", "wheat and rice", "loss")},
+    "reuters_r52": {"text": tuple(f"profit of the year {number}" for number in range(40))},
+    "rated_sentences": {
+        "document": tuple(f"{number}" for number in range(40)), "text": ("a good film", "a bad film", "we saw it")
+    },
+    "movie_dialogues": {"statement": ("How are you?", "Where is he?", "Go!"), "reply": ("Fine.", "I do not know.")},
+    "newsgroups": {"label": ("cars", "space"), "text": ("the engine of my car", "a rocket in orbit", "oil")},
 }  # fmt: skip
 
 
@@ -185,3 +197,18 @@ def test_its_docstring_says_what_how_and_what_to_expect(path):
         pairs = [(flag[2:].replace("-", "_"), value) for flag, value in itertools.pairwise(words) if flag[:2] == "--"]
         knobs = {name: value for name, value in pairs if name not in verbs.RUN_OPTIONS}
         opened.knob_values(loaded, knobs)
+
+
+def test_preferences_start_from_the_frozen_model(mocked):
+    """Before the first step of DPO, the policy is the reference: no margin, and the loss is log 2."""
+    knobs = TINY["language/dialogue"] | {"stage": "dpo"}
+    loaded = load(ROOT / "experiments/language/dialogue.py")
+    experiment = loaded.function(**opened.knob_values(loaded, knobs))
+    built = build(experiment, seed=0, devices=jax.devices()[:1])
+    state, sums, batch_at = built.fresh(), built.fresh_sums(), built.source(0)
+    ev = experiment.evals["test_pairs"]
+    before = evaluator(ev._replace(source=Short(ev.source, 20)), experiment.apply, mesh=built.mesh)(state).numbers
+    assert before["margin"] == 0 and before["accuracy"] == 0.5
+    state, sums = built.step(state, sums, batch_at(0))
+    assert float(sums.total.sum["loss"].value()) == pytest.approx(np.log(2))
+    assert {name.rpartition("/")[2] for name in shapes(state.params)} == {"lora_a", "lora_b"}

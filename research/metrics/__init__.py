@@ -9,7 +9,7 @@ loss of an objective, therefore this subpackage may import `research.objectives`
     labels       multi_label (several per example)
     numbers      regression
     survival     survival (concordance)
-    tokens       language, masked_tokens
+    tokens       language, masked_tokens, preference (pairs of responses)
     words        word_vectors (similarity, analogies, neighbours), on the host
     texts        texts (the `finish` of an Eval), bleu, chrf, rouge (with stem), edits (WER, CER), answers (SQuAD)
     pairs        translation (the loss of an encoder-decoder, and the targets that it decodes)

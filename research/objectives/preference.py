@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 
 from research import losses
-from research.axes import Array, Float
+from research.axes import Array, Float, Integer
 from research.core import Loss, Model, Out, View, draw, weighted_mean
 from research.errors import UserError
 from research.fields import example_weights, field, inputs, targets
@@ -34,22 +34,17 @@ def preference(
     per_pair = per_pair or losses.dpo()
 
     def loss(params, ctx):
-        pairs = {name: field(ctx.batch, name) for name in ("tokens", "segments", "positions", "response")}
-        for name, x in pairs.items():
-            if x.ndim != 3 or x.shape[1] != 2:
-                raise UserError(f"{name!r} has the shape {list(x.shape)}; expected [batch, 2, time]: chosen, rejected.")
-        rows = {name: x.reshape(-1, x.shape[-1]) for name, x in pairs.items()}
+        rows = pair_rows(ctx.batch)
         logits, stats = apply(params, ctx.stats, *inputs(rows), key=draw(ctx.key, "model"), train=True)
         expected = teacher_outputs(apply_reference, view, params, ctx, *inputs(rows))
-        log_probs = _response_log_probs(logits, rows).reshape(-1, 2)
-        reference_log_probs = _response_log_probs(expected, rows).reshape(-1, 2)
-        ratio = log_probs - reference_log_probs
+        log_probs = response_log_probs(logits, rows)
+        ratio = log_probs - response_log_probs(expected, rows)
         margin = ratio[:, 0] - ratio[:, 1]
         weights = example_weights(ctx.batch, len(margin))
         metrics = {
             "loss": weighted_mean(per_pair(margin), weights),
             "margin": weighted_mean(margin, weights),
-            "accuracy": weighted_mean((jnp.sign(margin) + 1) / 2, weights),
+            "accuracy": weighted_mean(positive(margin), weights),
             "chosen": weighted_mean(log_probs[:, 0], weights),
             "rejected": weighted_mean(log_probs[:, 1], weights),
         }
@@ -58,6 +53,24 @@ def preference(
     return loss
 
 
-def _response_log_probs(logits: Float[Array, "batch time vocabulary"], rows) -> Float[Array, " batch"]:
+def pair_rows(batch: Mapping) -> dict[str, Integer[Array, "texts time"]]:
+    """Return the fields of a batch of pairs, [batch, 2, time], as rows of a language model, [2 batch, time].
+
+    Raises UserError if the batch lacks a field or has no axis of two texts.
+    """
+    pairs = {name: field(batch, name) for name in ("tokens", "segments", "positions", "response")}
+    for name, x in pairs.items():
+        if x.ndim != 3 or x.shape[1] != 2:
+            raise UserError(f"{name!r} has the shape {list(x.shape)}; expected [batch, 2, time]: chosen, rejected.")
+    return {name: x.reshape(-1, x.shape[-1]) for name, x in pairs.items()}
+
+
+def response_log_probs(logits: Float[Array, "texts time vocabulary"], rows: Mapping) -> Float[Array, "batch 2"]:
+    """Return the log-probability of the chosen and the rejected response of each pair of `pair_rows`, in nats."""
     labels, weights = targets(rows)
-    return -jnp.sum(losses.cross_entropy(logits, labels) * weights, -1)
+    return -jnp.sum(losses.cross_entropy(logits, labels) * weights, -1).reshape(-1, 2)
+
+
+def positive(margin: Float[Array, " batch"]) -> Float[Array, " batch"]:
+    """Return 1 for a margin above 0, 0 for one below 0, and 1/2 for a tie."""
+    return (jnp.sign(margin) + 1) / 2

@@ -8,9 +8,10 @@ import numpy as np
 from research.distributed.sharding import put
 from research.errors import UserError, format_names, nearest
 from research.wrappers.frozen import named_arrays, with_arrays
+from research.wrappers.lora import merged
 
 
-def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
+def pretrained(run, names: Mapping[str, str] | None = None, *, merge: bool = False, tell=print):
     """Return an `init_from` for an Experiment that replaces arrays by those of a checkpoint of another run.
 
     `run` is RUN, RUN@step or RUN@best. `names` maps patterns of target names (regular expressions, matched against the
@@ -20,13 +21,16 @@ def pretrained(run, names: Mapping[str, str] | None = None, *, tell=print):
     a source name stacks all matching arrays on a new leading axis, in numerical order, and `[i]` at its end selects one
     entry of a stack: `{r"blocks/(.*)": r"blocks/*/\\1"}` and `{r"blocks/(\\d+)/(.*)": r"blocks/\\2[\\1]"}`.
 
+    With `merge`, the run is one of `wrappers.lora`, and its kernels are loaded with the low-rank updates added.
     `tell` receives a table of the loaded, reshaped and missing arrays; missing ones keep their initial values. The
     function is not called when a run resumes.
-    Raises UserError if a source name does not exist, if a pattern matches no target, or if two sizes differ.
+    Raises UserError if a source name does not exist, if a pattern matches no target, if two sizes differ, or if a run
+    to merge has no low-rank updates.
     """
 
     def start(params, stats):
-        sources = named_arrays(*read_arrays(run))
+        arrays = read_arrays(run)
+        sources = named_arrays(*((merged(*arrays), {}) if merge else arrays))
         targets = named_arrays(params, stats)
         table, loaded, used = [], {}, set()
         for name, target in targets.items():

@@ -75,6 +75,21 @@ def test_one_of_a_stack(monkeypatch):
         load(here, {r"blocks/(\d+)/(.*)": r"blocks/\2[\1]"})
 
 
+def test_a_run_of_lora_is_merged(monkeypatch):
+    kernel, a, b = (RNG.normal(size=shape).astype(np.float32) for shape in ((4, 3), (4, 2), (2, 3)))
+    there = {"frozen": {"up": {"kernel": kernel}}, "lora": {"scale": np.array(0.5, np.float32)}}
+    monkeypatch.setattr(pretrained, "read_arrays", lambda run: ({"up": {"lora_a": a, "lora_b": b}}, there))
+    fresh = {"up": {"lora_a": np.ones((4, 2), np.float32), "lora_b": np.zeros((2, 3), np.float32)}}
+    frozen_here = {"frozen": {"up": {"kernel": np.zeros((4, 3), np.float32)}}}
+    params, stats, table = load(fresh, stats=frozen_here, merge=True)
+    np.testing.assert_allclose(stats["frozen"]["up"]["kernel"], kernel + 0.5 * (a @ b), rtol=1e-5, atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, params, fresh)
+    assert "loaded   up/kernel" in table and "missing  up/lora_a" in table
+    monkeypatch.setattr(pretrained, "read_arrays", lambda run: ({}, {}))
+    with pytest.raises(UserError, match="the stats have no entry 'frozen'; expected the stats of lora"):
+        load(fresh, merge=True)
+
+
 def test_mistakes_are_named(saved):
     here = {"embed": {"kernel": np.zeros((4, 7), np.float32)}}
     with pytest.raises(UserError, match=r"embed/kernel has shape \(4, 7\), but embed/kernel in RUN has \(4, 6\)"):
