@@ -97,8 +97,8 @@ def test_a_list_of_words_is_completed_and_ranked():
     decoder, end = recomputed(Trained(bigram, jnp.asarray(table), {})), 5
     listed = [[1, 2], [1, 2, 3], [4]]
     rule = constrained(words(listed, vocabulary=6), end=end)
-    options = dict(lengths=jnp.array([1]), count=4, beams=3, end=end, length_penalty=0.0)
-    found = beam_search(decoder, jnp.array([[0]]), rules=(rule,), **options)
+    options = dict(lengths=np.array([1]), count=4, beams=3, end=end, length_penalty=0.0)
+    found = jax.jit(lambda d: beam_search(d, np.array([[0]]), rules=(rule,), **options))(decoder)
     log_p = np.log(np.exp(table) / np.exp(table).sum(-1, keepdims=True))
     scores = {tuple(w): sum(log_p[a, b] for a, b in itertools.pairwise([0, *w, end])) for w in listed}
     ranked = sorted(scores, key=scores.get, reverse=True)

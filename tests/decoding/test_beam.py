@@ -56,8 +56,8 @@ def test_with_enough_beams_the_search_is_exhaustive(penalty):
     # The logits depend on the place too: two orders of the same pairs of tokens then differ in their scores.
     network = lambda params, stats, tokens, *, train=False: (params[jnp.arange(tokens.shape[1]), tokens], {})
     decoder = recomputed(Trained(network, jnp.asarray(table), {}))
-    options = dict(lengths=jnp.array([1]), count=count, beams=len(ranked), end=end, length_penalty=penalty)
-    found = beam_search(decoder, jnp.array([[1]]), **options)
+    options = dict(lengths=np.array([1]), count=count, beams=len(ranked), end=end, length_penalty=penalty)
+    found = jax.jit(lambda d: beam_search(d, np.array([[1]]), **options))(decoder)
     np.testing.assert_allclose(found.scores[0], [score(row) for row in ranked], rtol=1e-5)
     expected = [[*row, *[end] * (count - len(row))] for row in ranked]
     np.testing.assert_array_equal(found.tokens[0], expected)

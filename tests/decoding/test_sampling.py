@@ -23,7 +23,7 @@ def bigram(params, stats, tokens, *, train=False):
     return params[tokens], {}
 
 
-PROMPTS, LENGTHS = np.array([[3, 0, 0], [1, 5, 2]]), jnp.array([1, 3])
+PROMPTS, LENGTHS = np.array([[3, 0, 0], [1, 5, 2]]), np.array([1, 3])
 BIGRAM = recomputed(Trained(bigram, jnp.asarray(np.random.default_rng(0).normal(size=(5, 5)), jnp.float32), {}))
 
 
@@ -36,7 +36,8 @@ def test_prompts_are_continued_from_their_own_ends():
 
 
 def test_rows_end_early():
-    found = generate(recomputed(Trained(successor, {}, {})), PROMPTS, lengths=LENGTHS, count=5, end=6)
+    options = dict(lengths=LENGTHS, count=5, end=6)
+    found = jax.jit(lambda: generate(recomputed(Trained(successor, {}, {})), PROMPTS, **options))()
     np.testing.assert_array_equal(found.tokens, [[4, 5, 6, 6, 6], [3, 4, 5, 6, 6]])
     np.testing.assert_array_equal(found.lengths, [2, 3])
 
@@ -48,7 +49,8 @@ def test_the_loop_stops_when_all_rows_have_ended():
         jax.debug.callback(lambda: steps.append(1))
         return successor(params, stats, tokens)
 
-    jax.block_until_ready(generate(recomputed(Trained(counted, {}, {})), PROMPTS, lengths=LENGTHS, count=50, end=6))
+    options = dict(lengths=LENGTHS, count=50, end=6)
+    jax.block_until_ready(jax.jit(lambda: generate(recomputed(Trained(counted, {}, {})), PROMPTS, **options))())
     jax.effects_barrier()
     assert len(steps) == 4  # of the longer row, the end token included
 
@@ -82,8 +84,8 @@ def test_a_sample_does_not_depend_on_the_other_rows():
 
 def test_streaming_equals_generating():
     options = dict(lengths=LENGTHS, key=jax.random.key(1), end=2)
-    whole = generate(BIGRAM, PROMPTS % 5, count=6, **options)
-    progress = begin(BIGRAM, PROMPTS % 5, room=6, **options)
+    whole = jax.jit(lambda: generate(BIGRAM, PROMPTS % 5, count=6, **options))()
+    progress = jax.jit(lambda: begin(BIGRAM, PROMPTS % 5, room=6, **options))()
     columns = [progress.tokens]
     del options["lengths"]
     step = jax.jit(lambda progress: advance(BIGRAM, progress, **options))

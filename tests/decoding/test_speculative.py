@@ -118,5 +118,5 @@ def test_networks_that_do_not_fit_are_errors():
     with pytest.raises(UserError, match="cannot forget tokens"):
         jax.eval_shape(lambda a, b: speculate(cached(a), PROMPTS, draft=cached(b), **options), large, lstm)
     with pytest.raises(UserError, match="the draft has 3 tokens and the network has 12"):
-        speculate(cached(large), PROMPTS, draft=bigram(0), **options)
+        jax.eval_shape(lambda a, b: speculate(cached(a), PROMPTS, draft=b, **options), large, bigram(0))
     assert isinstance(lstm, Trained)

@@ -1,9 +1,9 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax, softmax
 
 from research.layers.crf import Chain, chain_loss, viterbi
 
@@ -12,9 +12,14 @@ SEGMENTS = np.array([[1, 1, 1, 1, 1], [1, 2, 2, 2, 0], [1, 1, 2, 0, 0], [0, 0, 0
 
 
 def scores(seed=0):
-    keys = jax.random.split(jax.random.key(seed), 4)
+    rng = np.random.default_rng(seed)
     shapes = ((*SEGMENTS.shape, CLASSES), (CLASSES, CLASSES), (CLASSES,), (CLASSES,))
-    return Chain(*(2 * jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)))
+    return Chain(*(2 * rng.normal(size=shape).astype(np.float32) for shape in shapes))
+
+
+@jax.jit
+def loss(chain, tags):
+    return chain_loss(chain, tags, segments=SEGMENTS)
 
 
 def score(chain, unary, tags):
@@ -31,20 +36,21 @@ def sentences():
 
 
 def test_the_loss_is_that_of_all_paths():
-    chain, tags = scores(), np.asarray(jax.random.randint(jax.random.key(9), SEGMENTS.shape, 0, CLASSES))
+    chain, tags = scores(), np.random.default_rng(9).integers(0, CLASSES, SEGMENTS.shape)
     expected = np.zeros(len(SEGMENTS))
     for row, places in sentences():
         unary = chain.unary[row, places]
         paths = [score(chain, unary, p) for p in itertools.product(range(CLASSES), repeat=len(places))]
         expected[row] += np.logaddexp.reduce(paths) - score(chain, unary, tags[row, places])
-    found = chain_loss(chain, np.where(SEGMENTS > 0, tags, -1), segments=SEGMENTS)
+    found = loss(chain, np.where(SEGMENTS > 0, tags, -1))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_viterbi_finds_the_best_of_all_paths():
+    best_tags = jax.jit(lambda chain: viterbi(chain, segments=SEGMENTS))
     for seed in range(3):
         chain = scores(seed)
-        found = np.asarray(viterbi(chain, segments=SEGMENTS))
+        found = np.asarray(best_tags(chain))
         for row, places in sentences():
             paths = itertools.product(range(CLASSES), repeat=len(places))
             best = max(paths, key=lambda path: score(chain, chain.unary[row, places], path))
@@ -53,12 +59,12 @@ def test_viterbi_finds_the_best_of_all_paths():
 
 
 def test_without_transitions_it_is_the_cross_entropy_and_the_gradient_is_finite():
-    chain, tags = scores()._replace(**{name: jnp.zeros(s) for name, s in (
+    chain, tags = scores()._replace(**{name: np.zeros(s, np.float32) for name, s in (
         ("pairwise", (CLASSES, CLASSES)), ("start", CLASSES), ("end", CLASSES))}), SEGMENTS % CLASSES  # fmt: skip
-    found, grads = jax.value_and_grad(lambda c: chain_loss(c, tags, segments=SEGMENTS).sum())(chain)
-    nats = -np.take_along_axis(np.asarray(jax.nn.log_softmax(chain.unary)), tags[..., None], -1)[..., 0]
+    found, grads = jax.jit(jax.value_and_grad(lambda c: loss(c, tags).sum()))(chain)
+    nats = -np.take_along_axis(log_softmax(chain.unary, -1), tags[..., None], -1)[..., 0]
     assert float(found) == pytest.approx(nats[SEGMENTS > 0].sum(), rel=1e-5)
     # The gradient of -log p is the expected minus the observed number of each feature.
-    expected = np.asarray(jax.nn.softmax(chain.unary) - jax.nn.one_hot(tags, CLASSES)) * (SEGMENTS > 0)[..., None]
+    expected = (softmax(chain.unary, -1) - np.eye(CLASSES)[tags]) * (SEGMENTS > 0)[..., None]
     np.testing.assert_allclose(grads.unary, expected, atol=1e-6)
     assert all(np.isfinite(x).all() for x in grads)

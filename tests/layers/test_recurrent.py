@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from research.core import draw
 from research.layers.recurrent import GRULayer, LSTMLayer, Recurrent, RNNLayer, final_outputs
 from research.model import from_nnx
 from tests.models.fresh import fresh
@@ -103,10 +104,16 @@ def test_documents_of_a_packed_row_do_not_see_each_other(layer):
     model = stack(layer, bidirectional=True)
     params, stats = fresh(model, scale=0.7)
     x = RNG.normal(size=(1, 6, 3)).astype(np.float32)
-    packed = model.apply(params, stats, x, None, np.array([[1, 1, 2, 2, 2, 3]]))[0][0]
-    for part in (slice(0, 2), slice(2, 5), slice(5, 6)):
-        alone = model.apply(params, stats, x[:, part])[0][0]
-        np.testing.assert_allclose(packed[:, part], alone, rtol=1e-5, atol=1e-6)
+    parts = slice(0, 2), slice(2, 5), slice(5, 6)
+
+    @jax.jit
+    def both(x):
+        packed = model.apply(params, stats, x, None, np.array([[1, 1, 2, 2, 2, 3]]))[0][0]
+        return packed, [model.apply(params, stats, x[:, part])[0][0] for part in parts]
+
+    packed, alone = both(x)
+    for part, expected in zip(parts, alone, strict=True):
+        np.testing.assert_allclose(packed[:, part], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [RNNLayer, LSTMLayer, GRULayer])
@@ -114,11 +121,16 @@ def test_a_run_continues_from_a_state(layer):
     model = stack(layer)
     params, stats = fresh(model, scale=0.7)
     x = RNG.normal(size=(2, 5, 3)).astype(np.float32)
-    whole, last = model.apply(params, stats, x)[0]
-    first, state = model.apply(params, stats, x[:, :2])[0]
-    # The first document of the second part is the one that the state belongs to.
-    second, state = model.apply(params, stats, x[:, 2:], state, np.ones((2, 3), int))[0]
-    np.testing.assert_allclose(jnp.concatenate([first, second], 1), whole, rtol=1e-5, atol=1e-6)
+
+    @jax.jit
+    def both(x):
+        first, state = model.apply(params, stats, x[:, :2])[0]
+        # The first document of the second part is the one that the state belongs to.
+        second, state = model.apply(params, stats, x[:, 2:], state, np.ones((2, 3), int))[0]
+        return model.apply(params, stats, x)[0], (jnp.concatenate([first, second], 1), state)
+
+    (whole, last), (parts, state) = both(x)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state, last)
 
 
@@ -127,9 +139,9 @@ def test_dropout_is_between_the_layers_and_only_in_training():
     for depth, changes in ((1, False), (2, True)):
         model = stack(GRULayer, depth=depth, dropout=0.5)
         params, stats = fresh(model)
-        plain = model.apply(params, stats, x)[0][0]
-        dropped = model.apply(params, stats, x, key=jax.random.key(0), train=True)[0][0]
-        assert bool(jnp.any(plain != dropped)) == changes
+        apply = jax.jit(model.apply, static_argnames="train")
+        plain, dropped = (apply(params, stats, x, key=draw(0), train=train)[0][0] for train in (False, True))
+        assert (np.asarray(plain) != dropped).any() == changes
 
 
 @pytest.mark.parametrize(("layer", "state"), [(RNNLayer, "bfloat16"), (LSTMLayer, "float32"), (GRULayer, "float32")])

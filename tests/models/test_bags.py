@@ -20,7 +20,7 @@ def built(pooling):
 
 def test_attention_is_the_papers():
     model = built("attention")
-    logits, weights = model(X, train=False), model.attention(X)
+    logits, weights = jax.jit(lambda: (model(X, train=False), model.attention(X)))()
     array = lambda layer: (np.asarray(layer.kernel[...], np.float64), np.asarray(layer.bias[...], np.float64))
     (first,), (v, v0), (u, u0), (w, w0), (head, head0) = (
         [array(model.layers[0])], array(model.v), array(model.u), array(model.w), array(model.head)
@@ -37,7 +37,7 @@ def test_attention_is_the_papers():
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_order_and_padding_do_not_count(pooling):
     model = from_nnx(lambda rngs: built(pooling))
-    params, stats = model.init(jax.random.key(0))
+    params, stats = jax.jit(model.init)(jax.random.key(0))
 
     @jax.jit
     def run(params, x):

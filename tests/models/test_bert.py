@@ -31,7 +31,7 @@ def test_packed_documents_and_padding_do_not_see_each_other():
     np.testing.assert_array_equal(after[:, :4], before[:, :4])
     assert (after[:, 4:7] != before[:, 4:7]).any((0, 2)).all()
     # A document gives the same logits alone as in the middle of a row.
-    alone = model.apply(params, {}, TOKENS[:, 4:7])[0]
+    alone = jax.jit(lambda tokens: model.apply(params, {}, tokens)[0])(TOKENS[:, 4:7])
     np.testing.assert_allclose(alone, before[:, 4:7], atol=1e-5)
 
 

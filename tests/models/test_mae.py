@@ -50,7 +50,7 @@ def test_all_patches_in_order_are_what_it_sees_without_a_choice():
     whole, _ = jax.jit(lambda x: ENCODER.apply(PARAMS["encoder"], {}, x))(X)
     chosen, _ = jax.jit(lambda x, k: ENCODER.apply(PARAMS["encoder"], {}, x, k))(X, np.tile(np.arange(4), (2, 1)))
     np.testing.assert_allclose(whole, chosen, rtol=1e-5, atol=1e-5)
-    vector, _ = mean_pool(ENCODER)(PARAMS["encoder"], {}, X)
+    vector, _ = jax.jit(mean_pool(ENCODER))(PARAMS["encoder"], {}, X)
     np.testing.assert_allclose(vector, np.asarray(whole).mean(1), rtol=1e-4, atol=1e-5)
     # Which order they come in does not matter: a token knows its place.
     backwards, _ = jax.jit(lambda x, k: ENCODER.apply(PARAMS["encoder"], {}, x, k))(X, np.tile([3, 2, 1, 0], (2, 1)))

@@ -1,5 +1,7 @@
 """Parameter counts, by shape alone, against the numbers that papers and reference implementations publish."""
 
+import inspect
+
 import jax
 import pytest
 from flax import nnx
@@ -29,6 +31,11 @@ def rnnsearch(embedding, vocabulary, width, maxout):
     return 2 * vocabulary * embedding + cells + start + attention + hidden + (maxout + 1) * vocabulary
 
 
+def size(build):
+    params = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(build(nnx.Rngs(0)), nnx.Param)))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 lstm = 4 * 1000 * (1000 + 1000 + 1)  # with one bias; input feeding adds 4,000,000 to one layer
 han = 2 * gru(200, 50) + 2 * gru(100, 50) + 2 * (100 * 100 + 100 + 100) + 101 * 5
 
@@ -40,26 +47,6 @@ han = 2 * gru(200, 50) + 2 * gru(100, 50) + 2 * (100 * 100 + 100 + 100) + 101 * 
         (lambda rngs: cifar_resnet(56, rngs=rngs), 853_018),  # 0.85 M
         (lambda rngs: imagenet_resnet(18, rngs=rngs), 11_689_512),  # torchvision
         (lambda rngs: imagenet_resnet(50, rngs=rngs), 25_557_032),
-        (lambda rngs: ViT(**vit.TI, rngs=rngs), 5_717_416),  # timm
-        (lambda rngs: ViT(**vit.S, rngs=rngs), 22_050_664),
-        (lambda rngs: ViT(**vit.B, rngs=rngs), 86_567_656),
-        (lambda rngs: GPT(rngs=rngs), 124_439_808),  # GPT-2 small
-        (lambda rngs: LLaMA(**llama.LLAMA2_7B, rngs=rngs), 6_738_415_616),
-        (lambda rngs: LLaMA(**llama.LLAMA3_8B, rngs=rngs), 8_030_261_248),
-        (lambda rngs: LLaMA(**llama.LLAMA32_1B, rngs=rngs), 1_235_814_400),
-        (lambda rngs: LLaMA(**llama.TINYLLAMA_1B, rngs=rngs), 1_100_048_384),
-        (lambda rngs: LLaMA(**llama.MISTRAL_7B, rngs=rngs), 7_241_732_096),
-        (lambda rngs: LLaMA(**llama.QWEN2_05B, rngs=rngs), 494_032_768),
-        # embedding, 28 layers of attention, SwiGLU and norms, and the last norm
-        (
-            lambda rngs: LLaMA(**llama.QWEN3_06B, rngs=rngs),
-            151_936 * 1024 + 28 * (1024 * 128 * (16 + 8 + 8 + 16) + 3 * 1024 * 3072 + 2 * 1024 + 2 * 128) + 1024,
-        ),
-        (lambda rngs: T5(**t5.SMALL, rngs=rngs), 60_506_624),
-        (lambda rngs: T5(**t5.BASE, rngs=rngs), 222_903_552),
-        (lambda rngs: T5(**t5.LARGE, rngs=rngs), 737_668_096),
-        (lambda rngs: T5(**t5.SMALL_V11, rngs=rngs), 76_961_152),
-        (lambda rngs: T5(**t5.BASE_V11, rngs=rngs), 247_577_856),
         (lambda rngs: CNN(rngs=rngs), 3_818),
         # By the equations of the papers; ELMo without its output layer is the 93.6 M that the authors publish.
         (lambda rngs: AdditiveSeq2Seq(rngs=rngs), rnnsearch(620, 30_000, 1000, 500)),
@@ -69,8 +56,39 @@ han = 2 * gru(200, 50) + 2 * gru(100, 50) + 2 * (100 * 100 + 100 + 100) + 101 * 
     ],
 )
 def test_parameters(build, count):
-    params = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(build(nnx.Rngs(0)), nnx.Param)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+    assert size(build) == count
+
+
+@pytest.mark.parametrize(
+    ("network", "sizes", "count"),
+    [
+        (ViT, vit.TI, 5_717_416),  # timm
+        (ViT, vit.S, 22_050_664),
+        (ViT, vit.B, 86_567_656),
+        (GPT, {}, 124_439_808),  # GPT-2 small
+        (LLaMA, llama.LLAMA2_7B, 6_738_415_616),
+        (LLaMA, llama.LLAMA3_8B, 8_030_261_248),
+        (LLaMA, llama.LLAMA32_1B, 1_235_814_400),
+        (LLaMA, llama.TINYLLAMA_1B, 1_100_048_384),
+        (LLaMA, llama.MISTRAL_7B, 7_241_732_096),
+        (LLaMA, llama.QWEN2_05B, 494_032_768),
+        # embedding, 28 layers of attention, SwiGLU and norms, and the last norm
+        (
+            LLaMA, llama.QWEN3_06B,
+            151_936 * 1024 + 28 * (1024 * 128 * (16 + 8 + 8 + 16) + 3 * 1024 * 3072 + 2 * 1024 + 2 * 128) + 1024,
+        ),
+        (T5, t5.SMALL, 60_506_624),
+        (T5, t5.BASE, 222_903_552),
+        (T5, t5.LARGE, 737_668_096),
+        (T5, t5.SMALL_V11, 76_961_152),
+        (T5, t5.BASE_V11, 247_577_856),
+    ],
+)  # fmt: skip
+def test_parameters_of_blocks(network, sizes, count):
+    """From one and two blocks: each further one adds the same, and tracing all of them takes seconds."""
+    depth = sizes.get("depth", inspect.signature(network.__init__).parameters["depth"].default)
+    one, two = (size(lambda rngs, depth=depth: network(**{**sizes, "depth": depth}, rngs=rngs)) for depth in (1, 2))
+    assert one + (depth - 1) * (two - one) == count
 
 
 def test_a_depth_that_does_not_exist_is_an_error():

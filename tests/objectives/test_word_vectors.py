@@ -24,7 +24,7 @@ def params_of(rng, *, biases=False):
 
 
 def grads_of(loss, params, batch, key=KEY):
-    return jax.grad(lambda p: loss(p, Ctx(batch, {}, key, jnp.int32(0)))[0])(params)
+    return jax.jit(jax.grad(lambda p: loss(p, Ctx(batch, {}, key, jnp.int32(0)))[0]))(params)
 
 
 def test_a_corpus_has_the_frequent_words_only():

@@ -1,5 +1,7 @@
 """LoRA: its start, its step, its cost and its merged params, each against the model written without it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,18 +31,22 @@ Y = np.arange(8) % 4
 TUNED = lora(BASE, "layers/.*kernel$", rank=2, alpha=6.0, train="^head/")
 
 
+@functools.cache
+def initial(model):
+    return jax.jit(model.init)(KEY)
+
+
 def started(model, seed=1):
     """Initial params and stats, with random numbers instead of the zeros of `lora_b`."""
-    params, stats = jax.jit(model.init)(KEY)
+    params, stats = initial(model)
     rng = np.random.default_rng(seed)
     noise = lambda path, x: jnp.asarray(rng.normal(size=x.shape), x.dtype) if "lora_b" in str(path) else x
     return jax.tree.map_with_path(noise, params), stats
 
 
 def test_at_the_start_it_equals_the_model_bitwise():
-    params, stats = jax.jit(BASE.init)(KEY)
-    found = jax.jit(TUNED.apply)(*jax.jit(TUNED.init)(KEY), X)[0]
-    np.testing.assert_array_equal(found, jax.jit(BASE.apply)(params, stats, X)[0])
+    found = jax.jit(TUNED.apply)(*initial(TUNED), X)[0]
+    np.testing.assert_array_equal(found, jax.jit(BASE.apply)(*initial(BASE), X)[0])
 
 
 def test_only_factors_and_the_head_are_trained_and_have_moments():
@@ -57,7 +63,7 @@ def test_only_factors_and_the_head_are_trained_and_have_moments():
 
 def test_the_factors_are_normal_with_variance_one_over_the_inputs():
     wide = from_nnx(lambda rngs: MLP((400,), hidden=(64,), rngs=rngs))
-    a = lora(wide, "layers/0/kernel", rank=50).init(KEY)[0]["layers"]["0"]["lora_a"]
+    a = initial(lora(wide, "layers/0/kernel", rank=50))[0]["layers"]["0"]["lora_a"]
     np.testing.assert_allclose(np.var(a) * 400, 1, rtol=4 * np.sqrt(2 / a.size))
 
 
@@ -115,26 +121,29 @@ def test_the_backward_pass_computes_no_gradient_of_a_frozen_kernel():
 
 def test_merged_params_give_the_same_outputs():
     params, stats = started(TUNED)
-    found = jax.jit(BASE.apply)(merged(params, stats), {}, X)[0]
+    base, whole = jax.jit(BASE.apply), jax.jit(merged)(params, stats)
+    found = base(whole, {}, X)[0]
     expected = jax.jit(TUNED.apply)(params, stats, X)[0]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    assert np.abs(found - BASE.apply(BASE.init(KEY)[0], {}, X)[0]).max() > 0.1
-    assert shapes(merged(params, stats)) == shapes(jax.eval_shape(BASE.init, KEY)[0])
+    assert np.abs(found - base(initial(BASE)[0], {}, X)[0]).max() > 0.1
+    assert shapes(whole) == shapes(jax.eval_shape(BASE.init, KEY)[0])
 
 
 def test_stacked_layers_have_stacked_factors():
     tokens = np.arange(8).reshape(2, 4) % 7
     base = from_nnx(lambda rngs: GPT(vocabulary=7, length=4, width=8, depth=3, heads=2, stack=Stack, rngs=rngs))
     tuned = lora(base, "attention/[qv]/kernel$", rank=2)
-    start, start_stats = jax.jit(tuned.init)(KEY)
-    names = shapes(start)
+    start = initial(tuned)
+    names = shapes(start[0])
     assert len(names) == 4 and sorted(set(names.values())) == ["float32[3,2,8]", "float32[3,8,2]"]
-    plain = jax.jit(base.apply)(*jax.jit(base.init)(KEY), tokens)[0]
-    np.testing.assert_array_equal(jax.jit(tuned.apply)(start, start_stats, tokens)[0], plain)
+    by_base, by_tuned = jax.jit(base.apply), jax.jit(tuned.apply)
+    plain = by_base(*initial(base), tokens)[0]
+    np.testing.assert_array_equal(by_tuned(*start, tokens)[0], plain)
     params, stats = started(tuned)
-    found = jax.jit(tuned.apply)(params, stats, tokens)[0]
+    found = by_tuned(params, stats, tokens)[0]
     assert np.abs(found - plain).max() > 1e-3
-    np.testing.assert_allclose(found, jax.jit(base.apply)(merged(params, stats), {}, tokens)[0], rtol=1e-4, atol=1e-5)
+    whole = jax.jit(merged)(params, stats)
+    np.testing.assert_allclose(found, by_base(whole, {}, tokens)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_mixed_precision_inside_multiplies_in_16_bits():
@@ -143,8 +152,8 @@ def test_mixed_precision_inside_multiplies_in_16_bits():
     text = str(jax.make_jaxpr(lambda p, s: half.apply(p, s, X)[0])(params, stats))
     products = [line for line in text.splitlines() if "dot_general" in line]
     assert len(products) == 7 and all("bf16" in line for line in products)
-    exact = np.asarray(TUNED.apply(params, stats, X)[0])
-    assert 0 < np.abs(np.asarray(half.apply(params, stats, X)[0]) - exact).max() < 0.05 * np.abs(exact).max()
+    exact, rounded = (np.asarray(jax.jit(model.apply)(params, stats, X)[0]) for model in (TUNED, half))
+    assert 0 < np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()
 
 
 class Bare(nnx.Module):
@@ -160,9 +169,9 @@ class Bare(nnx.Module):
 def test_factors_are_promoted_as_kernels_are():
     base = from_nnx(Bare)
     tuned, x = lora(base, "kernel", rank=1), jnp.ones((2, 5, 3), jnp.float32)
-    found = tuned.apply(*tuned.init(KEY), x)[0]
+    found = jax.jit(tuned.apply)(*initial(tuned), x)[0]
     assert found.dtype == jnp.float32
-    np.testing.assert_array_equal(found, base.apply(*base.init(KEY), x)[0])
+    np.testing.assert_array_equal(found, jax.jit(base.apply)(*initial(base), x)[0])
 
 
 @pytest.mark.parametrize(

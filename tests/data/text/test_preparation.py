@@ -17,6 +17,7 @@ from research.data.text.words import Words
 from research.errors import UserError
 from research.model import from_nnx
 from research.models.sparse import SparseClassifier
+from tests.models.fresh import fresh
 
 TRAIN = ["The red house is red.", "a green HOUSE, a tree", "red red wine", "trees are green; houses too", "", "the end"]
 NEW = ["The unknown red house", "", "nothing known here? tree", "the the the red end " * 3]
@@ -61,9 +62,8 @@ def test_the_sparse_layer_equals_the_dense_one():
         make = lambda rngs, hidden=hidden, relu=relu: SparseClassifier(
             prepare.vocabulary, hidden=hidden, num_classes=2, relu=relu, rngs=rngs)  # fmt: skip
         model = from_nnx(make)
-        params, stats = model.init(jax.random.key(0))
-        params = jax.tree.map(lambda x: x + 0.1, params)
-        logits, _ = model.apply(params, stats, x["ids"], x["values"])
+        params, stats = fresh(model)
+        logits, _ = jax.jit(model.apply)(params, stats, x["ids"], x["values"])
         y = dense(prepare(data(NEW)), prepare.vocabulary) @ params["embed"]["embedding"] + params["bias"]
         for layer in (params["layers"][str(i)] for i in range(len(hidden))):
             y = (np.maximum(y, 0) if relu else y) @ layer["kernel"] + layer["bias"]
