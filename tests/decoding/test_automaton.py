@@ -95,7 +95,7 @@ def test_a_list_of_words_is_completed_and_ranked():
     table = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
     bigram = lambda params, stats, tokens, *, train=False: (params[tokens], {})
     decoder, end = recomputed(Trained(bigram, jnp.asarray(table), {})), 5
-    listed = [[1, 2], [1, 2, 3], [4]]
+    listed = [[1, 2, 3], [1, 2], [4]]
     rule = constrained(words(listed, vocabulary=6), end=end)
     options = dict(lengths=np.array([1]), count=4, beams=3, end=end, length_penalty=0.0)
     found = jax.jit(lambda d: beam_search(d, np.array([[0]]), rules=(rule,), **options))(decoder)

@@ -63,6 +63,16 @@ def test_with_enough_beams_the_search_is_exhaustive(penalty):
     np.testing.assert_array_equal(found.tokens[0], expected)
 
 
+def test_the_search_goes_on_while_a_longer_sequence_may_have_the_better_score():
+    """The end has p = 0.7 at once, or 0.3 is followed by three certain tokens: log(0.3) / 4 exceeds log(0.7) / 1."""
+    logits = jnp.log(jnp.array([[0.3, 0.7], *[[1.0, 1e-9]] * 4]))
+    network = lambda params, stats, tokens, *, train=False: (jnp.broadcast_to(params, (len(tokens), 5, 2)), {})
+    options = dict(lengths=np.array([1]), count=4, beams=1, end=1)
+    found = jax.jit(lambda d: beam_search(d, np.array([[0]]), **options))(recomputed(Trained(network, logits, {})))
+    assert found.tokens.tolist() == [[[0, 0, 0, 0]]]
+    np.testing.assert_allclose(found.scores, np.log(0.3) / 4, rtol=1e-5)
+
+
 def test_one_beam_is_greedy():
     options = dict(lengths=LENGTHS, count=COUNT)
     both = lambda d: (beam_search(d, PROMPTS, beams=1, **options), generate(d, PROMPTS, **options))

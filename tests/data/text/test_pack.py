@@ -50,6 +50,9 @@ def test_pack_whole_by_hand():
     packed = pack_whole([[1], [2, 3, 4], [5, 6], [7, 8], [9] * 5], 4)
     assert packed.columns["tokens"].tolist() == [[9, 9, 9, 9], [2, 3, 4, 1], [5, 6, 7, 8], [9, 0, 0, 0]]
     assert packed.columns["segments"].tolist() == [[1] * 4, [1, 1, 1, 2], [1, 1, 2, 2], [1, 0, 0, 0]]
+    # The last document fits in both rows; it goes to the fuller one.
+    best = pack_whole([[1] * 5, [2] * 4, [3]], 6)
+    assert best.columns["tokens"].tolist() == [[1, 1, 1, 1, 1, 3], [2, 2, 2, 2, 0, 0]]
 
 
 def test_pack_pads_the_last_row_only_and_pack_whole_splits_no_document_that_fits():

@@ -120,7 +120,9 @@ def test_a_damaged_folder_is_an_error(tmp_path):
 
 
 def test_tokens_are_cut_and_padded():
-    records = fit_text(data(), tokens(6))(data(["abc", "", "abcdefgh"]))
+    prepare, texts = fit_text(data(), tokens(6)), ["abc", "", "abcdefgh"]
+    assert prepare.encoded(texts).cut.tolist() == [0, 0, 3], "the begin token takes a place"
+    records = prepare(data(texts))
     assert records.columns["tokens"].tolist() == [
         [256, 97, 98, 99, 0, 0], [256, 0, 0, 0, 0, 0], [256, 97, 98, 99, 100, 101]]  # fmt: skip
     assert records.columns["segments"].sum(1).tolist() == [4, 1, 6]

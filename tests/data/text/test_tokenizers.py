@@ -50,6 +50,7 @@ def test_wordpiece_has_the_ids_of_transformers(tmp_path, truth):
 def test_stems_are_those_of_nltk(truth):
     for language, (words, stems) in json.loads(truth["stems"].tobytes()).items():
         assert Words("words", language=language, stem=True)(" ".join(words)) == stems
+    assert Words(stem=True)("Houses RUNNING") == ["hous", "run"], "in lower case"
 
 
 @pytest.mark.parametrize("kind", KINDS)
