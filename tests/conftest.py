@@ -57,9 +57,9 @@ mlir.make_ir_context = lambda: context_of(threading.get_ident())
 
 
 SLOW_FILES = (
-    "test_breaker test_experiments test_verbs test_loop test_job test_benchmarks test_readme test_study test_acting "
-    "test_limits test_reproduce test_surroundings test_prefetch test_data test_before test_sweep test_sharding "
-    "test_doctor"
+    "test_breaker test_experiments test_job test_loop test_benchmarks test_verbs test_cached test_splits "
+    "test_speculative test_doctor test_before test_readme test_sharding test_sweep test_accountant test_study "
+    "test_acting test_map_records test_prefetch test_decoders test_label_review test_reproduce test_pmap test_finetune"
 ).split()
 
 
@@ -75,6 +75,15 @@ def few_programs():
     yield
     jax.clear_caches()
     context_of.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """As on a laptop. Four devices that share two cores can starve one another at a collective."""
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: first)
+        yield
 
 
 @pytest.fixture

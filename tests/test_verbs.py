@@ -25,16 +25,8 @@ from tests.tracking.test_trackers import tensorboard_events
 
 FILE = str(Path(__file__).parent.parent / "experiments" / "digits.py")
 TINY = {"network": "mlp", "epochs": 4, "batch_size": 200, "report": False}  # 20 steps, and no report
+pytestmark = pytest.mark.usefixtures("one_device")
 FLAGS = ["--network", "mlp", "--epochs", "4", "--batch-size", "200"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    """As on a laptop. Four devices that share two cores can starve one another at a collective."""
-    first = jax.devices()[:1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda *_: first)
-        yield
 
 
 def train(tmp_path, **options):

@@ -53,7 +53,7 @@ def trained_of(build) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, one_device):
     folder = tmp_path_factory.mktemp("generate")
     (folder / "mine.py").write_text(EXPERIMENT)
     return train(folder / "mine.py", runs=folder / "runs", report=False, stream=io.StringIO()).folder

@@ -14,7 +14,7 @@ from tests.test_readme import BLOCKS, TEXT
 from tests.weights.disk import Case, arrays_in
 
 
-def test_the_readmes_commands(tmp_path, monkeypatch, capsys):
+def test_the_readmes_commands(tmp_path, monkeypatch, capsys, one_device):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
     case = Case("transformers_bert", tmp_path / "tiny", part="bert_both/")
