@@ -103,7 +103,7 @@ def test_greedy_tokens_are_those_of_the_large_network(pair, rules):
 
 def test_rules_with_a_memory_apply_to_each_token():
     rule = constrained(words([[1, 2, 3, 4], [6, 7]], vocabulary=12), end=5)
-    options = dict(lengths=LENGTHS, count=COUNT, rules=(rule,), end=5, key=jax.random.key(0))
+    options = dict(lengths=LENGTHS, count=COUNT, proposals=2, rules=(rule,), end=5, key=jax.random.key(0))
     speculated = jax.jit(lambda a, b: speculate(cached(a), PROMPTS, draft=cached(b), **options))
     found = speculated(gpt2(), network("gpt"))
     rows = [tuple(row[:n]) for row, n in zip(*map(np.asarray, found[:2]), strict=True)]

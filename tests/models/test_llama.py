@@ -29,9 +29,15 @@ from tests.weights.disk import Case
 FOUR = jax.devices()[:4]
 
 
-@pytest.fixture
-def case(tmp_path):
-    return Case("transformers_decoders", tmp_path, part="qwen2/")
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return Case("transformers_decoders", tmp_path_factory.mktemp("case"), part="qwen2/")
+
+
+@pytest.fixture(scope="module")
+def alone(case):
+    """The losses and params on one device."""
+    return finetuned(case, mesh={}, devices=FOUR[:1])[:2]
 
 
 def finetuned(case, *, mesh, devices, stack=None, dtype=None, parts=1, wrap=lambda model: model, fresh=NOTHING):
@@ -62,9 +68,8 @@ def finetuned(case, *, mesh, devices, stack=None, dtype=None, parts=1, wrap=lamb
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(None, 2e-5), (jnp.bfloat16, 0.02)])
-def test_four_devices_fine_tune_as_one(case, dtype, atol):
-    values, params, _ = finetuned(case, mesh={}, devices=FOUR[:1])
-    mesh = {"fsdp": 2, "tensor": 2}
+def test_four_devices_fine_tune_as_one(case, alone, dtype, atol):
+    (values, params), mesh = alone, {"fsdp": 2, "tensor": 2}
     found, stacked, state = finetuned(case, mesh=mesh, devices=FOUR, stack=Stack, dtype=dtype, parts=2)
     np.testing.assert_allclose(found, values, atol=atol)
     assert values[0] - values[-1] > 0.05

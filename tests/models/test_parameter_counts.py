@@ -1,10 +1,6 @@
 """Parameter counts, by shape alone, against the numbers that papers and reference implementations publish."""
 
-import inspect
-
-import jax
 import pytest
-from flax import nnx
 
 from research.errors import UserError
 from research.models import llama, t5, vit
@@ -17,6 +13,7 @@ from research.models.resnet import cifar_resnet, imagenet_resnet
 from research.models.seq2seq import AdditiveSeq2Seq, MultiplicativeSeq2Seq
 from research.models.t5 import T5
 from research.models.vit import ViT
+from tests.models.fresh import size, size_of_blocks
 
 
 def gru(features, width):
@@ -29,11 +26,6 @@ def rnnsearch(embedding, vocabulary, width, maxout):
     hidden = (3 * width + embedding + 1) * 2 * maxout
     cells = 2 * gru(embedding, width) + gru(embedding + 2 * width, width)
     return 2 * vocabulary * embedding + cells + start + attention + hidden + (maxout + 1) * vocabulary
-
-
-def size(build):
-    params = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(build(nnx.Rngs(0)), nnx.Param)))
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 lstm = 4 * 1000 * (1000 + 1000 + 1)  # with one bias; input feeding adds 4,000,000 to one layer
@@ -85,10 +77,7 @@ def test_parameters(build, count):
     ],
 )  # fmt: skip
 def test_parameters_of_blocks(network, sizes, count):
-    """From one and two blocks: each further one adds the same, and tracing all of them takes seconds."""
-    depth = sizes.get("depth", inspect.signature(network.__init__).parameters["depth"].default)
-    one, two = (size(lambda rngs, depth=depth: network(**{**sizes, "depth": depth}, rngs=rngs)) for depth in (1, 2))
-    assert one + (depth - 1) * (two - one) == count
+    assert size_of_blocks(network, **sizes) == count
 
 
 def test_a_depth_that_does_not_exist_is_an_error():

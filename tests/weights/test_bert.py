@@ -11,7 +11,8 @@ from research.losses import cross_entropy
 from research.model import from_nnx
 from research.models.bert import BERT, Encoded
 from research.weights import bert
-from tests.weights.disk import Case, arrays_in, safetensors, shapes
+from tests.models.fresh import size_of_blocks
+from tests.weights.disk import Case, arrays_in, safetensors
 
 HEADS = {"": {}, "masked": {"masked": True}, "classes": {"num_classes": 2}, "both": {"masked": True, "num_classes": 2}}
 NAMES = ("bert", "bert_both", "roberta_classes", "distilbert_masked", "albert_both")
@@ -90,8 +91,7 @@ def test_published_parameter_counts(tmp_path, name):
     from research.models import bert as sizes
 
     count = Case("transformers_bert", tmp_path, part="bert/").truth[f"count/{name}"]
-    params, _ = shapes(from_nnx(lambda rngs: BERT(**getattr(sizes, f"{name.upper()}_BASE"), rngs=rngs)))
-    assert sum(x.size for x in jax.tree.leaves(params)) == count
+    assert size_of_blocks(BERT, **getattr(sizes, f"{name.upper()}_BASE")) == count
     published = {"bert": 109_482_240, "roberta": 124_645_632, "distilbert": 66_362_880, "albert": 11_683_584}
     assert count == published[name]
 

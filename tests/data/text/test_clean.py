@@ -61,6 +61,11 @@ def test_chinese_is_segmented(monkeypatch):
     assert Words("jieba")("我来到北京清华大学") == ["我", "来到", "北京", "清华大学"]  # of jieba's README
 
 
+def test_stop_words_are_removed_in_upper_and_lower_case(monkeypatch):
+    monkeypatch.setattr("research.data.text.words.stop_words", {"en": frozenset({"the", "and"})}.__getitem__)
+    assert Words(stop=True)("The plan AND the map") == ["plan", "map"]
+
+
 def test_spacy_segments_and_has_stop_words():
     pytest.importorskip("spacy", reason="needs the extra `spacy`")
     assert Words("spacy")("I don't know U.K. laws.") == ["I", "do", "n't", "know", "U.K.", "laws", "."]
