@@ -43,6 +43,7 @@ TINY = {
     "federated/fedavg": {"examples": 100, "clients": 10, "per_round": 2, "epochs": 1, "hidden": (8,), "steps": 4},
     "robust/adversarial": {"channels": (2, 2), "batch_size": 8, "attack_steps": 1, "tested": 100, "epochs": 1},
     "language/gpt_parallel": {"width": 48, "depth": 1, "length": 32, "steps": 4},
+    "language/llama_lora": {"width": 64, "depth": 1, "hidden": 16, "length": 32, "batch_size": 4, "steps": 20},
     "language/gpt_stdlib": {"width": 48, "depth": 1, "length": 32, "steps": 4, "sample_length": 16},
     "continual": {"width": 16, "epochs": 1},
     "multi_task": {"width": 16, "epochs": 1},

@@ -12,12 +12,14 @@ from research.__main__ import main
 from research.core import repeat
 from research.data import generated
 from research.diagnose.cost import described, flops, plan, topology_devices
+from research.distributed.sharding import fsdp
 from research.errors import UserError
 from research.experiment import build
 from research.model import from_nnx
 from research.models.mlp import MLP
 from research.objectives.classify import classify
 from research.optim.compact_state import low_precision_state
+from research.wrappers.lora import lora
 from tests import toys
 
 X = jnp.ones((8, 16))
@@ -94,6 +96,17 @@ def test_a_plan_is_of_one_step_and_of_each_device():
     assert split.devices == 4 and split.bytes["batch"] == single.bytes["batch"] / 4
     assert split.flops == single.flops and split.executed.transfers["all-reduce"].bytes > 0
     assert "all-reduce" in described(split)
+
+
+def test_a_plan_of_lora_splits_the_frozen_weights():
+    model = lora(from_nnx(lambda rngs: MLP((4,), hidden=(8,), num_classes=3, rngs=rngs)), "kernel$", rank=1)
+    parts = dict(init=model.init, apply=model.apply, loss=classify(model, inputs="x"))
+    parts |= dict(mesh={"fsdp": 4}, rules=((r".", fsdp(min_size=0)),))
+    found = plan(build(experiment(**parts), devices=jax.devices()[:4]))
+    # Sizes that 4 does not divide are on each device: the 3 classes, and the scale of the update.
+    factors = 4 * ((4 + 8 + 8) / 4 + 3)
+    assert found.parameters == 4 + 8 + 8 + 3 and found.bytes["params"] == factors
+    assert found.bytes["opt"] == 2 * factors + 4 and found.bytes["stats"] == 4 * ((4 * 8 + 8 + 8 * 3) / 4 + 3 + 1)
 
 
 @pytest.mark.parametrize(
