@@ -25,7 +25,7 @@ def baseline(
     The classifier is fitted on the first of `parts`, to class numbers [n], or to several labels [n, labels] of 0 and 1.
     The Model returns its inputs, and has one parameter without use: train it for one epoch with `optax.sgd`. Logits are
     log probabilities, and log-odds for several labels; a classifier without probabilities, such as a support-vector
-    machine of three or more classes, gives its decision function. They are made here, and new rows have none.
+    machine, gives its decision function, and 0 for the first of two classes. They are made here: new rows have none.
     Sparse records of `size` ids (`research.data.text.bag`) are inputs=("ids", "values"); the logits replace the ids.
     Raises UserError if a class is absent from the first part.
     """
@@ -41,6 +41,7 @@ def baseline(
         x = _matrix(part, inputs, size)
         if not hasattr(classifier, "predict_proba"):
             logits = classifier.decision_function(x)
+            logits = logits if logits.ndim == 2 else np.stack([np.zeros(len(logits)), logits], 1)
         elif y.ndim == 1:
             found = classifier.predict_proba(x)
             logits = np.log(np.maximum(found, LEAST))

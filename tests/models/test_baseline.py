@@ -6,6 +6,7 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
+from sklearn.svm import LinearSVC
 
 from research.data import arrays, subset
 from research.errors import UserError
@@ -35,3 +36,11 @@ def test_several_labels():
     for i in range(2):
         theirs = LogisticRegression().fit(X[PARTS[0]], labels[PARTS[0], i]).predict_proba(X[PARTS[1]])[:, 1]
         np.testing.assert_allclose(jax.nn.sigmoid(test.columns["x"][:, i]), theirs, 1e-4, 1e-6)
+
+
+def test_a_machine_of_two_classes_has_two_logits():
+    data = arrays(features=X, label=(Y == 1).astype(np.int32))
+    train, held = (subset(data, rows) for rows in PARTS)
+    _, (_, test) = baseline(LinearSVC(random_state=0), [train, held])
+    theirs = LinearSVC(random_state=0).fit(X[PARTS[0]], Y[PARTS[0]] == 1).decision_function(X[PARTS[1]])
+    np.testing.assert_allclose(test.columns["features"][:, 1] - test.columns["features"][:, 0], theirs, 1e-5)
