@@ -5,6 +5,7 @@ A new file needs nothing here; where its default size is slow to compile, give i
 
 import functools
 import itertools
+import sys
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from research import verbs
 from research.core import Trained
 from research.data import arrays
 from research.data.packaged import packaged_set
+from research.data.text import vectors
 from research.evaluate import evaluator
 from research.experiment import build
 from research.runs import opened
@@ -61,6 +63,11 @@ TINY = {
     "tabular/survival": {"hidden": 4, "batch_size": 64, "epochs": 1},
     "multiple_instances": {"hidden": 4, "epochs": 1},
     "language/topics": {"hidden": 4, "entries": 8, "epochs": 1},
+    "language/sentiment": {"epochs": 1},
+    "language/sentiment_domains": {"width": 4, "epochs": 1},
+    "language/questions": {"filters": 2, "epochs": 1},
+    "language/languages": {"hidden": 2, "buckets": 10, "entries": 8, "epochs": 1},
+    "language/few_shot": {"ways": 2, "queries": 1, "batch_size": 2, "steps": 4},
     "language/parts_of_speech": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
     "language/bert": {"width": 32, "depth": 1, "length": 16, "batch_size": 4, "steps": 4},
     "language/fine_tune_bert": {"width": 32, "depth": 1, "length": 8, "batch_size": 4, "epochs": 1},
@@ -102,10 +109,13 @@ CATEGORIES = {
     "reuters_r8": {"label": ("earn", "grain"), "text": ("profit of the year", "wheat and rice", "loss")},
     "reuters_r52": {"text": tuple(f"profit of the year {number}" for number in range(40))},
     "rated_sentences": {
-        "document": tuple(f"{number}" for number in range(40)), "text": ("a good film", "a bad film", "we saw it")
+        "document": tuple(f"{number}" for number in range(40)), "sentiment": (-1.5, 2.0, 0.5),
+        "text": ("a bad film", "a good film", "not bad"),
     },
     "movie_dialogues": {"statement": ("How are you?", "Where is he?", "Go!"), "reply": ("Fine.", "I do not know.")},
-    "newsgroups": {"label": ("cars", "space"), "text": ("the engine of my car", "a rocket in orbit", "oil")},
+    "newsgroups": {"label": tuple(f"group {number}" for number in range(20)), "text": ("the moon", "a wheel of a car")},
+    "trec_questions": {"coarse": ("HUM", "NUM"), "text": ("Who was it ?", "How many are there ?")},
+    "udhr": {"language": ("deu", "eng"), "iso": ("deu", "eng"), "text": ("Alle Menschen sind frei", "All are free")},
 }  # fmt: skip
 
 
@@ -128,6 +138,10 @@ def mocked(monkeypatch, tmp_path):
     source = research.data.tfds_source
     read = lambda name, split, **options: made_up(name) if name in CATEGORIES else source(name, split, **options)
     monkeypatch.setattr(research.data, "tfds_source", read)
+    for name in [name for name in sys.modules if name.startswith("experiments.")]:
+        monkeypatch.delitem(sys.modules, name)  # it has the functions of a test before this one
+    words = vectors.Vectors(("the", "a", "film", "how"), np.eye(4, 50, dtype=np.float32))
+    monkeypatch.setattr(vectors, "glove_6b", lambda: words)
     with tfds.testing.mock_data(num_examples=5_200):
         yield
 

@@ -11,6 +11,7 @@ distributed with this project: each user gets them from the publisher.
     texts         brown, cmudict, debian_italian, debian_titles, newsgroups, rated_sentences, reuters_r8, reuters_r52,
                   trec_questions, udhr, turkish_trees, word_analogies, word_similarity
     texts         brown, cmudict, movie_dialogues, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions,
+    texts         brown, chinese_reviews, cmudict, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions,
                   udhr, turkish_trees, word_analogies, word_similarity
 
 A column is one field: a number (NaN if missing) or a string (None if missing). For a new set, copy `adult.py`; no other

@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,3 +113,18 @@ def row_of(vectors: Vectors, word: str) -> np.ndarray:
         return vectors.table[vectors.words.index(word)]
     except ValueError:
         raise UserError(f"there is no vector of {word!r}.{nearest(word, vectors.words[:50_000])}") from None
+
+
+def table_of(vectors: Vectors, words: Sequence[str], *, seed: int = 0) -> np.ndarray:
+    """Return the vector of each word, f32 [words, features], to begin an embedding with.
+
+    A word without a vector gets normal numbers with the mean and the deviation of each feature, drawn for `seed`.
+    Raises UserError if no word has a vector.
+    """
+    numbers = {word: number for number, word in enumerate(vectors.words)}
+    rows = np.array([numbers.get(word, -1) for word in words])
+    if not (rows >= 0).any():
+        raise UserError(f"none of the {len(rows)} words has a vector; the first is {words[0]!r}.")
+    found = vectors.table[rows].astype(np.float32)
+    drawn = np.random.default_rng(seed).normal(found[rows >= 0].mean(0), found[rows >= 0].std(0), found.shape)
+    return np.where((rows >= 0)[:, None], found, drawn).astype(np.float32)

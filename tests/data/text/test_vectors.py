@@ -7,7 +7,7 @@ import pytest
 
 from research.data import in_memory, tfds_source
 from research.data.readers.tfds import make_builder
-from research.data.text.vectors import glove_6b, read_vectors, row_of
+from research.data.text.vectors import Vectors, glove_6b, read_vectors, row_of, table_of
 from research.errors import UserError
 from research.metrics.word_vectors import analogies, neighbours, similarity
 from research.report.word_map import word_map
@@ -94,3 +94,13 @@ def test_glove_has_the_published_similarity():
             vectors.words, vectors.table, zip(rows["first"], rows["second"], rows["rating"], strict=True)
         )
         assert found["spearman"] == pytest.approx(expected, abs=5e-4)
+
+
+def test_a_table_begins_with_the_vectors_and_draws_the_others():
+    found = table_of(Vectors(WORDS, TABLE), ["café", "x", "the"] + ["y"] * 2000)
+    np.testing.assert_array_equal(found[[0, 2]], TABLE[[2, 0]])
+    known = TABLE[[2, 0]]
+    np.testing.assert_allclose(found[3:].mean(0), known.mean(0), atol=0.05)
+    np.testing.assert_allclose(found[3:].std(0), known.std(0), rtol=0.1)
+    with pytest.raises(UserError, match="none of the 2 words has a vector; the first is 'x'"):
+        table_of(Vectors(WORDS, TABLE), ["x", "y"])
