@@ -14,7 +14,7 @@ loss of an objective, therefore this subpackage may import `research.objectives`
     texts        texts (the `finish` of an Eval), bleu, chrf, rouge (with stem), edits (WER, CER), answers (SQuAD)
     pairs        translation (the loss of an encoder-decoder, and the targets that it decodes)
     tags         tagging, entities (BIO, IOBES), attachment (dependency trees)
-    features     probe, adaptation (few-shot)
+    features     probe, adaptation (few-shot: gradient steps, prototypes)
     raters       agreement (Fleiss' kappa, Krippendorff's alpha)
     samples      generative
 

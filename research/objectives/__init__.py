@@ -12,7 +12,7 @@ terms on arrays are in `research.losses`. An objective with a memory, such as a 
     times to events   survival
     words             tag, dependencies (trees)
     self-supervised   simclr, moco, byol, masked_patches, masked_tokens
-    few labels        pseudo_label, fixmatch (alignment), mean_teacher, distil (teacher)
+    few labels        pseudo_label, fixmatch (alignment), mean_teacher, distil (teacher), prototypes (few-shot)
     other domains     domain_adversarial, mmd
     word vectors      word_vectors (skip-gram, CBOW, GloVe)
     generative        gan, vae
