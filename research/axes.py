@@ -10,7 +10,7 @@ have no cost. The tests check them at every call.
 
     batch                    examples; `*batch` if a function accepts any number of leading axes
     classes                  classes of a classifier
-    entries                  terms of a sparse record
+    entries                  terms of a sparse record; `texts` for the texts that are searched
     height width channels    axes of an image, in this order (NHWC)
     time                     positions of a token sequence, or steps of a rollout; `keys` if the keys differ in length
     memory_time              positions of a second sequence, to which the first attends; `memory_features` its features

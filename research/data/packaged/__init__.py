@@ -13,6 +13,8 @@ distributed with this project: each user gets them from the publisher.
     texts         brown, cmudict, movie_dialogues, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions,
     texts         brown, chinese_reviews, cmudict, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions,
                   udhr, turkish_trees, word_analogies, word_similarity
+    texts         brown, cmudict, newsgroups, people_daily, python_manual, rated_sentences, reuters_r8, reuters_r52,
+                  trec_questions, turkish_trees, udhr, word_analogies, word_similarity
 
 A column is one field: a number (NaN if missing) or a string (None if missing). For a new set, copy `adult.py`; no other
 file needs a change. Formats that several sets share are in `_formats.py`.

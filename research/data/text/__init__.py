@@ -11,6 +11,8 @@
     dialogue         prompt templates, with a mark on the responses; pairs of responses
     tagged           words and their characters as numbers, with a tag for every word
     pairs            sources and targets as rows; nearest: the most similar training text
+    characters       text without spaces as tags of its characters; maximum matching
+    search           BM25, and training pairs for a retriever
 
 A row of tokens is {"tokens", "segments", "positions"}, each i32 [T]. Segment 0 is padding. A sparse record is {"ids",
 "values"}. The extras are `text` (tokenizers, sentencepiece, jieba, snowballstemmer) and `spacy`. To add an encoding,

@@ -59,14 +59,25 @@ def splitter_of(splitter: str, language: str):
 
 
 def _jieba():
+    cut = _imported_jieba().cut
+    return lambda text: [word for word in cut(text) if not word.isspace()]
+
+
+def jieba_tagged(text: str) -> tuple[list[str], list[str]]:
+    """Segment a Chinese text with jieba, and return its words and their parts of speech. Needs the extra `text`."""
+    pairs = list(_imported_jieba().posseg.cut(text))
+    return [pair.word for pair in pairs], [pair.flag for pair in pairs]
+
+
+def _imported_jieba():
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in its source, and pkg_resources
-            import jieba
+            import jieba.posseg
     except ModuleNotFoundError as error:
         raise missing_extra("jieba", "text") from error
     jieba.setLogLevel(60)
-    return lambda text: [word for word in jieba.cut(text) if not word.isspace()]
+    return jieba
 
 
 def _spacy(language):
