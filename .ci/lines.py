@@ -17,9 +17,9 @@ OTHER_FILES = 250  # any other file of research/, launch/ and experiments/
 SUBPACKAGES = {
     "research": 1797, "research/augment": 350, "research/cli": 330, "research/data": 9015, "research/decoding": 850,
     "research/diagnose": 3060, "research/distributed": 675, "research/explore": 1265, "research/gradients": 480,
-    "research/html": 540, "research/layers": 1275, "research/losses": 535, "research/metrics": 1760,
+    "research/html": 540, "research/layers": 1275, "research/losses": 535, "research/metrics": 1750,
     "research/models": 1650, "research/objectives": 1565, "research/optim": 345, "research/privacy": 100,
-    "research/report": 2040, "research/rl": 540, "research/robust": 160, "research/runs": 1625, "research/search": 960,
+    "research/report": 2035, "research/rl": 540, "research/robust": 160, "research/runs": 1625, "research/search": 960,
     "research/studies": 640, "research/system": 185, "research/tracking": 435, "research/weights": 1325,
     "research/wrappers": 450,
 }  # fmt: skip

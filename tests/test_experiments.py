@@ -63,15 +63,7 @@ TINY = {
     "tabular/survival": {"hidden": 4, "batch_size": 64, "epochs": 1},
     "multiple_instances": {"hidden": 4, "epochs": 1},
     "language/chinese": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
-    "language/manual_questions": {
-        "glove": False,
-        "width": 4,
-        "sentences": 1,
-        "hardest": 2,
-        "batch_size": 8,
-        "epochs": 1,
-    },
-    "language/word_vectors": {"width": 4, "batch_size": 32, "epochs": 1},
+    "language/manual_questions": {"glove": False, "width": 4, "hardest": 2, "batch_size": 8, "epochs": 1},
     "language/topics": {"hidden": 4, "entries": 8, "epochs": 1},
     "language/sentiment": {"epochs": 1},
     "language/sentiment_domains": {"width": 4, "epochs": 1},
@@ -121,8 +113,6 @@ CATEGORIES = {
         "file": ("faq/design", "library/re", "c-api/list"), "title": ("Why a dog?", "dog(a, b)", "cat"),
         "text": ("The dog is here. It barks at the cats all night long.", "A dog runs fast.", "A cat sleeps now."),
     },
-    "word_analogies": {"a": ("the",), "b": ("dog",), "c": ("cat",), "d": ("ran",)},
-    "word_similarity": {"first": ("dog", "the", "cat"), "second": ("ran", "dog", "ran")},
     "reuters_r8": {"label": ("earn", "grain"), "text": ("profit of the year", "wheat and rice", "loss")},
     "reuters_r52": {"text": tuple(f"profit of the year {number}" for number in range(40))},
     "rated_sentences": {
@@ -130,7 +120,9 @@ CATEGORIES = {
         "text": ("a bad film", "a good film", "not bad"),
     },
     "movie_dialogues": {"statement": ("How are you?", "Where is he?", "Go!"), "reply": ("Fine.", "I do not know.")},
-    "newsgroups": {"label": tuple(f"group {number}" for number in range(20)), "text": ("the moon", "a cat and a dog ran", "the dog sat")},
+    "newsgroups": {
+        "label": tuple(f"group {number}" for number in range(20)), "text": ("a cat and a dog ran", "the dog sat")
+    },
     "trec_questions": {"coarse": ("HUM", "NUM"), "text": ("Who was it ?", "How many are there ?")},
     "udhr": {"language": ("deu", "eng"), "iso": ("deu", "eng"), "text": ("Alle Menschen sind frei", "All are free")},
 }  # fmt: skip

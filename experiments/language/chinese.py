@@ -10,8 +10,7 @@ for validation. `python -m research prepare people_daily` gets the data.
     python -m research train experiments/language/chinese.py --tagger matching
 
 A sentence may be cut after 128 characters. 0.4 % of the test's characters are in paragraphs that the training text has
-too. One setting was tried, and the
-claim is from the validation text, minus about a point.
+too. One setting was tried, and the claim is from the validation text, minus about a point.
 
 WAIT
 

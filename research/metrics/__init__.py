@@ -11,6 +11,7 @@ loss of an objective, therefore this subpackage may import `research.objectives`
     survival     survival (concordance)
     tokens       language, masked_tokens, preference (pairs of responses)
     words        word_vectors (similarity, analogies, neighbours), on the host
+    search       retrieval (ranks of the texts that answer queries)
     texts        texts (the `finish` of an Eval), bleu, chrf, rouge (with stem), edits (WER, CER), answers (SQuAD)
     pairs        translation (the loss of an encoder-decoder, and the targets that it decodes)
     tags         tagging, entities (BIO, IOBES), attachment (dependency trees)

@@ -8,7 +8,7 @@ terms on arrays are in `research.losses`. An objective with a memory, such as a 
                       deep_supervision
     Loss -> Loss      adversarial, mix (mixup, cutmix), maml, elastic (continual learning)
     robust            trades
-    embeddings        triplets
+    embeddings        triplets, retrieve (texts for a query)
     times to events   survival
     words             tag, dependencies (trees)
     self-supervised   simclr, moco, byol, masked_patches, masked_tokens

@@ -33,7 +33,7 @@ from research.report.record import recorded
 from research.report.rows import scores
 from research.report.runs import changed_knobs
 from research.report.slices import slice_tables
-from research.report.texts import is_tagged, is_texts, worst_tagged, worst_texts
+from research.report.texts import is_answers, is_tagged, is_texts, worst_answers, worst_tagged, worst_texts
 from research.report.timeline import happened, timeline
 from research.runs.claims import judge
 from research.runs.knobs import as_option
@@ -215,6 +215,8 @@ def _evaluation(name, evaluation: Evaluation, experiment, out: Path) -> Html:
         parts += [element("h3", "Worst texts"), *worst_texts(evaluation.arrays["texts"])]
     if is_tagged(evaluation.arrays):
         parts += [element("h3", "Tagged sentences"), *worst_tagged(evaluation.arrays["tagged"])]
+    if is_answers(evaluation.arrays):
+        parts += [element("h3", "Questions and answers"), *worst_answers(evaluation.arrays["answers"])]
     for title, text in evaluation.texts.items():
         if title == "slices" and tables:
             continue  # this text repeats the tables

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from research.html import marks
-from research.html.markup import Html, details, element, join, shortened, text
+from research.html.markup import Html, details, element, join, shortened, table, text
 from research.metrics.edits import align
 
 MOST = 10  # texts that are shown
@@ -107,3 +107,16 @@ def worst_tagged(tagged: np.ndarray) -> list[Html]:
     lines = [element("p", *[word(found) for found in sentence], class_="tagged") for sentence in shown]
     intro = element("p", "The sentences with the most wrong tags first.")
     return [intro, element("div", *keys, class_="legend"), *lines]
+
+
+def is_answers(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Return whether an evaluation has the array "answers" [N, 4] of `metrics.retrieval.answers_with_sources`."""
+    found = arrays.get("answers")
+    return found is not None and found.ndim == 2 and found.shape[1] == 4 and found.dtype.kind == "U" and len(found) > 0
+
+
+def worst_answers(answers: np.ndarray) -> list[Html]:
+    """Render the answers [N, 4] (question, answer, source, rank of the right text) as a table."""
+    cut = [[shortened(cell, LONGEST) for cell in row] for row in answers.tolist()]
+    intro = element("p", "The questions whose right text has the worst rank first, with the answer that was found.")
+    return [intro, table(["question", "answer found", "source", "rank"], cut, numeric=("rank",))]
