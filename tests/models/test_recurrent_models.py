@@ -101,12 +101,25 @@ def test_each_direction_of_elmo_sees_one_side_of_its_document():
     assert differs == [[False, True, True, False, False], [True, True, False, False, False]]
 
 
-def test_the_first_layer_of_elmo_is_its_character_encoder():
+def test_the_layers_of_elmo_are_its_character_encoder_and_lstms():
     graph, state = nnx.split(nnx.eval_shape(lambda: ELMo(**ELMO, rngs=nnx.Rngs(0))))
     model = nnx.merge(graph, jax.tree.map(lambda x: jnp.asarray(RNG.normal(size=x.shape), x.dtype), state))
     words = RNG.integers(1, 7, (2, 3, 4))
-    layers = np.asarray(jax.jit(model.layers)(words))
+
+    @jax.jit
+    def run(words):
+        layers = model.layers(words)
+        of = lambda stack, i, x, **options: stack[i](x.swapaxes(0, 1), **options)[0].swapaxes(0, 1)
+        both = [
+            jnp.concatenate([of(model.forward, i, x[..., :3]), of(model.backward, i, x[..., 3:], reverse=True)], -1)
+            for i, x in enumerate(layers[:2])
+        ]
+        return layers, both
+
+    layers, (first, second) = jax.device_get(run(words))
     assert layers.shape == (3, 2, 3, 6)
+    close(layers[1], first)
+    close(layers[2], layers[1] + second)
     encoder = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model.encoder, nnx.Param)))
     x = encoder["embed"]["embedding"][words]
     found = []

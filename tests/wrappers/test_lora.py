@@ -157,20 +157,21 @@ def test_mixed_precision_inside_multiplies_in_16_bits():
 
 
 class Bare(nnx.Module):
-    """A linear layer whose input and bias have a wider dtype than its kernel."""
+    """A linear layer whose input has a wider dtype than its kernel, with the dtype of its products."""
 
-    def __init__(self, rngs):
-        self.up = Linear(3, 4, param_dtype=jnp.bfloat16, rngs=rngs)
+    def __init__(self, dtype, rngs):
+        self.up = Linear(3, 4, dtype=dtype, param_dtype=jnp.bfloat16, rngs=rngs)
 
     def __call__(self, x, *, train, rngs=None):
         return self.up(x)
 
 
-def test_factors_are_promoted_as_kernels_are():
-    base = from_nnx(Bare)
+@pytest.mark.parametrize(("dtype", "expected"), [(None, jnp.float32), (jnp.bfloat16, jnp.bfloat16)])
+def test_factors_are_promoted_as_kernels_are(dtype, expected):
+    base = from_nnx(lambda rngs: Bare(dtype, rngs))
     tuned, x = lora(base, "kernel", rank=1), jnp.ones((2, 5, 3), jnp.float32)
     found = jax.jit(tuned.apply)(*initial(tuned), x)[0]
-    assert found.dtype == jnp.float32
+    assert found.dtype == expected
     np.testing.assert_array_equal(found, jax.jit(base.apply)(*initial(base), x)[0])
 
 
