@@ -8,6 +8,7 @@ from research.data.readers.arrays import padded
 from research.errors import UserError
 from research.model import from_nnx
 from research.models.bags import POOLINGS, BagClassifier
+from tests.models.fresh import fresh
 
 RNG = np.random.default_rng(0)
 BAGS = [RNG.normal(size=(n, 4)).astype(np.float32) for n in (3, 1, 5)]
@@ -37,7 +38,7 @@ def test_attention_is_the_papers():
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_order_and_padding_do_not_count(pooling):
     model = from_nnx(lambda rngs: built(pooling))
-    params, stats = jax.jit(model.init)(jax.random.key(0))
+    params, stats = fresh(model)
 
     @jax.jit
     def run(params, x):

@@ -15,6 +15,7 @@ from research.models.spanning_tree import best_tree
 from research.models.tagger import Tagger, predict_tags
 from research.objectives.dependencies import dependencies
 from research.objectives.tag import tag
+from tests.models.fresh import fresh
 
 SIZES = dict(vocabulary=9, alphabet=7, width=4, filters=5, hidden=3, dropout=0.0)
 SEGMENTS = np.array([[1, 1, 1, 2, 2, 0], [1, 1, 1, 1, 1, 1]], np.int32)
@@ -32,7 +33,10 @@ BATCH = {
 @functools.cache
 def made(layer, **options):
     model = from_nnx(lambda rngs: layer(**SIZES, **options, rngs=rngs))
-    return model, Trained(model.apply, *jax.jit(model.init)(jax.random.key(0)))
+    params, stats = fresh(model)
+    if "crf" in params:
+        params["crf"] = jax.jit(lambda key: model.init(key)[0]["crf"])(jax.random.key(0))
+    return model, Trained(model.apply, params, stats)
 
 
 @jax.jit
@@ -45,7 +49,7 @@ def with_row(name, row, values):
 
 
 def context(batch, trained):
-    return Ctx({name: jnp.array(x) for name, x in batch.items()}, trained.stats, jax.random.key(1), jnp.int32(0))
+    return Ctx(batch, trained.stats, jax.random.key(1), jnp.int32(0))
 
 
 def test_a_sentence_does_not_see_its_neighbour_in_the_row():
@@ -77,7 +81,7 @@ def test_the_loss_is_the_mean_over_words_with_and_without_a_crf():
         value, out = loss(trained.params, context(BATCH, trained))
         scores = scored(trained, BATCH["words"], BATCH["characters"], SEGMENTS)
         unary = scores.unary if crf else scores
-        nats = -np.take_along_axis(jax.nn.log_softmax(unary), np.maximum(BATCH["tags"], 0)[..., None], -1)[..., 0]
+        nats = -np.take_along_axis(log_softmax(unary, -1), np.maximum(BATCH["tags"], 0)[..., None], -1)[..., 0]
         assert float(value) == pytest.approx(float(nats[SEGMENTS > 0].mean()), rel=1e-5)  # transitions start at 0
         assert float(out.metrics["loss"].weight) == 11
         masked = {**BATCH, "mask": np.array([1, 0])}
@@ -148,4 +152,5 @@ def test_the_loss_of_a_parser_is_that_of_heads_and_relations():
         nats -= log_softmax(scores.relations[row, column, head])[BATCH["relations"][row, column]]
     assert float(value) == pytest.approx(float(nats) / 11, rel=1e-5) and float(out.metrics["heads"].weight) == 11
     with pytest.raises(UserError, match="unknown batch field 'relations'"):
-        dependencies(model)(trained.params, context({k: v for k, v in BATCH.items() if k != "relations"}, trained))
+        without = {name: x for name, x in BATCH.items() if name != "relations"}
+        jax.eval_shape(dependencies(model), trained.params, context(without, trained))
