@@ -10,6 +10,8 @@ from research.errors import UserError
 from research.studies.active_learning import active_learning
 from research.system.archive import read_npz
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SOURCE = """
 import numpy as np, optax
 from research.core import Eval

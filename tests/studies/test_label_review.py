@@ -16,6 +16,8 @@ from research.studies.label_review import apply, review
 from research.verbs import train
 from tests.report.test_page import read
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SOURCE = """
 import numpy as np, optax
 from research.core import Eval
