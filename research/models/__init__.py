@@ -9,10 +9,8 @@ outside (preprocessing, freezing, 16 bits), use `research.wrappers`.
     bags       bags (multiple instances)
     words      sparse (TF-IDF, fastText), word_vectors
     tokens     gpt, llama (also Mistral, Qwen), bert (also RoBERTa, DistilBERT, ALBERT), lstm, elmo
-    texts      rnn (classes and tags), hierarchical_attention
-    pairs      t5, seq2seq (recurrent encoder-decoders, with attention and without)
     texts      rnn (classes and tags), text_cnn, hierarchical_attention
-    pairs      t5, seq2seq (recurrent encoder-decoders with attention)
+    pairs      t5, seq2seq (recurrent encoder-decoders, with attention and without)
     sentences  tagger (LSTM over words and characters, with a CRF), parser (biaffine), spanning_tree (the best tree)
     baseline   a fitted classifier of scikit-learn as a Model; bigram (a Markov chain, for masked tokens)
 

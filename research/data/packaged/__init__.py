@@ -8,13 +8,9 @@ distributed with this project: each user gets them from the publisher.
     classes       adult, compas, dna, kdd_census, letter, musk, satellite, shuttle, soybean, spambase, votes, yeast
                   (several labels)
     amounts       ames, diamonds, flights; flchain (survival), lalonde (causal effect)
-    texts         brown, cmudict, debian_italian, debian_titles, newsgroups, rated_sentences, reuters_r8, reuters_r52,
-                  trec_questions, udhr, turkish_trees, word_analogies, word_similarity
-    texts         brown, cmudict, movie_dialogues, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions,
-    texts         brown, chinese_reviews, cmudict, newsgroups, rated_sentences, reuters_r8, reuters_r52, trec_questions,
-                  udhr, turkish_trees, word_analogies, word_similarity
-    texts         brown, cmudict, newsgroups, people_daily, python_manual, rated_sentences, reuters_r8, reuters_r52,
-                  trec_questions, turkish_trees, udhr, word_analogies, word_similarity
+    texts         brown, chinese_reviews, cmudict, debian_italian, debian_titles, movie_dialogues, newsgroups,
+                  people_daily, python_manual, rated_sentences, reuters_r8, reuters_r52, trec_questions, turkish_trees,
+                  udhr, word_analogies, word_similarity
 
 A column is one field: a number (NaN if missing) or a string (None if missing). For a new set, copy `adult.py`; no other
 file needs a change. Formats that several sets share are in `_formats.py`.
