@@ -74,8 +74,6 @@ TINY = {
     "language/bert": {"width": 32, "depth": 1, "length": 16, "batch_size": 4, "steps": 4},
     "language/fine_tune_bert": {"width": 32, "depth": 1, "length": 8, "batch_size": 4, "epochs": 1},
     "language/dialogue": {"vocabulary": 300, "width": 32, "depth": 1, "length": 48, "batch_size": 4, "steps": 4},
-    "language/long_documents": {"sentences": 2, "words": 3, "embedding": 4, "width": 4, "batch_size": 4, "epochs": 1},
-    "language/elmo": {"width": 4, "cells": 4, "depth": 1, "batch_size": 4},
     "language/dependency_trees": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
     "language/pronunciation": {"width": 4, "batch_size": 4, "epochs": 1},
     "language/translation": {"vocabulary": 300, "width": 8, "depth": 1, "batch_size": 4, "epochs": 1},

@@ -1,10 +1,10 @@
-"""Tune a small LLaMA to reply: pretraining, LoRA on dialogues in a template, then preferences by DPO.
+r"""Tune a small LLaMA to reply: pretraining, LoRA on dialogues in a template, then preferences by DPO.
 
 The lines are those of films (Cornell's movie dialogs, Danescu-Niculescu-Mizil & Lee 2011). `base` is a LLaMA (Touvron
-et al. 2023) of a hundred-thousandth of the size, trained on single lines. `lora` (Hu et al. 2021, arXiv:2106.09685)
-learns replies to a line, inside a prompt template, by low-rank updates of all kernels. `dpo` (Rafailov et al. 2023,
-arXiv:2305.18290) merges them and trains new ones, to prefer the reply of the film to the reply of another line; the
-merged model is the reference. Lines of training, validation and test are from different films.
+et al. 2023) of 0.7 M parameters, trained on single lines. `lora` (Hu et al. 2021, arXiv:2106.09685) learns replies
+to a line, inside a prompt template, by low-rank updates of all kernels. `dpo` (Rafailov et al. 2023, arXiv:2305.18290)
+merges them and trains new ones, to prefer the reply of the film to the reply of another line; the merged model is the
+reference. Training, validation and test follow each other in the order of the films.
 `python -m research prepare movie_dialogues` gets the data.
 
     python -m research train experiments/language/dialogue.py --run-dir runs/base
@@ -12,7 +12,8 @@ merged model is the reference. Lines of training, validation and test are from d
     python -m research train experiments/language/dialogue.py --stage dpo --start runs/lora --run-dir runs/dpo
     python -m research generate runs/lora --prompt $'User: How are you?\nAssistant: ' --temperature 0.7
 
-Nothing is claimed: the results were not measured yet. Time: about 2 minutes of CPU time.
+The quality of the replies was not measured, and nothing is claimed. Time: 0.14 seconds of CPU time per step of `base`,
+and 20 seconds to prepare the dialogues.
 """
 
 import functools
