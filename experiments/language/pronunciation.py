@@ -10,7 +10,13 @@ same part. The package g2p-en contains a network without attention, which was tr
     python -m research train experiments/language/pronunciation.py --network plain
     python -m research train experiments/language/pronunciation.py --network g2p_en
 
-Time: minutes of CPU time.
+Expected on the test words (ours): wrong phonemes, wrong words, and words that are wrong if stress does not count.
+
+                            phonemes   words     without stress
+    attention, one seed     12.1 %     43.3 %    38.1 %
+    g2p-en                  10.0 %     30.7 %    26.6 %
+
+The network sees each training word twice. Time: 3.5 minutes of CPU time.
 """
 
 import re
