@@ -6,13 +6,18 @@ organisations. The text is the People's Daily of January 1998. Every tenth parag
 for validation. `python -m research prepare people_daily` gets the data.
 
     python -m research train experiments/language/chinese.py
-    python -m research train experiments/language/chinese.py --task names --epochs 3
+    python -m research train experiments/language/chinese.py --task names
     python -m research train experiments/language/chinese.py --tagger matching
 
 A sentence may be cut after 128 characters. 0.4 % of the test's characters are in paragraphs that the training text has
 too. One setting was tried, and the claim is from the validation text, minus about a point.
 
-WAIT
+Expected F1 on the test text (ours; one seed of the LSTM):
+
+                                                     words    names
+    LSTM                                             95.0 %   77.9 %
+    maximum matching with the training words         93.4 %   79.1 %
+    jieba, which has another standard of words       81.7 %   63.3 %
 
 Time: 2 minutes of CPU time.
 """
