@@ -12,9 +12,15 @@ a run lists answers with their sources: the sentence that shares most with the q
 
 Knobs are chosen on the validation questions: k1 and b of BM25 from 20 pairs, those of the network from 9 settings.
 
-RESULTS
+Expected on the 87 test questions (ours, mean of 3 seeds): mean reciprocal rank (MRR), and the share of questions with
+the answer first and among the first ten. The gain in MRR is within the variation of the seeds.
 
-Time: half a minute of CPU time.
+             MRR     first    among ten
+    both     0.301   17.2 %   60.5 %
+    BM25     0.297   18.4 %   54.0 %
+    dense    0.164    9.6 %   32.2 %
+
+Time: 25 seconds of CPU time.
 """
 
 import jax

@@ -210,6 +210,36 @@ def test_rows_that_do_not_fit_are_told():
             builders.columns_of(described._replace(fields=fields("age:int")), [(value,)])
 
 
+def test_a_manual_is_cut_into_passages_without_markup():
+    made = packaged_set("python_manual")
+    source = b"""
+:mod:`x` --- Things
+===================
+
+.. module:: x
+
+Short.
+
+.. function:: run(a)
+              run(a, b)
+
+   Run *a* with
+   :func:`~x.y` or ``z``, see `the page <https://a.b>`_ and `here`:
+
+   .. versionadded:: 3.1
+   :noindex:
+
+Why?
+----
+
+Because of **many** things that are written in this rather long passage.
+"""
+    rows = made.read({"usr/share/doc/python3.11/html/_sources/faq/x.rst.txt": source})["train"]
+    assert [row[:2] for row in rows] == [("faq/x", "run(a)"), ("faq/x", "Why?")]  # the first has too few words
+    assert rows[0][2] == "run(a, b)\n\n Run a with\n x.y or z, see the page and here:"
+    assert rows[1][2] == "Because of many things that are written in this rather long passage."
+
+
 class Evil:
     def __reduce__(self):
         return os.mkdir, (os.environ["EVIL"],)

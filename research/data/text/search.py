@@ -82,7 +82,9 @@ def cloze_queries(texts: Sequence[str], *, count: int, seed: int = 0) -> Queries
     return Queries(list(queries), list(answers), np.array(numbers, np.int64))
 
 
-def hard_negatives(found: Search, queries: Sequence[str], answers: np.ndarray, *, hardest: int, seed: int = 0):
+def hard_negatives(
+    found: Search, queries: Sequence[str], answers: np.ndarray, *, hardest: int, seed: int = 0
+) -> np.ndarray:
     """Return for each query a random one of the `hardest` texts that BM25 finds first, without its answer.
 
     `answers` are the numbers of the answers [queries], as are the results. Raises UserError if there are not more texts
