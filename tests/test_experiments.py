@@ -68,7 +68,6 @@ TINY = {
     "language/sentiment": {"epochs": 1},
     "language/sentiment_domains": {"width": 4, "epochs": 1},
     "language/questions": {"filters": 2, "epochs": 1},
-    "language/languages": {"hidden": 2, "buckets": 10, "entries": 8, "epochs": 1},
     "language/few_shot": {"ways": 2, "queries": 1, "batch_size": 2, "steps": 4},
     "language/parts_of_speech": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
     "language/bert": {"width": 32, "depth": 1, "length": 16, "batch_size": 4, "steps": 4},
@@ -122,7 +121,6 @@ CATEGORIES = {
         "label": tuple(f"group {number}" for number in range(20)), "text": ("a cat and a dog ran", "the dog sat")
     },
     "trec_questions": {"coarse": ("HUM", "NUM"), "text": ("Who was it ?", "How many are there ?")},
-    "udhr": {"language": ("deu", "eng"), "iso": ("deu", "eng"), "text": ("Alle Menschen sind frei", "All are free")},
 }  # fmt: skip
 
 

@@ -11,7 +11,16 @@ are those of all groups, without labels. Every evaluation also fits such machine
     python -m research train experiments/language/few_shot.py --features tf_idf
     python -m research train experiments/language/few_shot.py --features words
 
-Time: 30 seconds of CPU time.
+The knobs are the best of two settings with `--validate true`. Expected accuracy on the test groups, over 100 tasks
+(ours, that of the prototypical network is the mean of 3 seeds):
+
+    messages of each group           1         5         20
+    prototypical network             60.8 %    82.0 %    85.9 %
+    prototypes of GloVe, untrained   56.2 %    78.6 %    84.5 %
+    linear machines on TF-IDF        43.3 %    68.9 %    87.6 %
+
+Vectors of words that other groups taught help most with one message. With 20, the machines on all words are better, and
+a vector of 50 numbers loses what distinguishes a group. Time: 30 seconds of CPU time.
 """
 
 from typing import Literal

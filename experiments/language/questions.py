@@ -8,7 +8,18 @@ every run. `python -m research prepare trec_questions` gets the data.
     python -m research train experiments/language/questions.py --classes fine
     python -m research train experiments/language/questions.py --classifier svm
 
-Time: 1 minute of CPU time.
+The knobs are the best of two settings with `--validate true` (430 questions): the network reaches 86.8 %, the linear
+machine on TF-IDF of 1-2-grams with c = 1, its only setting, 82.8 %.
+
+Expected on the 1,076 test questions in 6 classes (ours, that of the network is the mean of 3 seeds):
+
+                                 accuracy   F1 macro
+    network                      84.6 %     0.834
+    linear machine on TF-IDF     86.6 %     0.867
+
+The order of the validation is reversed on the test: 430 questions are too few for a difference of 4 points (the
+standard error of each figure is 1.7 points). Most errors of both take persons, groups and descriptions for entities
+(HUM and DESC for ENTY): 78 of the 173 errors of the network with seed 0. Time: 25 seconds of CPU time.
 """
 
 import dataclasses

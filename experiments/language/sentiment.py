@@ -9,7 +9,18 @@ the sentences is for the test, the same in every run; sentences of one document 
     python -m research train experiments/language/sentiment.py --examples 5000
     python -m research train experiments/language/sentiment.py --corpus chinese --classifier svm
 
-Time: 1 minute of CPU time.
+The knobs are the best of two settings with `--validate true`. Expected accuracy on the 2,120 test sentences of movies
+(ours; that of the network from all sentences is the mean of 2 seeds, the others are of one):
+
+                                   all        5,000 examples
+    network                        79.5 %     78.3 %
+    linear machine on TF-IDF       78.7 %     75.5 %
+    naive Bayes on 1-2-grams       78.7 %
+
+On 3,473 Chinese reviews the linear machine on 1-2 characters reaches 85.3 %. The 90 % from 5,000 reviews that handbooks
+promise are not reached here, with single sentences of 22 words on average. The network with seed 0 takes 273 negative
+sentences for positive and 171 positive ones for negative. `sentiment_domains.py` adapts to other domains.
+Time: 35 seconds of CPU time.
 """
 
 import dataclasses

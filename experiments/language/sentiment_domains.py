@@ -9,7 +9,16 @@ sentences, are in the vocabulary of every method. `python -m research prepare ra
     python -m research train experiments/language/sentiment_domains.py --method source
     python -m research train experiments/language/sentiment_domains.py --target tweets --method adversarial
 
-Time: 30 seconds of CPU time.
+Expected accuracy on the test sentences of products (ours, one seed; the standard error is 1.8 points; the
+larger class has 57 %):
+
+    mmd            62.8 %
+    adversarial    61.7 %
+    source         56.3 %
+
+With `--validate true`, MMD reaches 59.4 % and the source alone 54.9 % after 4 epochs, 59.7 and 55.9 % after 8. A linear
+machine that is trained on labelled products reaches 74.9 %: the adaptation closes a third of the gap. Time: 30 seconds
+of CPU time.
 """
 
 from typing import Literal

@@ -6,11 +6,28 @@ vectors of words and a linear layer (Joulin et al. 2016, arXiv:1607.01759). `pyt
 the data.
 
     python -m research train experiments/language/topics.py
+    python -m research train experiments/language/topics.py --classifier svm
     python -m research train experiments/language/topics.py --corpus reuters_r52 --classifier svm --c 5
-    python -m research train experiments/language/topics.py --corpus reuters_r52 --classifier mlp --loss hinge
-        --hidden 64 --learning-rate 0.01 --epochs 12
 
-Time: 1 minute of CPU time.
+The knobs were chosen with `--validate true`: it trains on nine tenths of the training texts, evaluates on the rest, and
+does not read the test texts. On R52, the squared hinge of each class, which the linear machine minimises, is better in
+validation than cross-entropy (94.2 and 93.4 % with 64 units, no dropout, a rate of 0.01 or 0.02 and 12 epochs), and the
+machine is best with c = 5 (95.0 %). On 20 Newsgroups nothing was tuned.
+
+Expected accuracy on the test texts (ours, that of fastText is the mean of 3 seeds, the others of one):
+
+                                 R8        R52       20 Newsgroups
+    fastText                     97.2 %
+    network on TF-IDF, hinge               94.0 %
+    linear machine on TF-IDF     97.4 %    95.1 %    85.1 %
+    TensorGCN (Liu et al. 2020)  98.0 %    95.1 %    87.7 %
+
+The networks do not beat the linear machine. The machine with a tuned c equals the graph network on R52: one in three of
+its 125 errors is in a topic of fewer than 20 training texts. On R8, most errors confuse interest rates with the money
+market, and earnings with acquisitions. On 20 Newsgroups, they are between neighbouring groups: 103 messages of
+talk.politics.misc are taken for talk.politics.guns, and groups on religion and on Windows for each other. The graph of
+TensorGCN contains the test texts, without labels; here none is read in training. Time: 21 to 48 seconds on two shared
+cores.
 """
 
 import dataclasses
