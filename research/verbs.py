@@ -73,7 +73,7 @@ class RunResult(NamedTuple):
 
 def train(
     file: str | os.PathLike, *, seed: int = 0, runs: str | None = None, run_dir: str | None = None, again: bool = False,
-    start_from: str | None = None, strategy: str = "jit", watch: bool = False, report: bool = True, texts: bool = True,
+    start_from: str | None = None, strategy: str = "jit", watch: bool = False, report: bool = True, quiet: bool = False,
     profile: bool = False, wandb: str | None = None, mlflow: str | None = None, listen=(), stream=None, **knobs,
 ) -> RunResult:  # fmt: skip
     """Train an experiment, or resume its run.
@@ -97,7 +97,7 @@ def train(
     watch: record statistics of gradients, weights and activations of every layer, ten times per run
     report: do not write a report; `report RUN` writes it later
     profile: trace a few steps and summarise their time
-    texts: print the texts of evaluations, such as samples and tables of slices
+    quiet: do not print the texts of evaluations, such as samples and tables of slices
     wandb (PROJECT): also log to Weights & Biases
     mlflow (EXPERIMENT): also log to MLflow
     """
@@ -153,7 +153,7 @@ def train(
         job.check_same("data", combine(sorted(data.items())))
         if not run_folder.check_data(folder, about, data):
             print("The first batch differs from that of the start of the run.", file=stream)
-        options = {"watch": watch, "report": report, "texts": texts, "listen": listen, "stream": stream}
+        options = {"watch": watch, "report": report, "quiet": quiet, "listen": listen, "stream": stream}
         return _train(folder, experiment, built, about, job=job, seed=seed, **options)
 
 
@@ -162,7 +162,7 @@ RUN_OPTIONS = tuple(
 )
 
 
-def _train(folder, experiment, built, about, *, job, seed, watch, report, texts, listen, stream):
+def _train(folder, experiment, built, about, *, job, seed, watch, report, quiet, listen, stream):
     """Run a built experiment in its folder, with all subscribers. Only rank 0 writes."""
     subscribers = []
     if job.rank == 0:
@@ -171,7 +171,7 @@ def _train(folder, experiment, built, about, *, job, seed, watch, report, texts,
         if experiment.preparation:
             experiment.preparation.save(folder)
         subscribers = [
-            spared(console(stream=stream, label=about["experiment"], texts=texts)),
+            spared(console(stream=stream, label=about["experiment"], texts=not quiet)),
             timing_writer(folder / "timing.jsonl"),
             spared(run_folder.status_writer(folder, total=built.total)),
             run_folder.status_file(folder),

@@ -33,13 +33,13 @@ class CrossValidated(NamedTuple):
     spread: Mapping[str, Mapping[str, float]]
 
 
-def cross_validate(file: str | os.PathLike, *, texts: bool = False, stream=None, **options) -> CrossValidated:
+def cross_validate(file: str | os.PathLike, *, quiet: bool = True, stream=None, **options) -> CrossValidated:
     """Train an experiment file once per fold; report the mean and spread of its metrics.
 
     Finished folds are not trained again. After a preemption, the same command resumes.
 
     file: an experiment file with the knobs `fold` and `folds`
-    texts: print the texts of the evaluations of every fold
+    quiet: do not print the texts of the evaluations of every fold
 
     From Python, `options` are the arguments of `train`, except `fold` and `run_dir`; after a preemption, `mean` and
     `spread` are empty. Raises UserError for a missing knob, or if `fold` or `run_dir` is passed.
@@ -59,7 +59,7 @@ def cross_validate(file: str | os.PathLike, *, texts: bool = False, stream=None,
     runs = []
     for fold in range(count):
         echo(f"fold {fold}, of 0 to {count - 1}")
-        runs.append(train(loaded, fold=fold, texts=texts, stream=stream, **options))
+        runs.append(train(loaded, fold=fold, quiet=quiet, stream=stream, **options))
         if runs[-1].status != "finished":
             echo(f"{fold} of {count} folds finished; run the same command again to resume.")
             return CrossValidated(runs, {}, {})

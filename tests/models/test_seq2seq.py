@@ -91,9 +91,11 @@ def test_dropout_is_before_the_output_and_before_attention(name):
     """At the rate 1 the logits are the bias, and a query of zeros averages the memory."""
     model = from_nnx(lambda rngs: BUILDS[name](rngs, dropout=1.0))
     params, stats = fresh(model, scale=0.6)
-    run = jax.jit(lambda key: model.apply(params, stats, TRUTH["source"], TRUTH["tokens"], key=key, train=True)[0])
-    logits, (memory, state) = jax.device_get(run(jax.random.key(0)))
+    inputs = TRUTH["source"], TRUTH["tokens"], SEGMENTS, None, NewCache(1)
+    run = jax.jit(lambda key: model.apply(params, stats, *inputs, key=key, train=True)[0])
+    logits, cache = jax.device_get(run(jax.random.key(0)))
     close(logits, np.broadcast_to(params["head"]["bias"], logits.shape))
     if name == "multiplicative":
+        memory, state = cache
         mean = (memory.values * memory.mask[..., None]).sum(1) / memory.mask.sum(1, keepdims=True)
         close(state[1], np.tanh(mean @ params["combine"]["kernel"][: mean.shape[1]]))

@@ -59,7 +59,7 @@ def test_an_interrupted_fold_leaves_the_others_for_the_next_call(file, tmp_path,
     from research.studies import cross_validation
 
     def train(file, *, fold, **given):
-        assert given == {"steps": 4, "texts": False, "stream": stream}
+        assert given == {"steps": 4, "quiet": True, "stream": stream}
         return cross_validation.RunResult(tmp_path, "preempted" if fold == 1 else "finished", {"test": {"mse": 1.0}})
 
     monkeypatch.setattr(cross_validation, "train", train)
