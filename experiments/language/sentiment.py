@@ -10,7 +10,7 @@ the sentences is for the test, the same in every run; sentences of one document 
     python -m research train experiments/language/sentiment.py --corpus chinese --classifier svm
 
 The knobs are the best of two settings with `--validate true`. Expected accuracy on the 2,120 test sentences of movies
-(ours; that of the network from all sentences is the mean of 2 seeds, the others are of one):
+(ours; that of the network from all sentences is the mean of 3 seeds, the others are of one):
 
                                    all        5,000 examples
     network                        79.5 %     78.3 %

@@ -15,7 +15,7 @@ Expected accuracy on the attacked images (ours):
     pgd      74.1 % under attack, 84.9 % without    (seeds 0 to 2 under attack: 74.6, 73.9, 73.8)
     plain     0.1 % under attack, 90.4 % without    (seeds 0 to 2 under attack: 0.35, 0.00, 0.05; after 3 epochs)
     fgsm     70.4 % under attack, 86.2 % without    (seeds 0 to 2 under attack: 68.5, 73.1, 69.5)
-    trades   72.4 % under attack, 86.4 % without    (seeds 0 and 1 under attack: 72.2, 72.7)
+    trades   72.0 % under attack, 85.9 % without    (seeds 0 to 2 under attack: 72.2, 72.7, 71.0)
 
 Time: 8.5 minutes of CPU time, about five minutes on two cores (AMD EPYC, AVX2).
 """
