@@ -10,9 +10,15 @@ data.
     python -m research train experiments/language/languages.py
     python -m research train experiments/language/languages.py --classifier naive_bayes
 
-The knobs of the network are those of its first run with `--validate true`: 89.7 % of the validation paragraphs, 88.2 %
-of their beginnings, and 96.6 % by ISO code. Naive Bayes has 90.2, 89.3 and 96.6 %. Two of three errors of either are
-between names of one code. Time: one and a half minutes of CPU time.
+Expected on the test paragraphs (ours; the network is the mean of 3 seeds):
+
+                   accuracy    first 50 characters    by ISO code
+    network        92.8 %      91.2 %                 97.2 %
+    naive Bayes    94.1 %      93.0 %                 97.8 %
+
+Two of three errors of either are between names of one code. The knobs of the network are those of its first run with
+`--validate true`, 89.7 % beside 90.2 % of naive Bayes: counts of all n-grams are hard to beat with 45 short paragraphs
+of a language. Time: one and a half minutes of CPU time.
 """
 
 import dataclasses
