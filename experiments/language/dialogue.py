@@ -10,11 +10,21 @@ reference. Training, validation and test follow each other in the order of the f
     python -m research train experiments/language/dialogue.py --run-dir runs/base
     python -m research train experiments/language/dialogue.py --stage lora --start runs/base --run-dir runs/lora
     python -m research train experiments/language/dialogue.py --stage dpo --start runs/lora --run-dir runs/dpo \
-        --steps 150 --learning-rate 1e-3
+        --steps 40 --learning-rate 2e-4
     python -m research generate runs/lora --prompt $'User: How are you?\nAssistant: ' --temperature 0.7
 
-The quality of the replies was not measured, and nothing is claimed. Time: 0.14 seconds of CPU time per step of `base`,
-and 20 seconds to prepare the dialogues.
+Expected on the test films (ours; `lora` and `dpo` are means of 3 seeds, all from the first runs of the stage before):
+bits per byte of the replies, the share of pairs in which the film's reply is more likely, and that in which its
+likelihood has grown more than the other's (the implicit reward of DPO).
+
+            bits per byte    more likely    implicit reward
+    base    2.49             93.2 %
+    lora    2.20             95.2 %
+    dpo     2.21             95.2 %         88.1 %
+
+The steps and the rate of `dpo` are the best of three in validation: longer or faster training raises the bits per byte
+to 2.4 and 3.3, and the reward no further. The quality of generated replies was not measured. Time: one and a half
+minutes of CPU time per stage.
 """
 
 import functools
