@@ -76,7 +76,6 @@ TINY = {
     "language/dependency_trees": {"width": 4, "hidden": 4, "batch_size": 4, "epochs": 1},
     "language/pronunciation": {"width": 4, "batch_size": 4, "epochs": 1},
     "language/translation": {"vocabulary": 300, "width": 8, "depth": 1, "batch_size": 4, "epochs": 1},
-    "language/summarisation": {"vocabulary": 300, "width": 8, "depth": 1, "batch_size": 4, "epochs": 1},
     "semi/fixmatch": {"features": 8, "labels_per_class": 4, "unlabelled": 100, "batch_size": 8, "ratio": 2, "steps": 4},
 }
 CATEGORIES = {
@@ -104,7 +103,6 @@ CATEGORIES = {
     },
     "cmudict": {"word": ("cat", "b", "o", "tree"), "phonemes": ("K AE1 T", "B IY1", "OW1", "T R IY1")},
     "debian_italian": {"english": ("a game of chess", "files for a game"), "italian": ("scacchi", "file per un gioco")},
-    "debian_titles": {"description": ("Plays chess. Free.", "Reads files."), "title": ("game of chess", "reader")},
     "people_daily": {"text": ("江 泽民 在 北京 。", "新华社 记者 来 。 天津"), "tags": ("nr nr p ns w", "nt n v w ns")},
     "python_manual": {
         "file": ("faq/design", "library/re", "c-api/list"), "title": ("Why a dog?", "dog(a, b)", "cat"),

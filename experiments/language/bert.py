@@ -39,7 +39,7 @@ from research.optim.decay import decay_mask
 from research.optim.schedules import warmup_linear
 
 SETS = {"reuters_r52": ("train",), "rated_sentences": ("movies", "products", "editorials", "tweets")}
-LENGTH = 128  # rows of the table of positions, of which pretraining uses the first `length`
+LENGTH = 128  # rows of the table of positions; pretraining uses the first `length`
 VOCABULARY = 2000
 
 

@@ -2,7 +2,7 @@
 
 LoRA (Hu et al. 2021, arXiv:2106.09685) trains low-rank updates of the kernels of q and v: the optimizer has moments of
 these alone, 1.1 million parameters. The network is TinyLlama (Zhang et al. 2024, arXiv:2401.02385); the splits of the
-text are by file. The first command reports the memory and the least time of a step on TPUs that need not be there. The
+text are by file. The first command predicts the memory and the least time of a step, on TPUs that are not present. The
 third starts from the weights that the second one gets; any LLaMA of transformers will do. Without a source, the network
 starts from random numbers and reads bytes.
 

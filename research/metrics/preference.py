@@ -1,4 +1,4 @@
-"""The measure of a language model on pairs of responses, of which one is better."""
+"""Measure how often a language model prefers the better response of a pair."""
 
 from __future__ import annotations
 

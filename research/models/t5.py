@@ -33,7 +33,7 @@ BASE_V11 = {**V11, "width": 768, "depth": 12, "heads": 12}
 
 
 class T5Cache(NamedTuple):
-    """What a T5 keeps between the tokens that it decodes. The batch is the first axis of every array.
+    """The state of a T5 between two decoded tokens. The batch is the first axis of every array.
 
     `layers` are the caches of the decoder's blocks, `memory` the keys and values that they compute from the source.
     `source` has the segments of the source, 0 for padding. `lengths` counts the tokens of each row.

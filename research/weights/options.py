@@ -22,10 +22,10 @@ def readers() -> dict[str, ModuleType]:
 
 def reader_of(architecture: str) -> ModuleType:
     """Return the module that reads an architecture. Raises UserError with the nearest name if there is none."""
-    for name, module in readers().items():
+    known = readers()
+    for name, module in known.items():
         if fnmatch.fnmatchcase(str(architecture), name):
             return module
-    known = readers()
     raise UserError(
         f"the architecture {architecture!r} is not known.{nearest(architecture, known)} Known: {', '.join(known)}."
     )

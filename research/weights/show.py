@@ -26,7 +26,7 @@ def show(source) -> str:
         raise UserError(f"{source}/config.json has neither model_type (transformers) nor architecture (timm).")
     module = reader_of(name)
     file, library = module.__name__.split(".")[-1], "transformers" if "model_type" in config else "timm"
-    layout = name if hasattr(module, name) else library
+    layout = name if callable(getattr(module, name, None)) else library
     sizes, model = module.arguments(config), module.MODEL
     values = ", ".join(f"{key}={getattr(value, '__name__', repr(value))}" for key, value in sizes.items())
     return f"""{first}

@@ -15,7 +15,7 @@ from research.__main__ import main
 from research.data import column, in_memory, labelled, tfds_source
 from research.data.builders import packaged as builders
 from research.data.fingerprint import fingerprint
-from research.data.packaged import NAMES, Elsewhere, PackagedSet, _formats, fields, packaged_set
+from research.data.packaged import NAMES, Elsewhere, PackagedSet, _descriptions, _formats, fields, packaged_set
 from research.data.readers import packages
 from research.data.readers.packages import Package, sha256
 from research.data.readers.prepare import prepare
@@ -169,6 +169,8 @@ Description-it: dati di un gioco
 
 
 def test_descriptions_of_debian_become_pairs():
+    parts = [_descriptions.part_of(text) for text in ("29", "73", "74")]  # their CRC32 modulo 50 is 0, 1, 2
+    assert parts == ["test", "validation", "train"]
     files = {"a_Translation-en": ENGLISH.encode(), "a_Translation-it": ITALIAN.encode()}
     together = lambda name: sorted(pair for part in packaged_set(name).read(files).values() for pair in part)
     assert together("debian_italian") == [  # the second description has another number of paragraphs

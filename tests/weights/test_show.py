@@ -43,6 +43,20 @@ def test_a_file_and_names_that_are_not_known(tmp_path, capsys):
             show(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "lines"),
+    [
+        ({"model_type": "roberta"}, "bert.roberta(**sizes)"),
+        ({"model_type": "vit"}, "vit.transformers(**sizes)"),
+        ({"architecture": "vit_base_patch16_224"}, "vit.timm(**sizes)"),
+    ],
+)
+def test_the_layout_is_that_of_the_architecture_and_the_library(config, lines, tmp_path):
+    safetensors(tmp_path / "model.safetensors", {"x": np.ones(2, np.float32)})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert lines in show(tmp_path)
+
+
 def test_every_architecture_has_one_reader():
     found = readers()
     assert {"gpt2", "llama", "mistral", "qwen2", "qwen3", "t5", "bert", "roberta", "distilbert", "albert"} < set(found)

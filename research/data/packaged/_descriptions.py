@@ -1,5 +1,6 @@
 """Descriptions of Debian's packages, with the translations of its volunteers, from apt's lists."""
 
+import zlib
 from collections.abc import Iterator
 
 from research.data.readers.packages import Package
@@ -29,3 +30,8 @@ def descriptions(files: dict[str, bytes], language: str) -> Iterator[tuple[str, 
                     paragraphs[-1] = f"{paragraphs[-1]} {line.strip()}".strip()
             if body:
                 yield fields["Description-md5"], title.strip(), paragraphs
+
+
+def part_of(text: str) -> str:
+    """Return the split of a text by its CRC32: a fiftieth each is for the test and for validation."""
+    return {0: "test", 1: "validation"}.get(zlib.crc32(text.encode()) % 50, "train")

@@ -1,9 +1,7 @@
 """Debian in Italian: sentences and paragraphs of the descriptions of its packages, translated by volunteers."""
 
-import zlib
-
 from research.data.packaged import PackagedSet, fields
-from research.data.packaged._descriptions import HOMEPAGE, LICENCE, PACKAGE, descriptions
+from research.data.packaged._descriptions import HOMEPAGE, LICENCE, PACKAGE, descriptions, part_of
 
 
 def read(files):
@@ -16,8 +14,7 @@ def read(files):
         for pair in zip(texts, translated, strict=True) if len(texts) == len(translated) else ():
             if all(pair) and pair[0] not in seen:
                 seen.add(pair[0])
-                part = zlib.crc32(pair[0].encode()) % 50
-                splits[{0: "test", 1: "validation"}.get(part, "train")].append(pair)
+                splits[part_of(pair[0])].append(pair)
     return splits
 
 

@@ -1,9 +1,7 @@
 """The descriptions of Debian's packages with their titles, as a summary of one line."""
 
-import zlib
-
 from research.data.packaged import PackagedSet, fields
-from research.data.packaged._descriptions import HOMEPAGE, LICENCE, PACKAGE, descriptions
+from research.data.packaged._descriptions import HOMEPAGE, LICENCE, PACKAGE, descriptions, part_of
 
 
 def read(files):
@@ -13,8 +11,7 @@ def read(files):
         first = paragraphs[0]
         if title and first and first not in seen:
             seen.add(first)
-            part = zlib.crc32(first.encode()) % 50
-            splits[{0: "test", 1: "validation"}.get(part, "train")].append((" ".join(filter(None, paragraphs)), title))
+            splits[part_of(first)].append((" ".join(filter(None, paragraphs)), title))
     return splits
 
 
